@@ -1,0 +1,1 @@
+"""Reads finished trials, computes, draws. Never imports torch, `trainer` or `study`."""

@@ -1,0 +1,1 @@
+"""The plans that ship with fmnist-study, one TOML file each."""

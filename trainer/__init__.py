@@ -1,0 +1,1 @@
+"""Trains networks. Knows neither Optuna, nor databases, nor the command line."""

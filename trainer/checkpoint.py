@@ -1,0 +1,63 @@
+"""Weights on disk: `NAME.safetensors` beside `NAME.json`, whole or not at all, never a pickle.
+
+The JSON names the config, the figures and the SHA-256 of the weights, which reading verifies.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trainer.errors import UserError
+
+
+def write(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write weights to `path` (`.safetensors`) and what they are to its `.json`.
+
+    The JSON comes last: where it is, the weights are complete.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = save({name: tensor.contiguous() for name, tensor in state.items()})
+    write_atomically(path, weights)
+    described = {**about, "sha256": hashlib.sha256(weights).hexdigest()}
+    write_atomically(path.with_suffix(".json"), json.dumps(described, indent=1).encode())
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read weights and their description.
+
+    Raises:
+        UserError: a file is missing, or the weights are not those that were written.
+    """
+    try:
+        weights = path.read_bytes()
+        about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"checkpoint {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"checkpoint {path.with_suffix('.json')}: not JSON ({error})") from error
+    found = hashlib.sha256(weights).hexdigest()
+    if found != about.get("sha256"):
+        raise UserError(f"checkpoint {path}: SHA-256 is {found}, must be {about.get('sha256')}")
+    return load(weights), about
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""`TrainConfig`: everything that determines a training run, in the field's standard names.
+
+No torch here: plans are checked, shown and costed without loading it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Self
+
+from trainer.errors import UserError, choose
+
+DATASETS = ("fashion-mnist", "digits", "mnist", "kmnist")
+AUGMENTATIONS = ("flip", "erase", "translate", "crop", "rotate")
+
+# What may differ between the members of one bank; everything else shapes the tensors or the loop.
+PER_MEMBER = frozenset(
+    {
+        "seed",
+        "learning_rate",
+        "weight_decay",
+        "momentum",
+        "schedule",
+        "step_epochs",
+        "step_factor",
+        "exponential_factor",
+        "dropout",
+        "label_smoothing",
+        "augmentation",
+        "early_stopping",
+        "patience",
+    }
+)
+
+Check = Callable[[Any], str | None]  # what is wrong with a value, in words
+
+
+def _one_of(default: str, *valid: str) -> Any:
+    def check(value: Any) -> str | None:
+        return None if value in valid else f"choose from {', '.join(valid)}"
+
+    return field(default=default, metadata={"check": check})
+
+
+def _number(
+    default: float | None,
+    low: float,
+    high: float = float("inf"),
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+    odd: bool = False,
+) -> Any:
+    def check(value: Any) -> str | None:
+        if value is None and default is None:
+            return None
+        below = value <= low if open_low else value < low
+        above = value >= high if open_high else value > high
+        if not (below or above) and not (odd and value % 2 == 0):
+            return None
+        text = f"{'above' if open_low else 'at least'} {low:g}"
+        if high != float("inf"):
+            text += f" and {'below' if open_high else 'at most'} {high:g}"
+        return f"must be {'odd, ' if odd else ''}{text}"
+
+    return field(default=default, metadata={"check": check})
+
+
+def _augmentation(default: str) -> Any:
+    def check(value: Any) -> str | None:
+        names = augmentation_names(value)
+        unknown = [name for name in names if name not in AUGMENTATIONS]
+        if unknown:
+            return f"join any of {', '.join(AUGMENTATIONS)} with '+', or 'none'"
+        ordered = "+".join(name for name in AUGMENTATIONS if name in names)
+        return None if value in ("none", ordered) else f"write it as '{ordered}'"
+
+    return field(default=default, metadata={"check": check})
+
+
+def augmentation_names(augmentation: str) -> tuple[str, ...]:
+    """Split `"flip+erase"` into its names; `"none"` into no name."""
+    return () if augmentation == "none" else tuple(augmentation.split("+"))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Accuracies, fractions and rates are fractions of 1, not percentages.
+
+    Raises:
+        UserError: a field has the wrong type or lies outside its valid values.
+    """
+
+    # Data. `subset` images (null: all) of the training set, of which `validation_fraction`
+    # validates; both are drawn stratified by `seed`.
+    dataset: str = _one_of("fashion-mnist", *DATASETS)
+    subset: int | None = _number(None, 10)
+    validation_fraction: float = _number(0.2, 0, 1, open_low=True, open_high=True)
+
+    # Network. `convnet`: `depth` steps of convolution, batch norm, activation; step s has
+    # `width * s` channels (s = 1, 2, ...); the first two steps pool 2x2.
+    architecture: str = _one_of("convnet", "convnet")
+    depth: int = _number(2, 1, 16)
+    width: int = _number(32, 1, 4096)
+    kernel_size: int = _number(3, 1, 15, odd=True)
+    batchnorm: bool = field(default=True)
+    conv_bias: bool = field(default=False)  # never directly in front of a batch norm
+    dropout: float = _number(0.2, 0, 1, open_high=True)  # on the features before the classifier
+    pooling: str = _one_of("max", "max", "avg")
+    activation: str = _one_of("leaky_relu", "relu", "leaky_relu", "gelu", "silu")
+    residual: bool = field(default=False)  # a bottleneck block after every step
+
+    # Optimisation.
+    optimizer: str = _one_of("adam", "sgd", "adam", "adamw")
+    learning_rate: float = _number(3e-3, 0, 100, open_low=True)
+    weight_decay: float = _number(0.0, 0, 10)  # L2 for sgd and adam, decoupled for adamw
+    momentum: float = _number(0.9, 0, 1, open_high=True)  # sgd only
+    batch_size: int = _number(64, 1, 65536)
+    epochs: int = _number(10, 1, 100_000)
+    schedule: str = _one_of("one-cycle", "constant", "step", "exponential", "cosine", "one-cycle")
+    step_epochs: int = _number(10, 1)  # schedule "step": every so many epochs ...
+    step_factor: float = _number(0.1, 0, 1, open_low=True)  # ... times this
+    exponential_factor: float = _number(0.99, 0, 1, open_low=True)  # per epoch
+    label_smoothing: float = _number(0.0, 0, 1, open_high=True)
+    augmentation: str = _augmentation("none")
+
+    # Early stopping, on validation figures only.
+    early_stopping: str = _one_of("none", "none", "val_loss", "val_accuracy")
+    patience: int = _number(4, 1)  # epochs without improvement
+
+    # bf16 where the device computes in it natively, else fp32.
+    precision: str = _one_of("auto", "auto", "bf16", "fp32", "fp64")
+    seed: int = _number(0, 0, 2**31 - 1)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            _check_type(item.name, value, item.type)
+            check: Check | None = item.metadata.get("check")
+            wrong = check(value) if check else None
+            if wrong:
+                raise UserError(f"{item.name} = {value!r}: {wrong}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a config of named values; the rest keeps its defaults.
+
+        Raises:
+            UserError: a name is unknown, or a value invalid.
+        """
+        for name in values:
+            if name not in FIELD_NAMES:
+                raise UserError(choose("field", name, FIELD_NAMES))
+        return cls(**{name: _as_field_type(name, value) for name, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field by name, as JSON-ready values."""
+        return asdict(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, checked again."""
+        return replace(self, **changes)
+
+    @cached_property
+    def fusion_key(self) -> tuple[Any, ...]:
+        """What two configs must have in common to be trained in one bank."""
+        return tuple(getattr(self, name) for name in FIELD_NAMES if name not in PER_MEMBER)
+
+
+FIELD_NAMES = tuple(item.name for item in fields(TrainConfig))
+_TYPES = {item.name: item.type for item in fields(TrainConfig)}
+
+
+def _as_field_type(name: str, value: Any) -> Any:
+    # TOML and the command line write 1 where 1.0 is meant.
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if _TYPES[name] is float and whole else value
+
+
+def _check_type(name: str, value: Any, expected: Any) -> None:
+    valid = isinstance(value, expected)
+    if isinstance(value, bool) and expected is not bool:
+        valid = False
+    if not valid:
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+        wanted = names.get(expected, "a whole number or nothing")
+        raise UserError(f"{name} = {value!r}: must be {wanted}")

@@ -1,0 +1,299 @@
+"""Data sets as tensors: read, verified, hashed, split.
+
+Four data sets of 10 classes, 1 channel. The three of 28x28 are read from their official `.gz` files,
+never from anything else; `digits` comes inside scikit-learn and needs no file.
+"""
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.config import DATASETS, TrainConfig
+from trainer.errors import UserError, choose
+
+_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
+@dataclass(frozen=True)
+class _Source:
+    torchvision_class: str  # also the folder that torchvision keeps the files in
+    md5: tuple[str, str, str, str]  # in the order of _FILES
+    classes: tuple[str, ...]
+
+
+_DIGITS = tuple("0123456789")
+_SOURCES = {
+    "fashion-mnist": _Source(
+        "FashionMNIST",
+        (
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        (
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+    ),
+    "mnist": _Source(
+        "MNIST",
+        (
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ),
+        _DIGITS,
+    ),
+    "kmnist": _Source(
+        "KMNIST",
+        (
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+        ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory: images uint8 [N, H*W], labels int64 [N]."""
+
+    name: str
+    side: int
+    classes: tuple[str, ...]
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of every pixel and label."""
+        digest = hashlib.sha256()
+        for tensor in self._tensors():
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def normalisation(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training images' pixels, in [0, 1]."""
+        # In parts: bincount widens what it counts to 8 bytes a pixel.
+        rows = np.array_split(self.train_images.cpu().numpy(), -(-len(self.train_images) // 1000))
+        counts = np.sum([np.bincount(part.ravel(), minlength=256) for part in rows], axis=0)
+        values = np.arange(256) / 255
+        mean = float(np.average(values, weights=counts))
+        return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies this data set, JSON-ready."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "train_images": len(self.train_labels),
+            "test_images": len(self.test_labels),
+            "side": self.side,
+            "classes": list(self.classes),
+        }
+
+    def to(self, device: torch.device) -> Self:
+        """Return the data set with its tensors on a device; itself where they are there already."""
+        if self.train_images.device == device:
+            return self
+        moved = replace(
+            self,
+            train_images=self.train_images.to(device),
+            train_labels=self.train_labels.to(device),
+            test_images=self.test_images.to(device),
+            test_labels=self.test_labels.to(device),
+        )
+        moved.__dict__["normalisation"] = self.normalisation  # the same pixels, not counted again
+        return moved
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.train_images, self.train_labels, self.test_images, self.test_labels
+
+
+def default_data_dir() -> Path:
+    """`$FMNIST_DATA_DIR`, else `./data`."""
+    return Path(os.environ.get("FMNIST_DATA_DIR") or "data")
+
+
+def load(name: str, data_dir: Path | None = None, *, download: bool = False) -> ImageData:
+    """Read a data set.
+
+    Args:
+        name: one of `DATASETS`.
+        data_dir: where the files are: itself, or torchvision's folder in it. It may be read-only.
+        download: fetch missing files with torchvision's downloader.
+
+    Raises:
+        UserError: unknown name; files missing, unreadable or not the official ones (MD5).
+    """
+    if name not in DATASETS:
+        raise UserError(choose("dataset", name, DATASETS))
+    if name == "digits":
+        return _digits()
+    source = _SOURCES[name]
+    paths = verified_files(name, data_dir or default_data_dir(), download=download)
+    train, train_labels, test, test_labels = (torch.from_numpy(_read_idx(path)) for path in paths)
+    return ImageData(
+        name=name,
+        side=train.shape[1],
+        classes=source.classes,
+        train_images=train.flatten(1),
+        train_labels=train_labels.long(),
+        test_images=test.flatten(1),
+        test_labels=test_labels.long(),
+    )
+
+
+def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
+    """Return the paths of the four official files, their MD5 checked.
+
+    Raises:
+        UserError: as `load`.
+    """
+    source = _SOURCES[name]
+    places = [data_dir / source.torchvision_class / "raw", data_dir / "raw", data_dir]
+    folder = next((p for p in places if any((p / file).is_file() for file in _FILES)), places[0])
+    missing = [file for file in _FILES if not (folder / file).is_file()]
+    if missing and download:
+        _download(name, source, folder, missing)
+    elif missing:
+        raise UserError(
+            f"{name}: {missing[0]} is missing in {folder}: name the folder with --data-dir, "
+            f"fetch it with 'fmnist-study data --dataset {name}', or try --dataset digits"
+        )
+    paths = [folder / file for file in _FILES]
+    for path, expected in zip(paths, source.md5, strict=True):
+        try:
+            found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from error
+        if found != expected:
+            raise UserError(
+                f"{path} is not the official {name} file: MD5 is {found}, must be {expected}; "
+                "delete it and fetch it again"
+            )
+    return paths
+
+
+def _download(name: str, source: _Source, folder: Path, missing: Sequence[str]) -> None:
+    from trainer.vision import torchvision
+
+    mirrors: list[str] = getattr(torchvision().datasets, source.torchvision_class).mirrors
+    download_url = torchvision().datasets.utils.download_url
+    md5 = dict(zip(_FILES, source.md5, strict=True))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made to download {name}: {error.strerror}") from error
+    for file in missing:
+        reason = "no mirror"
+        for mirror in mirrors:
+            try:
+                download_url(f"{mirror}{file}", root=str(folder), filename=file, md5=md5[file])
+                break
+            except (OSError, RuntimeError) as error:  # URLError is an OSError
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        else:
+            raise UserError(
+                f"{name}: {file} could not be downloaded to {folder} ({reason}): name a folder that "
+                "has it with --data-dir, or try --dataset digits, which needs no network"
+            )
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    # The IDX format of the MNIST family: 0, 0, 8 (unsigned bytes), rank, rank big-endian sizes, bytes.
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be unpacked: {error}") from error
+    shape = tuple(np.frombuffer(raw, dtype=">i4", count=raw[3], offset=4).tolist())
+    return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
+
+
+def _digits() -> ImageData:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = np.rint(images * (255 / 16)).astype(np.uint8)  # 17 grey levels, 8x8
+    # The same fifth of the images is the test set in every run, whatever the seed.
+    order = stratified_order(labels, np.random.default_rng(0))
+    test, train = np.split(order, [len(order) // 5])
+    return ImageData(
+        name="digits",
+        side=8,
+        classes=_DIGITS,
+        train_images=torch.from_numpy(pixels[train]),
+        train_labels=torch.from_numpy(labels[train]).long(),
+        test_images=torch.from_numpy(pixels[test]),
+        test_labels=torch.from_numpy(labels[test]).long(),
+    )
+
+
+def stratified_order(labels: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return a random order of the images in which every prefix has the classes' proportions.
+
+    The j-th of a class's n images (in random order) is placed at (j + u) / n, u uniform; so subsets
+    of growing size are nested, and each class is within one image or so of its share.
+    """
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank = rng.permutation(len(members))
+        place[members] = (rank + rng.random()) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def split(data: ImageData, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Return the indices (int64) of the training and the validation images of one run.
+
+    Both are stratified and depend on the seed, the subset and the validation fraction only, so that
+    runs with the same seed are paired.
+
+    Raises:
+        UserError: the subset is larger than the training set.
+    """
+    available = len(data.train_labels)
+    size = config.subset or available
+    if size > available:
+        raise UserError(f"subset = {size}: {data.name} has {available} training images")
+    rng = np.random.default_rng([config.seed, 0x5EED])
+    order = torch.from_numpy(stratified_order(data.train_labels.cpu().numpy(), rng)[:size])
+    held_out = round(size * config.validation_fraction)
+    if not 0 < held_out < size:
+        raise UserError(
+            f"validation_fraction = {config.validation_fraction}: leaves {held_out} of {size} images "
+            "to validate on; both parts need at least one"
+        )
+    return order[held_out:].sort().values, order[:held_out].sort().values

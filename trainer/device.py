@@ -1,0 +1,75 @@
+"""Where and how precisely a network is trained."""
+
+import ctypes
+import os
+import sys
+
+import torch
+
+from trainer.config import TrainConfig
+from trainer.errors import UserError
+
+
+def resolve(name: str) -> torch.device:
+    """Return the device of a name: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind == "cpu" and not index:
+        return torch.device("cpu")
+    if kind == "cuda" and (index.isdigit() or not index):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            here = f"cuda:0 to cuda:{count - 1}" if count else "no CUDA device"
+            raise UserError(f"device = {name!r}: this machine has cpu and {here}")
+        return torch.device(name)
+    raise UserError(f"device = {name!r}: choose auto, cpu, cuda, or cuda:0,1,...")
+
+
+def describe(device: torch.device) -> str:
+    """Return the device's model name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''})"
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch offers no public name for these yet.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def precision(config: TrainConfig, device: torch.device) -> str:
+    """Return the precision that a config is trained in here: bf16, fp32 or fp64."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if native_bf16(device) else "fp32"
+
+
+def prepare_process(threads: int) -> None:
+    """Set a worker process up for training: OpenMP threads, and memory that is kept.
+
+    glibc hands every large freed block back to the kernel and faults it in again at the next step;
+    with raised thresholds the activations' memory stays with the process.
+    """
+    torch.set_num_threads(threads)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+            libc.mallopt(mmap_threshold, 1 << 30)
+            libc.mallopt(trim_threshold, 1 << 30)
+            libc.mallopt(top_pad, 1 << 26)
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -39,11 +39,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         weights = path.read_bytes()
-        about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"checkpoint {error.filename}: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"checkpoint {path.with_suffix('.json')}: not JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise UserError(f"checkpoint {path.with_suffix('.json')}: does not describe weights")
     found = hashlib.sha256(weights).hexdigest()
     if found != about.get("sha256"):
         raise UserError(f"checkpoint {path}: SHA-256 is {found}, must be {about.get('sha256')}")

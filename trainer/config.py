@@ -54,9 +54,11 @@ def _number(
     def check(value: Any) -> str | None:
         if value is None and default is None:
             return None
-        below = value <= low if open_low else value < low
-        above = value >= high if open_high else value > high
-        if not (below or above) and not (odd and value % 2 == 0):
+        # Said positively, so that NaN, which compares with nothing, is out of range.
+        inside = (value > low if open_low else value >= low) and (
+            value < high if open_high else value <= high
+        )
+        if inside and not (odd and value % 2 == 0):
             return None
         text = f"{'above' if open_low else 'at least'} {low:g}"
         if high != float("inf"):
@@ -118,7 +120,7 @@ class TrainConfig:
     batch_size: int = _number(64, 1, 65536)
     epochs: int = _number(10, 1, 100_000)
     schedule: str = _one_of("one-cycle", "constant", "step", "exponential", "cosine", "one-cycle")
-    step_epochs: int = _number(10, 1)  # schedule "step": every so many epochs ...
+    step_epochs: int = _number(10, 1, 100_000)  # schedule "step": every so many epochs ...
     step_factor: float = _number(0.1, 0, 1, open_low=True)  # ... times this
     exponential_factor: float = _number(0.99, 0, 1, open_low=True)  # per epoch
     label_smoothing: float = _number(0.0, 0, 1, open_high=True)
@@ -126,16 +128,20 @@ class TrainConfig:
 
     # Early stopping, on validation figures only.
     early_stopping: str = _one_of("none", "none", "val_loss", "val_accuracy")
-    patience: int = _number(4, 1)  # epochs without improvement
+    patience: int = _number(4, 1, 100_000)  # epochs without improvement
 
     # bf16 where the device computes in it natively, else fp32.
     precision: str = _one_of("auto", "auto", "bf16", "fp32", "fp64")
     seed: int = _number(0, 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        """Check every field."""
+        """Check every field; take a whole number where a float is meant, as TOML writes it."""
         for item in fields(self):
             value = getattr(self, item.name)
+            # No valid number is beyond 2**31, and float() fails beyond its range.
+            if item.type is float and type(value) is int and abs(value) <= 1 << 31:
+                value = float(value)
+                object.__setattr__(self, item.name, value)  # how a frozen dataclass sets itself up
             _check_type(item.name, value, item.type)
             check: Check | None = item.metadata.get("check")
             wrong = check(value) if check else None
@@ -152,7 +158,7 @@ class TrainConfig:
         for name in values:
             if name not in FIELD_NAMES:
                 raise UserError(choose("field", name, FIELD_NAMES))
-        return cls(**{name: _as_field_type(name, value) for name, value in values.items()})
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field by name, as JSON-ready values."""
@@ -169,13 +175,6 @@ class TrainConfig:
 
 
 FIELD_NAMES = tuple(item.name for item in fields(TrainConfig))
-_TYPES = {item.name: item.type for item in fields(TrainConfig)}
-
-
-def _as_field_type(name: str, value: Any) -> Any:
-    # TOML and the command line write 1 where 1.0 is meant.
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if _TYPES[name] is float and whole else value
 
 
 def _check_type(name: str, value: Any, expected: Any) -> None:

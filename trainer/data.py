@@ -1,7 +1,7 @@
 """Data sets as tensors: read, verified, hashed, split.
 
-Four data sets of 10 classes, 1 channel. The three of 28x28 are read from their official `.gz` files,
-never from anything else; `digits` comes inside scikit-learn and needs no file.
+Four data sets of 10 classes, 1 channel. The three of 28x28 are read from their official `.gz`
+files, never from anything else; `digits` comes inside scikit-learn and needs no file.
 """
 
 import gzip
@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
@@ -223,17 +224,19 @@ def _download(name: str, source: _Source, folder: Path, missing: Sequence[str]) 
             try:
                 download_url(f"{mirror}{file}", root=str(folder), filename=file, md5=md5[file])
                 break
-            except (OSError, RuntimeError) as error:  # URLError is an OSError
+            # URLError is an OSError; torchvision reports a wrong MD5 as a RuntimeError.
+            except (OSError, HTTPException, RuntimeError) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         else:
             raise UserError(
-                f"{name}: {file} could not be downloaded to {folder} ({reason}): name a folder that "
-                "has it with --data-dir, or try --dataset digits, which needs no network"
+                f"{name}: {file} could not be downloaded to {folder} ({reason}): name a folder "
+                "that has it with --data-dir, or try --dataset digits, which needs no network"
             )
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
-    # The IDX format of the MNIST family: 0, 0, 8 (unsigned bytes), rank, rank big-endian sizes, bytes.
+    # The IDX format of the MNIST family: 0, 0, 8 (unsigned bytes), rank, as many sizes
+    # (big-endian, 4 bytes), then the bytes.
     try:
         raw = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -293,7 +296,7 @@ def split(data: ImageData, config: TrainConfig) -> tuple[Tensor, Tensor]:
     held_out = round(size * config.validation_fraction)
     if not 0 < held_out < size:
         raise UserError(
-            f"validation_fraction = {config.validation_fraction}: leaves {held_out} of {size} images "
-            "to validate on; both parts need at least one"
+            f"validation_fraction = {config.validation_fraction}: leaves {held_out} of {size} "
+            "images to validate on; both parts need at least one"
         )
     return order[held_out:].sort().values, order[:held_out].sort().values

@@ -1,7 +1,6 @@
 """Where and how precisely a network is trained."""
 
 import ctypes
-import os
 import sys
 
 import torch
@@ -17,16 +16,16 @@ def resolve(name: str) -> torch.device:
         UserError: there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind == "cpu" and not index:
+        return resolve("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
         return torch.device("cpu")
-    if kind == "cuda" and (index.isdigit() or not index):
+    kind, _, index = name.partition(":")
+    if name == "cuda" or (kind == "cuda" and index.isascii() and index.isdigit()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
             here = f"cuda:0 to cuda:{count - 1}" if count else "no CUDA device"
             raise UserError(f"device = {name!r}: this machine has cpu and {here}")
-        return torch.device(name)
+        return torch.device("cuda", int(index or 0))
     raise UserError(f"device = {name!r}: choose auto, cpu, cuda, or cuda:0,1,...")
 
 
@@ -40,7 +39,7 @@ def describe(device: torch.device) -> str:
 def native_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch offers no public name for these yet.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
@@ -66,10 +65,3 @@ def prepare_process(threads: int) -> None:
             libc.mallopt(mmap_threshold, 1 << 30)
             libc.mallopt(trim_threshold, 1 << 30)
             libc.mallopt(top_pad, 1 << 26)
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

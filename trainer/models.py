@@ -60,11 +60,15 @@ class ConvNet(nn.Module):
                     f"depth = {config.depth}: images of {side} pixels cannot pool so often"
                 )
         self.steps = nn.Sequential()
+        # Named by step, so that a step starts from the same weights with and without residuals.
         for step, (inputs, outputs) in enumerate(zip([1, *widths], widths, strict=False)):
             pooling = config.pooling if step < 2 else "none"
-            self.steps.append(Step(config, members, inputs, outputs, config.kernel_size, pooling))
+            self.steps.add_module(
+                f"step{step}",
+                Step(config, members, inputs, outputs, kernel=config.kernel_size, pooling=pooling),
+            )
             if config.residual:
-                self.steps.append(Residual(config, members, outputs))
+                self.steps.add_module(f"residual{step}", Residual(config, members, outputs))
         side >>= min(config.depth, 2)
         self.dropout = Dropout([c.dropout for c in configs], [c.seed for c in configs], "dropout")
         self.classifier = Linear(members, widths[-1] * side * side, classes)
@@ -85,6 +89,7 @@ class Step(nn.Module):
         members: int,
         inputs: int,
         outputs: int,
+        *,
         kernel: int,
         pooling: str = "none",
     ) -> None:
@@ -114,8 +119,8 @@ class Residual(nn.Module):
     def __init__(self, config: TrainConfig, members: int, channels: int) -> None:
         super().__init__()
         half = max(channels // 2, 1)
-        self.narrow = Step(config, members, channels, half, 1)
-        self.widen = Step(config, members, half, channels, 3)
+        self.narrow = Step(config, members, channels, half, kernel=1)
+        self.widen = Step(config, members, half, channels, kernel=3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's output to its input."""

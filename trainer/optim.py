@@ -15,9 +15,9 @@ from trainer.layers import by_member
 def learning_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.float64]:
     """Return the learning rate of every step, shape [epochs * steps_per_epoch].
 
-    `step` and `exponential` change per epoch; `cosine` (to zero: Loshchilov and Hutter, SGDR, 2017)
-    and `one-cycle` (Smith and Topin, 2018; shape and constants of PyTorch's OneCycleLR: from 1/25 to
-    the maximum over 30 % of the steps, then to 1/250,000 of it) change per step.
+    `step` and `exponential` change per epoch; `cosine` (to zero: Loshchilov and Hutter, SGDR,
+    2017) and `one-cycle` (Smith and Topin, 2018; shape and constants of PyTorch's OneCycleLR: from
+    1/25 to the maximum over 30 % of the steps, then to 1/250,000 of it) change per step.
     """
     total = config.epochs * steps_per_epoch
     step = np.arange(total)
@@ -32,13 +32,10 @@ def learning_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.floa
     elif config.schedule == "cosine":
         factor = 0.5 * (1 + np.cos(math.pi * step / total))
     else:
-        peak = max(0.3 * total - 1, 0.0)
-        last = max(total - 1, 1)
+        peak, last = 0.3 * total - 1, total - 1  # up to 3 steps: no rise, the peak is behind
         start, end = 1 / 25, 1 / 25 / 1e4
-        rise = step / peak if peak > 0 else np.ones(total)
-        fall = np.clip((step - peak) / max(last - peak, 1e-12), 0, 1)
-        up = 1 + (start - 1) * 0.5 * (1 + np.cos(math.pi * np.clip(rise, 0, 1)))
-        down = end + (1 - end) * 0.5 * (1 + np.cos(math.pi * fall))
+        up = 1 + (start - 1) * 0.5 * (1 + np.cos(math.pi * step / peak))
+        down = end + (1 - end) * 0.5 * (1 + np.cos(math.pi * (step - peak) / (last - peak)))
         factor = np.where(step <= peak, up, down)
     return config.learning_rate * factor
 
@@ -46,8 +43,8 @@ def learning_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.floa
 class BankOptimizer:
     """PyTorch's own fused SGD, Adam or AdamW, with one parameter group per member.
 
-    A group holds views of its member's slice of every parameter, so each member has its own learning
-    rate, weight decay and momentum, while forward and backward run over the whole bank.
+    A group holds views of its member's slice of every parameter, so each member has its own
+    learning rate, weight decay and momentum, while forward and backward run over the whole bank.
     """
 
     def __init__(self, network: nn.Module, configs: Sequence[TrainConfig], steps: int) -> None:

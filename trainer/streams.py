@@ -1,8 +1,8 @@
 """Random numbers as a pure function of (seed, stream, step, position).
 
-Counter-based, as in Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011): there is
-no generator state to save, share or restore, so a member of a bank draws the same numbers alone, in
-any bank, on any device, and after a resume. The mixing function is the 32-bit integer hash
+Counter-based, as in Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011): there
+is no generator state to save, share or restore, so a member of a bank draws the same numbers alone,
+in any bank, on any device, and after a resume. The mixing function is the 32-bit integer hash
 `lowbias32` of Chris Wellons' hash-prospector, with a second key between its rounds.
 """
 

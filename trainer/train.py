@@ -8,8 +8,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,50 +21,10 @@ from trainer.errors import UserError
 from trainer.layers import Dropout, by_member
 from trainer.models import build, parameter_count
 from trainer.optim import BankOptimizer
+from trainer.results import Cost, Epoch, Result, State
 from trainer.streams import generator
 
 EVALUATION_BATCH = 256
-
-State = dict[str, Tensor]  # one member's weights and batch-norm statistics, by name
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One member's figures of one epoch. Losses are means over images; `seconds` is its share."""
-
-    epoch: int  # from 1
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    learning_rate: float  # of the epoch's last step
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a member's training came to. Test figures are None unless it ran to its end."""
-
-    outcome: str  # finished | early-stopped | stopped | diverged
-    history: tuple[Epoch, ...]
-    best_epoch: int | None  # with the highest validation accuracy, the first of equals
-    val_accuracy: float | None
-    val_loss: float | None
-    test_accuracy: float | None
-    test_loss: float | None
-    parameters: int
-    seconds: float  # the member's share of the bank's time, evaluation included
-    images_per_second: float  # of the whole bank, training only
-    device: str
-    precision: str
-    bank: int  # members at the start
-    state: State | None = field(repr=False)  # of the best epoch, on the CPU
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything but the weights, JSON-ready."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        del values["state"]
-        return {**values, "history": [asdict(epoch) for epoch in self.history]}
 
 
 Watch = Callable[[Mapping[int, Epoch]], Collection[int]]
@@ -254,7 +212,7 @@ class Bank:
         """Train for one epoch (from 1); return loss and accuracy per member."""
         self.network.train()
         totals = torch.zeros(2, self.members, device=self.device, dtype=self.dtype)
-        order = self._order(epoch)  # [steps, B, K]
+        order = self.order(epoch)  # [steps, B, K]
         first = (epoch - 1) * self.steps_per_epoch
         for step in range(self.steps_per_epoch):
             totals += self.train_step(first + step, order[step])
@@ -273,7 +231,7 @@ class Bank:
             logits = self.network(x)
         logits = logits.to(self.dtype)
         losses = _cross_entropy(logits, labels, self.smoothing)
-        losses.sum().backward()  # type: ignore[no-untyped-call] # torch's own
+        losses.sum().backward()
         self.optimizer.step(index)
         with torch.no_grad():
             return torch.stack([losses, (logits.argmax(2) == labels).to(self.dtype).mean(0)])
@@ -314,8 +272,8 @@ class Bank:
             if tensor.dim():  # batch norm's step counter is not per member, and not used
                 yield name, tensor
 
-    def _order(self, epoch: int) -> Tensor:
-        # Every member's permutation of its own training images, a function of (seed, epoch).
+    def order(self, epoch: int) -> Tensor:
+        """Return every member's order of its training images, [steps, B, K]: f(seed, epoch)."""
         size = len(self.train_indices)
         used = self.steps_per_epoch * self.batch_size
         columns = [
@@ -369,23 +327,28 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor | None) -> 
 
 def measure(
     config: TrainConfig, data: ImageData, device: torch.device | str = "cpu", *, steps: int = 4
-) -> float:
-    """Return the seconds that training this config takes, estimated from a few steps of it.
+) -> Cost:
+    """Estimate what training this config costs from a few steps of it.
 
     Evaluation counts as a third of a training step per image (forward only).
+
+    Raises:
+        UserError: the config cannot be trained on this data.
     """
     bank = Bank([config], data, torch.device(device))
-    order = bank._order(1)[: steps + 2]
+    batches = bank.order(1)[: steps + 2]
+    warm_up = min(2, len(batches) - 1)
     bank.network.train()
-    for step, batch in enumerate(order):
-        if step == min(2, len(order) - 1):
+    for step, batch in enumerate(batches):
+        if step == warm_up:
             _synchronise(bank.device)
             started = time.perf_counter()
         bank.train_step(step, batch)
     _synchronise(bank.device)
-    per_step = (time.perf_counter() - started) / max(len(order) - 2, 1)
+    per_step = (time.perf_counter() - started) / (len(batches) - warm_up)
     evaluated = len(bank.val_indices) * config.epochs + len(data.test_labels)
-    return per_step * (bank.steps_per_epoch * config.epochs + evaluated / config.batch_size / 3)
+    steps_in_all = bank.steps_per_epoch * config.epochs + evaluated / config.batch_size / 3
+    return Cost(per_step * steps_in_all, bank.parameters)
 
 
 def _synchronise(device: torch.device) -> None:

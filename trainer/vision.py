@@ -2,7 +2,8 @@
 
 torchvision's Python part registers fake kernels for operators of its compiled part when it is
 imported, and fails where that part does not match torch's build (`operator torchvision::nms does
-not exist`). We use the pure-Python part alone (downloader, ResNet), so the operators need only exist.
+not exist`). We use the pure-Python part alone (downloader, ResNet), so the operators need only
+exist.
 """
 
 from functools import cache

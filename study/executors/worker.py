@@ -1,0 +1,65 @@
+"""The work itself, in whichever process it happens: load data once, measure and train banks."""
+
+import dataclasses
+import platform
+import traceback
+from collections.abc import Sequence
+
+import torch
+
+from study.executors import Failure, Job, WorkerSpec
+from trainer import checkpoint, data, device
+from trainer.config import TrainConfig
+from trainer.errors import UserError
+from trainer.results import Cost, Result
+from trainer.train import Watch, measure, train
+
+
+class Worker:
+    """Trains jobs on one device. The data set is read once.
+
+    Raises:
+        UserError: there is no such data or device.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.device = device.resolve(spec.device)
+        device.prepare_process(spec.threads)
+        images = data.load(spec.dataset, spec.data_dir, download=True)
+        self.description = {
+            "dataset": images.describe(),
+            "device": device.describe(self.device),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        }
+        self.data = images.to(self.device)
+
+    def measure(self, configs: Sequence[TrainConfig]) -> list[Cost]:
+        """Return what each config will cost."""
+        return [measure(config, self.data, self.device) for config in configs]
+
+    def train(self, job: Job, on_epoch: Watch) -> list[Result]:
+        """Train a job, write its checkpoints, return its results without weights."""
+        results = train(job.configs, self.data, on_epoch=on_epoch, device=self.device)
+        for config, result, path in zip(job.configs, results, job.checkpoints, strict=True):
+            if result.state is not None and result.test_accuracy is not None:
+                about = {
+                    "config": config.to_dict(),
+                    "result": result.to_dict(),
+                    "dataset": self.description["dataset"],
+                }
+                checkpoint.write(path, result.state, about)
+        return [dataclasses.replace(result, state=None) for result in results]
+
+
+def failure_of(error: Exception) -> Failure:
+    """Say in one line why a job failed, and of what kind that is."""
+    if isinstance(error, UserError):
+        return Failure("user", str(error))
+    first_line = (str(error).splitlines() or [""])[0]
+    reason = f"{type(error).__name__}: {first_line}"
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return Failure("memory", reason)
+    if isinstance(error, OSError):
+        return Failure("infrastructure", reason)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure("error", f"{reason} (in {last.name}, line {last.lineno})")

@@ -1,0 +1,220 @@
+"""What the command `run` does, without its words: name, ownership, workers, coordination."""
+
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+
+from study import storage
+from study.executors import Executor
+from study.hardware import GPU_BANK, device_names, worker_specs
+from study.plan import Cell, Plan, check_name
+from trainer.errors import UserError, choose
+from trainer.results import Cost
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+    from study.coordinator import State, View
+    from study.ledger import Ledger
+
+EXECUTORS = ("local", "inline")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Which part of the machine a run uses, and how."""
+
+    device: str = "auto"
+    workers: int | None = None  # None: one per core or GPU
+    bank: int | None = None  # None: by device
+    executor: str = "local"
+    data_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        if self.executor not in EXECUTORS:
+            raise UserError(choose("executor", self.executor, EXECUTORS))
+        for name in ("workers", "bank"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} = {value}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What pending trials will cost."""
+
+    cells: int
+    seconds: float  # of wall time, on these workers
+    workers: int
+    devices: tuple[str, ...]
+    training_images: int
+    costs: dict[tuple[Any, ...], Cost]
+
+
+@contextmanager
+def workers_for(
+    plan: Plan, cells: Sequence[Cell], machine: Machine
+) -> Iterator[tuple[Executor, int]]:
+    """Yield an executor for some cells (not started), and how many members its banks have.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    devices = device_names(machine.device)
+    bank = machine.bank or (1 if devices[0] == "cpu" else GPU_BANK)
+    jobs = -(-len(cells) // bank)
+    specs = worker_specs(devices, machine.workers, jobs, plan.dataset, machine.data_dir)
+    executor: Executor
+    if machine.executor == "inline":
+        from study.executors.inline import InlineExecutor
+
+        executor = InlineExecutor(specs[:1])
+    else:
+        from study.executors.local import LocalExecutor
+
+        executor = LocalExecutor(specs)
+    try:
+        yield executor, bank
+    finally:
+        executor.close()
+
+
+def estimate(
+    plan: Plan, cells: Sequence[Cell], executor: Executor, found: dict[str, Any]
+) -> Estimate:
+    """Measure what cells cost on started workers."""
+    from study.coordinator import cost_key, measure_costs
+
+    costs = measure_costs(plan, cells, executor)
+    seconds = sum(costs[cost_key(plan.config_of(cell))].seconds for cell in cells)
+    images = plan.subset or found["dataset"]["train_images"]
+    return Estimate(
+        cells=len(cells),
+        seconds=seconds / executor.slots,
+        workers=executor.slots,
+        devices=tuple(dict.fromkeys(found["devices"])),
+        training_images=images - round(images * plan.base_config.validation_fraction),
+        costs=costs,
+    )
+
+
+def run(
+    plan: Plan,
+    url: sqlalchemy.URL,
+    machine: Machine,
+    *,
+    study_name: str | None,
+    argv: Sequence[str],
+    view: "View",
+    announce: Callable[[str, Estimate | None], None],
+    timeout: float | None = None,
+) -> "State":
+    """Run a plan's pending trials as the owner of the database; return where the study stands.
+
+    Args:
+        plan: what to run.
+        url: the database.
+        machine: where to train.
+        study_name: None: the plan's name, with its conditions where that name is taken.
+        argv: the command line, to be stored.
+        view: watches the run.
+        announce: called with the study's name and the estimate (None: nothing is left to do).
+        timeout: seconds.
+
+    Raises:
+        UserError: something given is wrong; nothing has been written.
+        StudyFailed, OutOfTime, KeyboardInterrupt, SystemExit: what ended the run early.
+    """
+    command = shlex.join(["fmnist-study", *map(storage.masked, argv)])
+    if study_name is not None:
+        check_name("--study-name", study_name)
+    started = time.monotonic()
+    with storage.own(url, command) as database:
+        from study.coordinator import (
+            Coordinator,
+            State,
+            check_same_plan,
+            open_study,
+            pending,
+            records,
+            settled,
+        )
+
+        ledger = _ledger(database, plan, study_name)
+        check_same_plan(ledger, plan)
+        trials = records(ledger.trials()) if ledger.exists else []
+        cells = pending(plan, trials)
+        if not cells:
+            announce(ledger.name, None)
+            failed = sum(state == "FAIL" for state in settled(trials).values())
+            return State(len(plan.cells), len(plan.cells), failed, 0, None)
+        with workers_for(plan, cells, machine) as (executor, bank):
+            found = executor.start()
+            costs = estimate(plan, cells, executor, found)
+            announce(ledger.name, costs)
+            open_study(ledger, plan, found["dataset"])
+            ledger.describe(
+                {
+                    "versions": {**found["versions"], **_versions()},
+                    "devices": found["devices"],
+                    "git_commit": _git_commit(),
+                    "command": command,
+                    "host": platform.node(),
+                }
+            )
+            path = storage.sqlite_path(url)
+            folder = path.parent if path else Path.cwd()
+            coordinator = Coordinator(
+                plan,
+                ledger,
+                executor,
+                bank_size=bank,
+                costs=costs.costs,
+                checkpoints=folder / "checkpoints",
+                view=view,
+                deadline=started + timeout if timeout else None,
+            )
+            return coordinator.run()
+
+
+def _ledger(database: "RDBStorage", plan: Plan, study_name: str | None) -> "Ledger":
+    """Return the ledger of the study that this plan belongs to.
+
+    A study holds one data set, subset and number of epochs. Where the plan's name is taken by a
+    study with others, these become part of the name, the same for the same command.
+    """
+    from study.ledger import Ledger
+
+    ledger = Ledger(database, study_name or plan.name)
+    if study_name is None and ledger.exists:
+        stored = ledger.attributes().get("plan")
+        if stored and Plan.from_dict(stored).conditions != plan.conditions:
+            size = f"-{plan.subset}" if plan.subset else ""
+            own = f"{plan.name}-{plan.dataset}{size}-{plan.epochs}-epochs"
+            ledger = Ledger(database, own)
+    return ledger
+
+
+def _versions() -> dict[str, str]:
+    names = ("fmnist-study", "optuna", "torchvision", "sqlalchemy", "numpy")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM: at once where that is safe, else right after.
+
+Between starting a trial and knowing that it runs, or between a result and its commit, an exception
+out of nowhere would lose one of them. Those places are shielded.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_depth = 0  # of shields around the code that runs now
+_waiting: int | None = None  # the signal that came meanwhile
+_seen = False
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Turn SIGINT into KeyboardInterrupt and SIGTERM into SystemExit(143); a second one kills."""
+    global _seen, _waiting  # signals are the process's
+    _seen, _waiting = False, None
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = {name: signal.signal(name, _on_signal) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Hold signals back until the end of this block."""
+    global _depth, _waiting  # noqa: PLW0603 # as above
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+    if _depth == 0 and _waiting is not None:
+        number, _waiting = _waiting, None
+        _interrupt(number)
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    global _seen, _waiting  # noqa: PLW0603 # as above
+    if _seen:
+        os._exit(128 + number)
+    _seen = True
+    if _depth:
+        _waiting = number
+    else:
+        _interrupt(number)
+
+
+def _interrupt(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

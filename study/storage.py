@@ -1,0 +1,222 @@
+"""The database: where it is, whether it is ours to use, and who owns it while a study runs.
+
+Optuna's schema in SQLite (or any database that SQLAlchemy opens by URL). One process writes: several
+processes on one SQLite file may claim the same trial, and Optuna advises against it.
+"""
+
+import json
+import os
+import platform
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import sqlalchemy
+from filelock import FileLock, Timeout
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+BUSY_TIMEOUT_SECONDS = 60
+
+
+def locate(where: str | None) -> sqlalchemy.URL:
+    """Return the URL of `--storage URL|PATH`, of `$FMNIST_STUDY_STORAGE`, or of `./studies.db`.
+
+    Raises:
+        UserError: it is no URL that SQLAlchemy knows.
+    """
+    where = where or os.environ.get("FMNIST_STUDY_STORAGE") or "studies.db"
+    if "://" not in where:
+        return sqlalchemy.URL.create("sqlite", database=str(Path(where).absolute()))
+    try:
+        url = sqlalchemy.make_url(where)
+        url.get_dialect()
+    except (ArgumentError, SQLAlchemyError) as error:
+        raise UserError(f"storage {masked(where)}: not a database URL ({error})") from error
+    if url.get_backend_name() == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise UserError("storage: give SQLite a file; a database in memory is lost at the end")
+        return sqlalchemy.URL.create("sqlite", database=str(Path(str(url.database)).absolute()))
+    return url
+
+
+def sqlite_path(url: sqlalchemy.URL) -> Path | None:
+    """Return the file of an SQLite URL, else None."""
+    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+
+
+def display(url: sqlalchemy.URL) -> str:
+    """Return a URL for people: a path for SQLite, and never a password."""
+    path = sqlite_path(url)
+    if path is None:
+        return url.render_as_string(hide_password=True)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def masked(where: str) -> str:
+    """Hide user and password of what may be a URL."""
+    scheme, _, rest = where.partition("://")
+    return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else where
+
+
+def check_readable(url: sqlalchemy.URL) -> None:
+    """Check, without touching it, that a database is there and has Optuna's schema.
+
+    Raises:
+        UserError: it is missing, unreadable, no SQLite file, or not Optuna's.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        _check_server(url)
+        return
+    if not path.exists():
+        raise UserError(f"storage {display(url)}: no such file; 'fmnist-study run ...' makes one")
+    _check_file(url, path)
+
+
+def check_writable(url: sqlalchemy.URL) -> None:
+    """Check, without touching it, that a study can be stored here.
+
+    Raises:
+        UserError: as `check_readable`, or the place cannot be written.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        _check_server(url)
+        return
+    if not path.parent.is_dir():
+        raise UserError(f"storage {display(url)}: the folder {path.parent} does not exist")
+    if path.exists():
+        _check_file(url, path)
+    for place in (path, path.parent):  # the folder too: SQLite and the lock put files beside it
+        if place.exists() and not os.access(place, os.W_OK):
+            raise UserError(f"storage {display(url)}: {place} is not writable")
+
+
+def _check_file(url: sqlalchemy.URL, path: Path) -> None:
+    shown = display(url)
+    if not path.is_file():
+        raise UserError(f"storage {shown}: is not a file")
+    if path.stat().st_size == 0:
+        return  # SQLite's own empty database
+    try:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise UserError(f"storage {shown}: is not an SQLite database")
+        # Without a journal beside it nobody writes: `immutable` then leaves no file behind.
+        quiet = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro{quiet}", uri=True)) as db:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            if tables and not {"studies", "trials", "version_info"} <= tables:
+                raise UserError(f"storage {shown}: is an SQLite database, but not one of Optuna's")
+            if "alembic_version" in tables:
+                _check_version(
+                    shown, db.execute("SELECT version_num FROM alembic_version").fetchone()
+                )
+    except OSError as error:
+        raise UserError(f"storage {shown}: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise UserError(f"storage {shown}: cannot be read: {error}") from error
+
+
+def _check_version(shown: str, row: tuple[str] | None) -> None:
+    # Of Optuna's 5.0; "v3.2.0.a" and the like, as long as the schema stays.
+    if row and row[0] < "v3.2.0.a":
+        raise UserError(
+            f"storage {shown}: was made by an older Optuna (schema {row[0]}); upgrade a copy of it "
+            "with 'optuna storage upgrade --storage URL'"
+        )
+
+
+def _check_server(url: sqlalchemy.URL) -> None:
+    try:
+        with sqlalchemy.create_engine(url).connect():
+            pass
+    except ImportError as error:
+        raise UserError(f"storage {display(url)}: its driver is not installed ({error})") from error
+    except SQLAlchemyError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(f"storage {display(url)}: cannot connect: {reason}") from error
+
+
+@contextmanager
+def own(url: sqlalchemy.URL, command: str) -> Iterator["RDBStorage"]:
+    """Open the database for writing, as its only owner.
+
+    Raises:
+        UserError: another process owns it, or it cannot be used.
+    """
+    check_writable(url)
+    path = sqlite_path(url)
+    if path is None:
+        yield _open(url)
+        return
+    lock = FileLock(f"{path}.lock")
+    note = path.with_name(path.name + ".owner.json")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(f"storage {display(url)}: is in use{_owner(note)}") from error
+    try:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        about = {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "started": started,
+            "command": command,
+        }
+        note.write_text(json.dumps(about), encoding="utf-8")
+        storage = _open(url)
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+            note.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _owner(note: Path) -> str:
+    try:
+        about = json.loads(note.read_text(encoding="utf-8"))
+        return (
+            f" by process {about['pid']} on {about['host']} since {about['started']} "
+            f"({about['command']}); wait for it, or give this run its own --storage"
+        )
+    except (OSError, ValueError, KeyError):
+        return " by another process"
+
+
+def _open(url: sqlalchemy.URL) -> "RDBStorage":
+    import optuna
+    from optuna.storages import RDBStorage
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = sqlite_path(url)
+    if path is None:
+        return RDBStorage(url.render_as_string(hide_password=False))
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    # Connections come from `connect`, so that the pragmas hold from the first one on; Optuna would
+    # also take braces in a path for a template.
+    options: dict[str, Any] = {"creator": connect, "poolclass": sqlalchemy.QueuePool}
+    try:
+        return RDBStorage("sqlite:///studies.db", engine_kwargs=options)
+    except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        raise UserError(f"storage {display(url)}: {reason}") from error

@@ -1,0 +1,165 @@
+"""What a person sees while a study runs. Progress goes to stderr, results to stdout."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from study.plan import Plan, level_text
+
+if TYPE_CHECKING:
+    from study.coordinator import State
+    from study.session import Estimate
+
+SHOWN_VARIANTS = 60
+LINE_SECONDS = 5.0  # between two lines where no bar can be drawn
+
+
+class TerminalView:
+    """A progress bar with the time left; what happens scrolls by above it."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def show(self, state: "State", event: str | None) -> None:
+        """Move the bar."""
+        if self.task is None:
+            self.task = self.progress.add_task("trials", total=state.planned, note="")
+        if event:
+            self.progress.console.print(Text(event, style="dim"))
+        self.progress.update(self.task, completed=state.done, note=_note(state))
+
+
+class LinesView:
+    """A line every few seconds: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.next = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def show(self, state: "State", event: str | None) -> None:
+        """Print a line when one is due, and at the end."""
+        now = time.monotonic()
+        last = state.done == state.planned and event is not None
+        if (event and "failed:" in event) or (event and now >= self.next) or last:
+            self.next = now + LINE_SECONDS
+            note = _note(state)
+            parts = [f"{state.done}/{state.planned} trials", *([note] if note else []), event or ""]
+            print(", ".join(parts), file=sys.stderr, flush=True)
+
+
+class QuietView(LinesView):
+    """Nothing at all."""
+
+    def show(self, state: "State", event: str | None) -> None:
+        """Keep quiet."""
+
+
+def view_for(console: Console, *, quiet: bool) -> TerminalView | LinesView:
+    """Return the view that suits the console."""
+    if quiet:
+        return QuietView()
+    return TerminalView(console) if console.is_terminal else LinesView()
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _note(state: "State") -> str:
+    parts = []
+    if state.failed:
+        parts.append(f"{state.failed} failed")
+    if state.seconds_left is not None:
+        parts.append(f"{duration(state.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[str]:
+    """Say what is planned, how long it will take, and what makes it shorter."""
+    total = f"{plan.variant_count} variants x {plan.seeds} seeds = {len(plan.cells)} trials"
+    yield f"study {name}: {plan.design} on {plan.dataset}, {total} of {plan.epochs} epochs"
+    if costs is None:
+        yield "nothing left to run: every planned trial is done"
+        return
+    already = len(plan.cells) - costs.cells
+    done = f"{already} are done, {costs.cells} to run" if already else f"{costs.cells} to run"
+    where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''} ({', '.join(costs.devices)})"
+    yield (
+        f"{done} on {costs.training_images} training images each: "
+        f"about {duration(costs.seconds)} on {where}, measured over a few steps"
+    )
+    yield (
+        f"shorter: --seeds (now {plan.seeds}), --epochs (now {plan.epochs}), "
+        f"--subset (now {plan.subset or 'all'}), --timeout 30m; --dry-run only plans; "
+        "Ctrl-C keeps what is done"
+    )
+
+
+def show_plan(
+    plan: Plan, variants: Sequence[Mapping[str, Any]], costs: "Estimate | None", why_not: str
+) -> None:
+    """Print a plan's factors, its variants with their cost, and the whole."""
+    print(f"{plan.name}: {plan.description}")
+    print(f"{plan.design} on {plan.dataset}, {plan.epochs} epochs, seeds 0 to {plan.seeds - 1}\n")
+    width = max([len("factor"), *map(len, plan.factors)])
+    if plan.factors:
+        print(f"{'factor':{width}}  levels (* baseline)")
+    for factor in plan.factors:
+        base = getattr(plan.base_config, factor)
+        levels = (level_text(v) + ("*" if v == base else "") for v in plan.levels(factor))
+        print(f"{factor:{width}}  {', '.join(levels)}")
+    width = max(len(variant["variant"]) for variant in variants)
+    print(f"\n{'variant':{width}}  parameters  seconds")
+    for variant in variants[:SHOWN_VARIANTS]:
+        cost = (variant["parameters"], variant["seconds"])
+        text = f"{cost[0]:10,}  {cost[1]:7.1f}" if None not in cost else f"{'-':>10}  {'-':>7}"
+        print(f"{variant['variant']:{width}}  {text}")
+    if len(variants) > SHOWN_VARIANTS:
+        print(f"... and {len(variants) - SHOWN_VARIANTS} more (--json lists all)")
+    total = f"\n{plan.variant_count} variants x {plan.seeds} seeds = {len(plan.cells)} trials"
+    if costs is None:
+        print(f"{total}; what they cost was not measured: {why_not}")
+    else:
+        where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''}"
+        print(f"{total}: about {duration(costs.seconds)} on {where} ({', '.join(costs.devices)})")

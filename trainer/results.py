@@ -1,0 +1,56 @@
+"""What comes out of a training: figures per epoch and per member. No torch is loaded here."""
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = dict[str, "Tensor"]  # one member's weights and batch-norm statistics, by name
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One member's figures of one epoch. Losses are means over images; `seconds` is its share."""
+
+    epoch: int  # from 1
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float  # of the epoch's last step
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training will cost, measured over a few steps."""
+
+    seconds: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a member's training came to. Test figures are None unless it ran to its end."""
+
+    outcome: str  # finished | early-stopped | stopped | diverged
+    history: tuple[Epoch, ...]
+    best_epoch: int | None  # with the highest validation accuracy, the first of equals
+    val_accuracy: float | None
+    val_loss: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+    parameters: int
+    seconds: float  # the member's share of the bank's time, evaluation included
+    images_per_second: float  # of the whole bank, training only
+    device: str
+    precision: str
+    bank: int  # members at the start
+    state: State | None = field(repr=False)  # of the best epoch, on the CPU
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the weights, JSON-ready."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        del values["state"]
+        return {**values, "history": [asdict(epoch) for epoch in self.history]}

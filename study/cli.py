@@ -81,8 +81,7 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     """Name the studies: those of the catalogue, and those in the database."""
     plans = [load_plan(name) for name in catalog.names()]
     url = storage.locate(storage_option)
-    path = storage.sqlite_path(url)
-    stored = _stored_studies(url) if path is None or path.exists() else []
+    stored = _studies_if_any(url)
     if as_json:
         _print_json(
             [
@@ -219,7 +218,7 @@ def run(
     if study_name is None and study not in catalog.names() and not study.endswith(".toml"):
         study_name = study  # a stored study, by its own name
     if dry_run:
-        _dry_run(plan, url, machine, study_name or plan.name, as_json=as_json)
+        _dry_run(plan, url, machine, study_name, as_json=as_json)
         return
     code = _run(plan, url, machine, study_name, limit, quiet=quiet, as_json=as_json)
     if code:
@@ -302,18 +301,16 @@ def _run(
 
 
 def _dry_run(
-    plan: Plan, url: "sqlalchemy.URL", machine: "Machine", name: str, *, as_json: bool
+    plan: Plan, url: "sqlalchemy.URL", machine: "Machine", study_name: str | None, *, as_json: bool
 ) -> None:
     from study.coordinator import pending
-    from study.session import estimate, workers_for
+    from study.session import estimate, name_for, workers_for
     from study.view import announcement
 
-    done: list[Any] = []
-    path = storage.sqlite_path(url)
-    if path is None or path.exists():
-        known = [own for own in _stored_studies(url) if own.name == name]
-        trials = _trials(url, known[0]) if known else []
-        done = [(trial.variant, trial.seed, trial.state, trial.outcome) for trial in trials]
+    known = {own.name: own for own in _studies_if_any(url)}
+    name = study_name or name_for(plan, lambda own: known[own].plan if own in known else None)
+    trials = _trials(url, known[name]) if name in known else []
+    done = [(trial.variant, trial.seed, trial.state, trial.outcome) for trial in trials]
     cells = pending(plan, done)
     costs = None
     if cells:
@@ -453,14 +450,16 @@ def _plan(source: str, storage_option: str | None, dataset: str | None, **change
     if source in catalog.names() or source.endswith(".toml"):
         plan = load_plan(source, dataset=dataset)
     else:
-        url = storage.locate(storage_option)
-        path = storage.sqlite_path(url)
-        stored = _stored_studies(url) if path is None or path.exists() else []
+        stored = _studies_if_any(storage.locate(storage_option))
         plans = {study.name: study.plan for study in stored if study.plan}
         if source not in plans:
-            raise UserError(choose("study", source, [*catalog.names(), *plans, "or a .toml file"]))
+            raise UserError(choose("study", source, _known(plans)))
         plan = Plan.from_dict(plans[source]).override(dataset=dataset)
     return plan.override(**changes)
+
+
+def _known(stored: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys([*catalog.names(), *stored]), "or a .toml file"]
 
 
 def _stored_studies(url: "sqlalchemy.URL") -> "list[Study]":
@@ -468,6 +467,11 @@ def _stored_studies(url: "sqlalchemy.URL") -> "list[Study]":
     from analysis import trials
 
     return trials.studies(trials.connect(url))
+
+
+def _studies_if_any(url: "sqlalchemy.URL") -> "list[Study]":
+    path = storage.sqlite_path(url)
+    return _stored_studies(url) if path is None or path.exists() else []
 
 
 def _trials(url: "sqlalchemy.URL", study: "Study") -> "list[Trial]":

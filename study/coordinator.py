@@ -118,7 +118,7 @@ def check_same_plan(ledger: Ledger, plan: Plan) -> None:
     Raises:
         UserError: it is another plan's; says what differs.
     """
-    stored = ledger.attributes().get("plan") if ledger.exists else None
+    stored = ledger.plan()
     if stored is not None:
         _refuse(ledger, plan_differences(Plan.from_dict(stored), plan))
     elif ledger.exists and ledger.trials():

@@ -69,6 +69,10 @@ class Ledger:
         """Return the study's user attributes."""
         return dict(self.storage.get_study_user_attrs(self.study_id))
 
+    def plan(self) -> dict[str, Any] | None:
+        """Return the plan that the study was made with; None: no study, or not one of ours."""
+        return self.attributes().get("plan") if self.exists else None
+
     def describe(self, attributes: Mapping[str, Any]) -> None:
         """Set user attributes of the study."""
         for key, value in attributes.items():

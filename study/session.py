@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,7 @@ from trainer.errors import UserError, choose
 from trainer.results import Cost
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
     from study.coordinator import State, View
-    from study.ledger import Ledger
 
 EXECUTORS = ("local", "inline")
 
@@ -149,8 +146,10 @@ def run(
             records,
             settled,
         )
+        from study.ledger import Ledger
 
-        ledger = _ledger(database, plan, study_name)
+        name = study_name or name_for(plan, lambda name: Ledger(database, name).plan())
+        ledger = Ledger(database, name)
         check_same_plan(ledger, plan)
         trials = records(ledger.trials()) if ledger.exists else []
         cells = pending(plan, trials)
@@ -187,22 +186,21 @@ def run(
             return coordinator.run()
 
 
-def _ledger(database: "RDBStorage", plan: Plan, study_name: str | None) -> "Ledger":
-    """Return the ledger of the study that this plan belongs to.
+def name_for(plan: Plan, stored: Callable[[str], Mapping[str, Any] | None]) -> str:
+    """Return the name of the study that a plan's trials belong to.
 
     A study holds one data set, subset and number of epochs. Where the plan's name is taken by a
     study with others, these become part of the name, the same for the same command.
-    """
-    from study.ledger import Ledger
 
-    ledger = Ledger(database, study_name or plan.name)
-    if study_name is None and ledger.exists:
-        stored = ledger.attributes().get("plan")
-        if stored and Plan.from_dict(stored).conditions != plan.conditions:
-            size = f"-{plan.subset}" if plan.subset else ""
-            own = f"{plan.name}-{plan.dataset}{size}-{plan.epochs}-epochs"
-            ledger = Ledger(database, own)
-    return ledger
+    Args:
+        plan: the plan.
+        stored: a study's name to its stored plan; None: there is no such study.
+    """
+    taken = stored(plan.name)
+    if not taken or Plan.from_dict(taken).conditions == plan.conditions:
+        return plan.name
+    size = f"-{plan.subset}" if plan.subset else ""
+    return f"{plan.name}-{plan.dataset}{size}-{plan.epochs}-epochs"
 
 
 def _versions() -> dict[str, str]:

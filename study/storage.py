@@ -162,9 +162,12 @@ def own(url: sqlalchemy.URL, command: str) -> Iterator["RDBStorage"]:
     lock = FileLock(f"{path}.lock")
     note = path.with_name(path.name + ".owner.json")
     try:
+        Path(lock.lock_file).touch()  # filelock would take a refusal for a lock that is held
         lock.acquire(blocking=False)
     except Timeout as error:
         raise UserError(f"storage {display(url)}: is in use{_owner(note)}") from error
+    except OSError as error:
+        raise UserError(f"storage {display(url)}: {path.parent} is not writable") from error
     try:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = {

@@ -4,11 +4,12 @@ Four data sets of 10 classes, 1 channel. The three of 28x28 are read from their 
 files, never from anything else; `digits` comes inside scikit-learn and needs no file.
 """
 
+import contextlib
 import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http.client import HTTPException
@@ -18,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from filelock import FileLock
 from torch import Tensor
 
 from trainer.config import DATASETS, TrainConfig
@@ -209,29 +211,46 @@ def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
 
 
 def _download(name: str, source: _Source, folder: Path, missing: Sequence[str]) -> None:
+    """Fetch files with torchvision's downloader; several workers may want them at once."""
     from trainer.vision import torchvision
 
     mirrors: list[str] = getattr(torchvision().datasets, source.torchvision_class).mirrors
     download_url = torchvision().datasets.utils.download_url
-    md5 = dict(zip(_FILES, source.md5, strict=True))
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".download.lock"):
+            for file in missing:
+                md5 = source.md5[_FILES.index(file)]
+                reason = _first_mirror(download_url, mirrors, file, folder, md5)
+                if reason:
+                    raise UserError(
+                        f"{name}: {file} could not be downloaded to {folder} ({reason}): name a "
+                        "folder that has it with --data-dir, or try --dataset digits, which needs "
+                        "no network"
+                    )
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made to download {name}: {error.strerror}") from error
-    for file in missing:
-        reason = "no mirror"
-        for mirror in mirrors:
-            try:
-                download_url(f"{mirror}{file}", root=str(folder), filename=file, md5=md5[file])
-                break
-            # URLError is an OSError; torchvision reports a wrong MD5 as a RuntimeError.
-            except (OSError, HTTPException, RuntimeError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        else:
-            raise UserError(
-                f"{name}: {file} could not be downloaded to {folder} ({reason}): name a folder "
-                "that has it with --data-dir, or try --dataset digits, which needs no network"
-            )
+        raise UserError(f"{folder}: cannot be written to download {name}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / ".download.lock").unlink()
+            for place in made:  # the empty ones only, where nothing came
+                place.rmdir()
+
+
+def _first_mirror(
+    download_url: Callable[..., None], mirrors: Sequence[str], file: str, folder: Path, md5: str
+) -> str | None:
+    """Try one mirror after the other; return why the last one failed, or None."""
+    reason: str | None = "no mirror is known"
+    for mirror in mirrors:
+        try:
+            download_url(f"{mirror}{file}", root=str(folder), filename=file, md5=md5)
+            return None
+        # URLError is an OSError; torchvision reports a wrong MD5 as a RuntimeError.
+        except (OSError, HTTPException, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return reason
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:

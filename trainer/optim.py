@@ -101,13 +101,16 @@ class BankOptimizer:
                 parameter.grad.zero_()
 
     def state(self, k: int) -> list[dict[str, Tensor]]:
-        """Return member k's state (moments, step), one dict per parameter."""
-        return [self.optimizer.state[view] for view in self.views[k]]
+        """Copy member k's state (moments, step), one dict per parameter."""
+        return [
+            {name: tensor.clone() for name, tensor in self.optimizer.state[view].items()}
+            for view in self.views[k]
+        ]
 
     def load_state(self, k: int, state: list[dict[str, Tensor]]) -> None:
         """Take over member k's state from another optimiser."""
         for view, values in zip(self.views[k], state, strict=True):
-            self.optimizer.state[view] = dict(values)
+            self.optimizer.state[view] = values
 
 
 def _views(parameters: Sequence[nn.Parameter], members: int, k: int) -> list[Tensor]:

@@ -5,6 +5,7 @@ figures to one callable, which names the members that leave.
 """
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -326,9 +327,9 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor | None) -> 
 
 
 def measure(
-    config: TrainConfig, data: ImageData, device: torch.device | str = "cpu", *, steps: int = 4
+    config: TrainConfig, data: ImageData, device: torch.device | str = "cpu", *, steps: int = 10
 ) -> Cost:
-    """Estimate what training this config costs from a few steps of it.
+    """Estimate what training this config costs: the median of a few steps, half a second at most.
 
     Evaluation counts as a third of a training step per image (forward only).
 
@@ -336,16 +337,16 @@ def measure(
         UserError: the config cannot be trained on this data.
     """
     bank = Bank([config], data, torch.device(device))
-    batches = bank.order(1)[: steps + 2]
-    warm_up = min(2, len(batches) - 1)
     bank.network.train()
-    for step, batch in enumerate(batches):
-        if step == warm_up:
-            _synchronise(bank.device)
-            started = time.perf_counter()
+    seconds: list[float] = []
+    for step, batch in enumerate(bank.order(1)[: steps + 2]):
+        started = time.perf_counter()
         bank.train_step(step, batch)
-    _synchronise(bank.device)
-    per_step = (time.perf_counter() - started) / (len(batches) - warm_up)
+        _synchronise(bank.device)
+        seconds.append(time.perf_counter() - started)
+        if sum(seconds[2:]) > 0.5:
+            break
+    per_step = statistics.median(seconds[2:] or seconds[-1:])  # the first ones prepare kernels
     evaluated = len(bank.val_indices) * config.epochs + len(data.test_labels)
     steps_in_all = bank.steps_per_epoch * config.epochs + evaluated / config.batch_size / 3
     return Cost(per_step * steps_in_all, bank.parameters)

@@ -1,0 +1,183 @@
+"""The HiPlot page: every trial a line through its factors and results, in one offline file.
+
+HiPlot's own Optuna import drops pruned and failed trials and all attributes; this page shows them.
+"""
+
+import html
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+import hiplot
+
+from analysis.text import level_label, printable
+from analysis.trials import Study, Trial
+
+FIRST = ("variant",)
+LAST = (
+    "seed",
+    "state",
+    "epochs_trained",
+    "seconds",
+    "parameters",
+    "best_epoch",
+    "val_loss",
+    "test_accuracy",
+    "val_accuracy",
+)
+# What HiPlot itself calls a line, and where it came from.
+HIDDEN = ["uid", "from_uid"]
+CATEGORIES = {"variant", "seed", "state"}
+# Searched over orders of magnitude, whichever of them a study happens to try.
+LOGARITHMIC = {"learning_rate", "weight_decay"}
+# The page may load nothing, not even from the folder it lies in.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:"
+)
+
+
+# An axis with so few levels has a tick for each.
+FEW = 10
+# Room, in pixels, for the labels of the leftmost axis, the slanted titles, and between the axes.
+STYLE = """
+body {{ min-width: {width}px }}
+div:has(> div > .pplot-root) {{ margin: 0 50px 0 {left}px }}
+div:has(> .pplot-root), .pplot-root svg {{ overflow: visible !important }}
+"""
+
+
+def write(study: Study, trials: Sequence[Trial], path: Path) -> Path:
+    """Write the page of a study with at least one trial, and return its path.
+
+    Raises:
+        ValueError: the study has no trials.
+    """
+    if not trials:
+        raise ValueError(f"study {study.name!r} has no trials")
+    made = experiment(study, trials)
+    left = min(350, 7 * max(len(trial.label) for trial in trials))
+    words = [len(str(v)) for t in trials for v in t.params.values() if not isinstance(v, float)]
+    between = min(130, max(70, 6 * max(words, default=0) + 10))
+    style = STYLE.format(left=left, width=left + between * len(made.parameters_definition))
+    head = (
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>'
+        f"<title>{html.escape(printable(study.name))}</title><style>{style}</style>"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # HiPlot leaves its icon's file open
+        page = made.to_html()
+    page = page.replace("<title>HiPlot</title>", head, 1)
+    # HiPlot's style sheet asks Google for a font that has a local substitute.
+    page = re.sub(r'@import\\?"https?:[^"]*"', "", page)
+    # d3 would write the ticks of a logarithmic axis as 6e+1; "~r" writes 60.
+    page = page.replace(".state.height/50)", '.state.height/50,"~r")')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
+    """Make the lines: a column per factor in plan order, between the variant and the results.
+
+    A line ends where its trial ended: one that failed has its factors and state, no accuracy.
+    """
+    factors = _factors(study, trials)
+    columns = [*FIRST, *map(_factor_column, factors), *LAST]
+    lines = [_line(trial, factors) for trial in trials]
+    made = hiplot.Experiment.from_iterable(lines)
+    for name in columns:
+        values = {line[name] for line in lines if name in line}
+        if values:
+            made.parameters_definition[name].type = _type(name, values)
+    made.colorby = "val_accuracy" if "val_accuracy" in made.parameters_definition else "state"
+    made.colormap = "interpolateViridis"
+    made.display_data(hiplot.Displays.PARALLEL_PLOT).update(
+        # HiPlot lists its axes from right to left.
+        {"order": columns[::-1], "hide": HIDDEN}
+    )
+    made.display_data(hiplot.Displays.TABLE).update({"order": columns, "hide": HIDDEN})
+    if {"seconds", "val_accuracy"} <= made.parameters_definition.keys():
+        made.display_data(hiplot.Displays.XY).update(
+            {"axis_x": "seconds", "axis_y": "val_accuracy", "dots_thickness": 3}
+        )
+    return made
+
+
+def _factors(study: Study, trials: Iterable[Trial]) -> list[str]:
+    planned = study.plan.get("factors", {})
+    return list(dict.fromkeys([*planned, *(name for trial in trials for name in trial.params)]))
+
+
+def _line(trial: Trial, factors: Iterable[str]) -> dict[str, Any]:
+    known: dict[str, Any] = {"variant": trial.label}
+    known |= {_factor_column(name): trial.params.get(name) for name in factors}
+    known |= {
+        "seed": trial.seed,
+        "state": trial.state.lower(),
+        "epochs_trained": trial.epochs,
+        "seconds": trial.seconds,
+        "parameters": trial.parameters,
+        "best_epoch": trial.best_epoch,
+        "val_loss": trial.val_loss,
+        "test_accuracy": trial.test_accuracy,
+        "val_accuracy": trial.value,
+    }
+    cells = {name: _cell(value) for name, value in known.items()}
+    return {name: value for name, value in cells.items() if value is not None}
+
+
+def _factor_column(factor: str) -> str:
+    taken = factor in (*FIRST, *LAST, *HIDDEN)
+    return _harmless(f"{factor} (factor)" if taken else factor)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        return _harmless(level_label(value))
+    if isinstance(value, float):  # a table full of 0.09999999999999998 is hard to read
+        return float(f"{value:.10g}") if math.isfinite(value) else None
+    return value
+
+
+def _harmless(text: str) -> str:
+    """Change what HTML would read as a tag or an entity: `<` to a look-alike, `&lt;` to `& lt;`.
+
+    HiPlot's table puts values into the page as HTML, its axes as text: an escaped value would be
+    right in the one and wrong in the other.
+    """
+    text = printable(text).replace("<", "‹").replace(">", "›")
+    return re.sub(r"&(?=[#\w])", "& ", text)
+
+
+def _type(name: str, values: AbstractSet[Any]) -> hiplot.ValueType:
+    """Choose the axis of a column: categories, or numbers on a linear or logarithmic scale.
+
+    Logarithmic are positive factors known for it (learning rate, weight decay), and those whose
+    neighbouring levels (three or more) lie more evenly by ratio than by difference: 32, 64, 128.
+    The few levels of any other factor, and few whole numbers, are categories: ticks where they
+    are, instead of 3.2 for a kernel size.
+    """
+    if name in CATEGORIES or any(isinstance(value, str) for value in values):
+        return hiplot.ValueType.CATEGORICAL
+    levels = sorted(values)
+    if name not in LAST and _is_logarithmic(name, levels):
+        return hiplot.ValueType.NUMERIC_LOG
+    measured = name in LAST and any(isinstance(value, float) for value in values)
+    if len(levels) > FEW or measured:
+        return hiplot.ValueType.NUMERIC
+    return hiplot.ValueType.CATEGORICAL
+
+
+def _is_logarithmic(name: str, levels: Sequence[float]) -> bool:
+    if levels[0] <= 0 or len(levels) < 2:
+        return False
+    pairs = list(itertools.pairwise(levels))
+    differences, ratios = [b - a for a, b in pairs], [math.log(b / a) for a, b in pairs]
+    even = max(ratios) / min(ratios) < max(differences) / min(differences)
+    return name in LOGARITHMIC or even

@@ -1,0 +1,129 @@
+"""How far a study is: its trials by state, what is planned, what is best so far."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis.effects import planned_cells, summarize
+from analysis.text import percent, printable
+from analysis.trials import Study, Trial, finished
+
+STATES = {
+    "COMPLETE": "finished",
+    "FAIL": "failed",
+    "PRUNED": "pruned",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+VALIDATION_ACCURACY = "validation accuracy"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The variant with the best mean objective so far."""
+
+    variant: str
+    n: int
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial in training, and its last finished epoch (0: none yet)."""
+
+    number: int
+    variant: str
+    seed: int | None
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands. A cell is a (variant, seed)."""
+
+    study: str
+    objective: str  # what "best" is measured by
+    counts: dict[str, int]  # trials by state, in words; states without trials are left out
+    planned: int | None  # cells; None where the study has no fixed plan
+    done: int  # cells with a finished trial
+    missing: int | None  # cells without one
+    epochs: int | None  # planned for a trial
+    best: Best | None
+    running: list[Running]
+    seconds_per_trial: float | None  # mean of the finished trials
+
+
+def progress(study: Study, trials: Sequence[Trial]) -> Progress:
+    """Count and compare the trials of a study.
+
+    "Best" is by the study's objective, which for ours is validation accuracy: never test data.
+    """
+    done = finished(trials)
+    planned = planned_cells(study.plan)
+    states = Counter(trial.state for trial in trials)
+    return Progress(
+        study=study.name,
+        objective=VALIDATION_ACCURACY if study.plan else "objective",
+        counts={word: states[state] for state, word in STATES.items() if states[state]},
+        planned=planned,
+        done=len(done),
+        missing=None if planned is None else max(0, planned - len(done)),
+        epochs=study.plan.get("epochs"),
+        best=_best(study, done),
+        running=[
+            Running(trial.number, trial.label, trial.seed, trial.epochs)
+            for trial in trials
+            if trial.state == "RUNNING"
+        ],
+        seconds_per_trial=summarize(
+            [trial.seconds for trial in done if trial.seconds is not None]
+        ).mean,
+    )
+
+
+def _best(study: Study, done: Sequence[Trial]) -> Best | None:
+    values: dict[str, list[float]] = defaultdict(list)
+    for trial in done:
+        if trial.value is not None:
+            values[trial.label].append(trial.value)
+    sign = -1 if study.directions[:1] == ("MINIMIZE",) else 1
+    best = [
+        Best(variant, summary.n, summary.mean, summary.std)
+        for variant, summary in ((name, summarize(found)) for name, found in values.items())
+        if summary.mean is not None
+    ]
+    return max(best, key=lambda found: sign * found.mean, default=None)
+
+
+def as_dict(progress: Progress) -> dict[str, Any]:
+    """Return the JSON form; accuracies are fractions, times are seconds."""
+    return asdict(progress)
+
+
+def count_line(progress: Progress) -> str:
+    """Say in one line how many trials there are of which kind, and how many cells are missing."""
+    parts = [f"{count:,} {word}" for word, count in progress.counts.items()]
+    if progress.missing:
+        parts.append(f"{progress.missing:,} missing")
+    planned = "" if progress.planned is None else f" of {progress.planned:,} planned"
+    return f"trials{planned}: {', '.join(parts) or 'none'}"
+
+
+def render(progress: Progress) -> str:
+    """Write the progress as a few lines of plain text."""
+    lines = [printable(progress.study), count_line(progress)]
+    best = progress.best
+    if best is not None:
+        accuracy = progress.objective == VALIDATION_ACCURACY
+        value = f"{percent(best.mean)} %" if accuracy else f"{best.mean:.6g}"
+        seeds = f", mean of n = {best.n}" if best.n > 1 else ""
+        lines.append(f"best so far: {printable(best.variant)}, {progress.objective} {value}{seeds}")
+    for trial in progress.running:
+        seed = "" if trial.seed is None else f" seed {trial.seed}"
+        epochs = "" if progress.epochs is None else f" of {progress.epochs}"
+        lines.append(f"running: {printable(trial.variant)}{seed}, epoch {trial.epoch}{epochs}")
+    if progress.seconds_per_trial is not None:
+        lines.append(f"a finished trial took {progress.seconds_per_trial:.1f} s on average")
+    return "\n".join(lines)

@@ -1,0 +1,299 @@
+"""Rows of the database as plain records: the only reader of the schema (see docs/storage.md).
+
+Optuna's tables are read as they are, in a few bulk queries; Optuna itself is not imported, and
+nothing is ever written.
+"""
+
+import json
+import math
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+LOCK_TIMEOUT = 60.0  # seconds to wait for a writer that holds the database
+WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of a SQLite file whose journal is a write-ahead log
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, ours or any other that Optuna wrote (then without a plan)."""
+
+    id: int
+    name: str
+    directions: tuple[str, ...]  # "MAXIMIZE" or "MINIMIZE", one per objective
+    plan: dict[str, Any]
+    dataset: dict[str, Any]
+    attributes: dict[str, Any]  # every user attribute, those above included
+    last_run: str | None  # UTC, ISO 8601
+    trial_count: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial. What the database does not hold is None or empty.
+
+    Accuracies are fractions; `value` is the validation accuracy of the best validation epoch.
+    """
+
+    number: int
+    state: str  # COMPLETE, FAIL, PRUNED, RUNNING or WAITING
+    params: dict[str, Any]  # factor -> level
+    value: float | None
+    intermediate: dict[int, float]  # epoch -> validation accuracy
+    started: datetime | None  # aware, UTC
+    completed: datetime | None
+    variant: str | None
+    changes: dict[str, Any]
+    seed: int | None
+    config: dict[str, Any]
+    history: list[dict[str, Any]]
+    outcome: str | None
+    best_epoch: int | None
+    val_loss: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+    parameters: int | None
+    seconds: float | None
+    images_per_second: float | None
+    device: str | None
+    precision: str | None
+    bank: int | None
+    failure_reason: str | None
+
+    @property
+    def label(self) -> str:
+        """The variant; a trial of another tool has none and is named by its number."""
+        return f"trial {self.number}" if self.variant is None else self.variant
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained so far."""
+        return max(self.intermediate, default=0)
+
+
+def _table(name: str, *columns: str | sa.ColumnClause[Any]) -> sa.TableClause:
+    return sa.table(name, *(sa.column(c) if isinstance(c, str) else c for c in columns))
+
+
+STUDIES = _table("studies", "study_id", "study_name")
+DIRECTIONS = _table("study_directions", "study_id", "direction", "objective")
+STUDY_ATTRIBUTES = _table("study_user_attributes", "study_id", "key", "value_json")
+TRIALS = _table(
+    "trials",
+    "trial_id",
+    "number",
+    "study_id",
+    "state",
+    sa.column("datetime_start", sa.DateTime()),
+    sa.column("datetime_complete", sa.DateTime()),
+)
+TRIAL_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
+PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
+VALUES = _table("trial_values", "trial_id", "objective", "value", "value_type")
+INTERMEDIATE = _table(
+    "trial_intermediate_values",
+    "trial_id",
+    "step",
+    "intermediate_value",
+    "intermediate_value_type",
+)
+# Optuna keeps what a number column cannot hold (NaN, infinities) as a word beside it.
+SPECIAL = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+
+
+def connect(url: sa.URL | str) -> sa.Engine:
+    """Open a database for reading only.
+
+    A SQLite file is neither created nor changed, and no file appears beside it, so that a
+    published database in a checkout, or in a read-only folder, stays as it is. One that another
+    process writes at this moment is read as of its last commit.
+    """
+    url = sa.make_url(url)
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, execution_options={"postgresql_readonly": True})
+    path = Path(url.database or "").absolute()
+    # No pool: a connection is opened for each reading, when its `_read_only_uri` is decided.
+    return sa.create_engine(
+        url,
+        poolclass=sa.NullPool,
+        creator=lambda: sqlite3.connect(_read_only_uri(path), uri=True, timeout=LOCK_TIMEOUT),
+    )
+
+
+def _read_only_uri(path: Path) -> str:
+    # A database in WAL mode without its log is open nowhere: every connection keeps one. Opened
+    # with mode=ro alone, SQLite would create the log and leave it there; immutable=1 does not.
+    log = path.with_name(path.name + "-wal")
+    at_rest = path.is_file() and _header(path)[18:20] == WAL_VERSION and not log.exists()
+    return f"{path.as_uri()}?mode=ro" + ("&immutable=1" if at_rest else "")
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100)
+
+
+def studies(engine: sa.Engine) -> list[Study]:
+    """List every study, the one that ran last at the end; those that never ran come first."""
+    with closing(engine.connect()) as connection:
+        names = connection.execute(sa.select(STUDIES.c.study_id, STUDIES.c.study_name)).all()
+        directions: dict[int, list[str]] = defaultdict(list)
+        for study_id, direction in connection.execute(
+            sa.select(DIRECTIONS.c.study_id, DIRECTIONS.c.direction).order_by(
+                DIRECTIONS.c.objective
+            )
+        ):
+            directions[study_id].append(direction)
+        attributes = _attributes(
+            connection.execute(
+                sa.select(
+                    STUDY_ATTRIBUTES.c.study_id,
+                    STUDY_ATTRIBUTES.c.key,
+                    STUDY_ATTRIBUTES.c.value_json,
+                )
+            )
+        )
+        count = sa.select(TRIALS.c.study_id, sa.func.count()).group_by(TRIALS.c.study_id)
+        counts: dict[int, int] = {row[0]: row[1] for row in connection.execute(count)}
+    found = [
+        Study(
+            id=study_id,
+            name=name,
+            directions=tuple(directions[study_id]),
+            plan=_object(attributes[study_id].get("plan")),
+            dataset=_object(attributes[study_id].get("dataset")),
+            attributes=attributes[study_id],
+            last_run=attributes[study_id].get("last_run"),
+            trial_count=counts.get(study_id, 0),
+        )
+        for study_id, name in names
+    ]
+    return sorted(found, key=lambda study: (study.last_run or "", study.id))
+
+
+def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
+    """Read the trials of a study, by number; a fixed number of queries for any number of them."""
+    with closing(engine.connect()) as connection:
+
+        def rows(table: sa.TableClause, *columns: sa.ColumnElement[Any]) -> Iterable[Any]:
+            return connection.execute(
+                sa.select(table.c.trial_id, *columns)
+                .join(TRIALS, TRIALS.c.trial_id == table.c.trial_id)
+                .where(TRIALS.c.study_id == study_id)
+            )
+
+        heads = connection.execute(
+            sa.select(
+                TRIALS.c.trial_id,
+                TRIALS.c.number,
+                TRIALS.c.state,
+                TRIALS.c.datetime_start,
+                TRIALS.c.datetime_complete,
+            )
+            .where(TRIALS.c.study_id == study_id)
+            .order_by(TRIALS.c.number)
+        ).all()
+        attributes = _attributes(
+            rows(TRIAL_ATTRIBUTES, TRIAL_ATTRIBUTES.c.key, TRIAL_ATTRIBUTES.c.value_json)
+        )
+        params: dict[int, dict[str, Any]] = defaultdict(dict)
+        distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
+        for trial_id, name, value, text in rows(
+            PARAMS, PARAMS.c.param_name, PARAMS.c.param_value, PARAMS.c.distribution_json
+        ):
+            if text not in distributions:
+                distributions[text] = json.loads(text)
+            params[trial_id][name] = _level(value, distributions[text])
+        values = {
+            trial_id: _number(value, kind)
+            for trial_id, objective, value, kind in rows(
+                VALUES, VALUES.c.objective, VALUES.c.value, VALUES.c.value_type
+            )
+            if objective == 0
+        }
+        intermediate: dict[int, dict[int, float]] = defaultdict(dict)
+        for trial_id, step, value, kind in rows(
+            INTERMEDIATE,
+            INTERMEDIATE.c.step,
+            INTERMEDIATE.c.intermediate_value,
+            INTERMEDIATE.c.intermediate_value_type,
+        ):
+            intermediate[trial_id][step] = _number(value, kind)
+
+    def trial(trial_id: int, number: int, state: str, start: Any, end: Any) -> Trial:
+        known = attributes[trial_id]
+        return Trial(
+            number=number,
+            state=state,
+            params=params[trial_id],
+            value=values.get(trial_id),
+            intermediate=dict(sorted(intermediate[trial_id].items())),
+            started=_utc(start),
+            completed=_utc(end),
+            variant=known.get("variant"),
+            changes=_object(known.get("changes")),
+            seed=known.get("seed"),
+            config=_object(known.get("config")),
+            history=known.get("history") or [],
+            outcome=known.get("outcome"),
+            best_epoch=known.get("best_epoch"),
+            val_loss=known.get("val_loss"),
+            test_accuracy=known.get("test_accuracy"),
+            test_loss=known.get("test_loss"),
+            parameters=known.get("parameters"),
+            seconds=known.get("seconds"),
+            images_per_second=known.get("images_per_second"),
+            device=known.get("device"),
+            precision=known.get("precision"),
+            bank=known.get("bank"),
+            failure_reason=known.get("failure_reason"),
+        )
+
+    return [trial(*head) for head in heads]
+
+
+def finished(rows: Iterable[Trial]) -> list[Trial]:
+    """Pick the trials that count in every mean: one COMPLETE trial with a finite value per cell.
+
+    A cell is a (variant, seed). Where it was completed twice, its first trial counts: taking the
+    better one would be a choice by result. Trials of other tools have no cell and all count.
+    """
+    cells: dict[object, Trial] = {}
+    for trial in rows:
+        if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value):
+            cells.setdefault((trial.label, trial.seed), trial)
+    return list(cells.values())
+
+
+def _attributes(rows: Iterable[Any]) -> defaultdict[int, dict[str, Any]]:
+    attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+    for owner, key, text in rows:
+        attributes[owner][key] = json.loads(text)
+    return attributes
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: float | None, kind: str) -> float:
+    return SPECIAL[kind] if value is None else value
+
+
+def _level(value: float, distribution: dict[str, Any]) -> Any:
+    # Optuna's "internal representation": the index of a choice, or the number as a float.
+    if distribution["name"] == "CategoricalDistribution":
+        return distribution["attributes"]["choices"][int(value)]
+    return int(value) if distribution["name"].startswith("Int") else value
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    # Optuna 5 stores UTC without saying so (4.x stored local time, which cannot be told apart).
+    return None if moment is None else moment.replace(tzinfo=UTC)

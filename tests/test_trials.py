@@ -1,0 +1,200 @@
+"""Reading the database: complete, exact, and without leaving a trace."""
+
+import math
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from analysis.trials import connect, finished, studies, trials
+from tests.studies import POOLING, ablation_trials, database, running, trial
+
+
+def read(url: sa.URL) -> list[FrozenTrial]:
+    """What Optuna itself reads."""
+    storage = optuna.storages.RDBStorage(url.render_as_string())
+    found = storage.get_all_trials(storage.get_study_id_from_name("test"))
+    storage.engine.dispose()
+    return found
+
+
+def test_a_trial_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
+    url = database(tmp_path, [trial(POOLING, {"pooling": "avg"}, 1, 0.9)], of=POOLING)
+
+    (ours,), (theirs,) = trials(connect(url), 1), read(url)
+
+    assert (ours.number, ours.state, ours.value) == (0, "COMPLETE", 0.9)
+    assert ours.params == theirs.params == {"pooling": "avg", "batchnorm": True}
+    assert ours.intermediate == theirs.intermediate_values == {1: 0.8, 2: 0.9}
+    assert ours.epochs == 2
+    assert (ours.variant, ours.changes, ours.seed) == ("pooling=avg", {"pooling": "avg"}, 1)
+    for name in ("test_accuracy", "parameters", "seconds", "device", "bank", "outcome"):
+        assert getattr(ours, name) == theirs.user_attrs[name]
+    assert ours.started is not None
+    assert ours.completed is not None
+    assert theirs.datetime_start is not None
+    assert ours.started == theirs.datetime_start.astimezone(UTC)  # Optuna's is naive local time
+    assert ours.started <= ours.completed <= datetime.now(UTC)
+
+
+def test_numbers_of_other_tools_are_decoded(tmp_path: Path) -> None:
+    other = create_trial(
+        value=math.inf,
+        params={"x": 0.25, "n": 8},
+        distributions={"x": FloatDistribution(0.1, 1, log=True), "n": IntDistribution(1, 16)},
+        intermediate_values={1: math.nan, 2: -math.inf, 3: 0.5},
+    )
+
+    (found,) = trials(connect(database(tmp_path, [other])), 1)
+
+    assert found.params == {"x": 0.25, "n": 8}
+    assert isinstance(found.params["n"], int)
+    assert found.value == math.inf
+    assert math.isnan(found.intermediate[1])
+    assert found.intermediate[2] == -math.inf
+    assert (found.variant, found.label, found.seed, found.history) == (None, "trial 0", None, [])
+
+
+def test_studies_come_with_the_newest_run_last(tmp_path: Path) -> None:
+    database(tmp_path, [], of=POOLING, name="new", last_run="2026-02-01T00:00:00+00:00")
+    database(tmp_path, [], name="foreign", direction="minimize")
+    url = database(
+        tmp_path,
+        [trial(POOLING, {}, 0, 0.9)],
+        of=POOLING,
+        name="old",
+        last_run="2026-01-01T00:00:00+00:00",
+    )
+
+    found = studies(connect(url))
+
+    assert [study.name for study in found] == ["foreign", "old", "new"]
+    assert [study.trial_count for study in found] == [0, 1, 0]
+    assert found[0].plan == found[0].dataset == found[0].attributes == {}
+    assert found[0].directions == ("MINIMIZE",)
+    assert found[1].plan["factors"] == POOLING["factors"]
+    assert found[1].dataset["test_images"] == 360
+
+
+def test_a_study_reads_only_its_own_trials(tmp_path: Path) -> None:
+    database(tmp_path, [trial(POOLING, {}, 0, 0.1)], of=POOLING, name="other")
+    url = database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING)
+
+    engine = connect(url)
+
+    for study, value in zip(studies(engine), (0.1, 0.9), strict=True):
+        assert [found.value for found in trials(engine, study.id)] == [value]
+
+
+@pytest.mark.parametrize("wal", [True, False])
+def test_reading_changes_nothing_on_disk(tmp_path: Path, wal: bool) -> None:
+    url = database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING, wal=wal)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    assert len(trials(connect(url), 1)) == 1
+
+    assert (
+        {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        == before
+        == {"studies.db": before["studies.db"]}
+    )
+
+
+def test_writing_is_refused(tmp_path: Path) -> None:
+    engine = connect(database(tmp_path, [], of=POOLING))
+
+    with engine.connect() as connection, pytest.raises(sa.exc.OperationalError, match="readonly"):
+        connection.execute(sa.text("DELETE FROM studies"))
+
+
+def test_a_missing_file_is_not_created(tmp_path: Path) -> None:
+    url = sa.URL.create("sqlite", database=str(tmp_path / "missing.db"))
+
+    with pytest.raises(sa.exc.OperationalError):
+        studies(connect(url))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a?b.db", "50%41.db", "a#b.db", "{a} b.db", "a&mode=rwc.db", "ü.db"]
+)
+def test_any_file_name_works(tmp_path: Path, name: str) -> None:
+    url = database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING)
+    (tmp_path / "studies.db").rename(tmp_path / name)
+
+    found = trials(connect(url.set(database=str(tmp_path / name))), 1)
+
+    assert [trial.value for trial in found] == [0.9]
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_commits_of_a_running_writer_are_seen(tmp_path: Path) -> None:
+    url = database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING)
+    engine = connect(url)
+    writer = sqlite3.connect(tmp_path / "studies.db")
+    try:
+        writer.execute("UPDATE studies SET study_name = 'renamed'")
+        assert [study.name for study in studies(engine)] == ["test"]
+        writer.commit()
+        assert [study.name for study in studies(engine)] == ["renamed"]
+    finally:
+        writer.close()
+
+
+def test_the_first_complete_trial_of_a_cell_counts(tmp_path: Path) -> None:
+    failed = trial(POOLING, {}, 0, None, state=TrialState.FAIL, failure_reason="diverged")
+    rows = [
+        failed,
+        trial(POOLING, {}, 0, 0.8),
+        trial(POOLING, {}, 0, 0.9),
+        trial(POOLING, {}, 1, 0.7),
+        trial(POOLING, {}, 2, 0.95, state=TrialState.PRUNED),
+        running(POOLING, {"pooling": "avg"}, 0, epoch=1),
+    ]
+    found = trials(connect(database(tmp_path, rows, of=POOLING)), 1)
+
+    assert [trial.value for trial in finished(found)] == [0.8, 0.7]
+    assert found[0].failure_reason == "diverged"
+    assert [trial.state for trial in found[-2:]] == ["PRUNED", "RUNNING"]
+    assert found[-1].epochs == 1
+
+
+def test_an_infinite_objective_does_not_count(tmp_path: Path) -> None:
+    url = database(tmp_path, [create_trial(value=math.inf), create_trial(value=0.5)])
+
+    assert [trial.number for trial in finished(trials(connect(url), 1))] == [1]
+
+
+def test_queries_do_not_grow_with_the_trials(tmp_path: Path) -> None:
+    url = database(
+        tmp_path,
+        ablation_trials(POOLING, {"baseline": [0.9] * 8, "pooling=avg": [0.8] * 8}),
+        of=POOLING,
+    )
+    engine = connect(url)
+    statements: list[str] = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    assert len(trials(engine, 1)) == 16
+    assert len(statements) == 5
+
+
+def test_reading_loads_neither_torch_nor_optuna_nor_scipy_stats() -> None:
+    code = "import analysis.tables, analysis.progress, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert "analysis.tables" in loaded
+    assert not {"torch", "optuna", "scipy.stats", "pandas", "trainer", "study"} & set(loaded)

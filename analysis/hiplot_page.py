@@ -63,7 +63,8 @@ def write(study: Study, trials: Sequence[Trial], path: Path) -> Path:
     made = experiment(study, trials)
     left = min(350, 7 * max(len(trial.label) for trial in trials))
     words = [len(str(v)) for t in trials for v in t.params.values() if not isinstance(v, float)]
-    between = min(130, max(70, 6 * max(words, default=0) + 10))
+    # A page that fits a screen is worth a long level's label reaching over the axis before it.
+    between = min(80, max(70, 6 * max(words, default=0) + 10))
     style = STYLE.format(left=left, width=left + between * len(made.parameters_definition))
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>'
@@ -160,18 +161,17 @@ def _type(name: str, values: AbstractSet[Any]) -> hiplot.ValueType:
 
     Logarithmic are positive factors known for it (learning rate, weight decay), and those whose
     neighbouring levels (three or more) lie more evenly by ratio than by difference: 32, 64, 128.
-    The few levels of any other factor, and few whole numbers, are categories: ticks where they
-    are, instead of 3.2 for a kernel size.
+    The few levels of any other factor are categories: ticks where they are, instead of 3.2 for a
+    kernel size. Results are numbers.
     """
     if name in CATEGORIES or any(isinstance(value, str) for value in values):
         return hiplot.ValueType.CATEGORICAL
-    levels = sorted(values)
-    if name not in LAST and _is_logarithmic(name, levels):
-        return hiplot.ValueType.NUMERIC_LOG
-    measured = name in LAST and any(isinstance(value, float) for value in values)
-    if len(levels) > FEW or measured:
+    if name in LAST:
         return hiplot.ValueType.NUMERIC
-    return hiplot.ValueType.CATEGORICAL
+    levels = sorted(values)
+    if _is_logarithmic(name, levels):
+        return hiplot.ValueType.NUMERIC_LOG
+    return hiplot.ValueType.CATEGORICAL if len(levels) <= FEW else hiplot.ValueType.NUMERIC
 
 
 def _is_logarithmic(name: str, levels: Sequence[float]) -> bool:

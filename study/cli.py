@@ -12,6 +12,7 @@ import typer
 
 from study import catalog, storage
 from study.plan import Plan, load_plan
+from trainer import files
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def show(
     why_not = ""
     try:
         machine = Machine(device=device, workers=workers, data_dir=data_dir)
+        files.ready(plan.dataset, data_dir, download=False)
         with workers_for(plan, plan.cells, machine) as (executor, _):
             measured = estimate(plan, plan.cells, executor, executor.start())
     except UserError as error:
@@ -314,6 +316,7 @@ def _dry_run(
     cells = pending(plan, done)
     costs = None
     if cells:
+        files.ready(plan.dataset, machine.data_dir, download=False)
         with workers_for(plan, cells, machine) as (executor, _):
             costs = estimate(plan, cells, executor, executor.start())
     if as_json:
@@ -425,8 +428,8 @@ def data(
     found = load(dataset or "fashion-mnist", data_dir, download=not verify)
     mean, std = found.normalisation
     print(
-        f"{found.name}: {len(found.train_labels)} training and {len(found.test_labels)} test images "
-        f"of {found.side}x{found.side}, {len(found.classes)} classes"
+        f"{found.name}: {len(found.train_labels)} training and {len(found.test_labels)} test "
+        f"images of {found.side}x{found.side}, {len(found.classes)} classes"
     )
     print(f"pixels: mean {mean:.4f}, standard deviation {std:.4f}")
     print(f"sha256: {found.sha256}")

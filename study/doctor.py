@@ -11,6 +11,7 @@ import sqlalchemy
 from study import storage
 from study.hardware import available_cores
 from trainer.errors import UserError
+from trainer.files import default_data_dir
 
 PACKAGES = (
     "torch",
@@ -30,7 +31,7 @@ def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Finding]:
     """Check the machine, the packages, the data and the database."""
     import torch
 
-    from trainer.data import default_data_dir, load
+    from trainer.data import load
     from trainer.device import native_bf16
     from trainer.vision import torchvision
 

@@ -214,8 +214,8 @@ class Plan:
 def load_plan(source: str, *, dataset: str | None = None) -> Plan:
     """Read a plan from the catalogue or a `.toml` file, for its data set or another.
 
-    A plan may hold tables `[datasets.NAME]` with another budget, baseline values and levels for that
-    data set; they are applied here.
+    A plan may hold tables `[datasets.NAME]` with another budget, baseline values and levels for
+    that data set; they are applied here.
 
     Raises:
         UserError: no such plan, or it is malformed; the message names file and key.

@@ -17,6 +17,7 @@ from study import storage
 from study.executors import Executor
 from study.hardware import GPU_BANK, device_names, worker_specs
 from study.plan import Cell, Plan, check_name
+from trainer import files
 from trainer.errors import UserError, choose
 from trainer.results import Cost
 
@@ -157,6 +158,7 @@ def run(
             announce(ledger.name, None)
             failed = sum(state == "FAIL" for state in settled(trials).values())
             return State(len(plan.cells), len(plan.cells), failed, 0, None)
+        files.ready(plan.dataset, machine.data_dir, download=True)
         with workers_for(plan, cells, machine) as (executor, bank):
             found = executor.start()
             costs = estimate(plan, cells, executor, found)

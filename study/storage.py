@@ -1,7 +1,7 @@
 """The database: where it is, whether it is ours to use, and who owns it while a study runs.
 
-Optuna's schema in SQLite (or any database that SQLAlchemy opens by URL). One process writes: several
-processes on one SQLite file may claim the same trial, and Optuna advises against it.
+Optuna's schema in SQLite (or any database that SQLAlchemy opens by URL). One process writes:
+several processes on one SQLite file may claim the same trial, and Optuna advises against it.
 """
 
 import json

@@ -4,86 +4,22 @@ Four data sets of 10 classes, 1 channel. The three of 28x28 are read from their 
 files, never from anything else; `digits` comes inside scikit-learn and needs no file.
 """
 
-import contextlib
 import gzip
 import hashlib
-import os
 import zlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from filelock import FileLock
 from torch import Tensor
 
 from trainer.config import DATASETS, TrainConfig
 from trainer.errors import UserError, choose
-
-_FILES = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-)
-
-
-@dataclass(frozen=True)
-class _Source:
-    torchvision_class: str  # also the folder that torchvision keeps the files in
-    md5: tuple[str, str, str, str]  # in the order of _FILES
-    classes: tuple[str, ...]
-
-
-_DIGITS = tuple("0123456789")
-_SOURCES = {
-    "fashion-mnist": _Source(
-        "FashionMNIST",
-        (
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-        ),
-        (
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
-    ),
-    "mnist": _Source(
-        "MNIST",
-        (
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            "9fb629c4189551a2d022fa330f9573f3",
-            "ec29112dd5afa0611ce80d1b7f02629c",
-        ),
-        _DIGITS,
-    ),
-    "kmnist": _Source(
-        "KMNIST",
-        (
-            "bdb82020997e1d708af4cf47b453dcf7",
-            "e144d726b3acfaa3e44228e80efcd344",
-            "5c965bf0a639b31b8f53240b1b52f4d7",
-            "7320c461ea6c1c855c0b718fb2a4b134",
-        ),
-        ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を"),
-    ),
-}
+from trainer.files import DIGITS, SOURCES, default_data_dir, verified_files
 
 
 @dataclass(frozen=True)
@@ -145,11 +81,6 @@ class ImageData:
         return self.train_images, self.train_labels, self.test_images, self.test_labels
 
 
-def default_data_dir() -> Path:
-    """`$FMNIST_DATA_DIR`, else `./data`."""
-    return Path(os.environ.get("FMNIST_DATA_DIR") or "data")
-
-
 def load(name: str, data_dir: Path | None = None, *, download: bool = False) -> ImageData:
     """Read a data set.
 
@@ -165,7 +96,7 @@ def load(name: str, data_dir: Path | None = None, *, download: bool = False) -> 
         raise UserError(choose("dataset", name, DATASETS))
     if name == "digits":
         return _digits()
-    source = _SOURCES[name]
+    source = SOURCES[name]
     paths = verified_files(name, data_dir or default_data_dir(), download=download)
     train, train_labels, test, test_labels = (torch.from_numpy(_read_idx(path)) for path in paths)
     return ImageData(
@@ -177,80 +108,6 @@ def load(name: str, data_dir: Path | None = None, *, download: bool = False) -> 
         test_images=test.flatten(1),
         test_labels=test_labels.long(),
     )
-
-
-def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
-    """Return the paths of the four official files, their MD5 checked.
-
-    Raises:
-        UserError: as `load`.
-    """
-    source = _SOURCES[name]
-    places = [data_dir / source.torchvision_class / "raw", data_dir / "raw", data_dir]
-    folder = next((p for p in places if any((p / file).is_file() for file in _FILES)), places[0])
-    missing = [file for file in _FILES if not (folder / file).is_file()]
-    if missing and download:
-        _download(name, source, folder, missing)
-    elif missing:
-        raise UserError(
-            f"{name}: {missing[0]} is missing in {folder}: name the folder with --data-dir, "
-            f"fetch it with 'fmnist-study data --dataset {name}', or try --dataset digits"
-        )
-    paths = [folder / file for file in _FILES]
-    for path, expected in zip(paths, source.md5, strict=True):
-        try:
-            found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from error
-        if found != expected:
-            raise UserError(
-                f"{path} is not the official {name} file: MD5 is {found}, must be {expected}; "
-                "delete it and fetch it again"
-            )
-    return paths
-
-
-def _download(name: str, source: _Source, folder: Path, missing: Sequence[str]) -> None:
-    """Fetch files with torchvision's downloader; several workers may want them at once."""
-    from trainer.vision import torchvision
-
-    mirrors: list[str] = getattr(torchvision().datasets, source.torchvision_class).mirrors
-    download_url = torchvision().datasets.utils.download_url
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".download.lock"):
-            for file in missing:
-                md5 = source.md5[_FILES.index(file)]
-                reason = _first_mirror(download_url, mirrors, file, folder, md5)
-                if reason:
-                    raise UserError(
-                        f"{name}: {file} could not be downloaded to {folder} ({reason}): name a "
-                        "folder that has it with --data-dir, or try --dataset digits, which needs "
-                        "no network"
-                    )
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to download {name}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            (folder / ".download.lock").unlink()
-            for place in made:  # the empty ones only, where nothing came
-                place.rmdir()
-
-
-def _first_mirror(
-    download_url: Callable[..., None], mirrors: Sequence[str], file: str, folder: Path, md5: str
-) -> str | None:
-    """Try one mirror after the other; return why the last one failed, or None."""
-    reason: str | None = "no mirror is known"
-    for mirror in mirrors:
-        try:
-            download_url(f"{mirror}{file}", root=str(folder), filename=file, md5=md5)
-            return None
-        # URLError is an OSError; torchvision reports a wrong MD5 as a RuntimeError.
-        except (OSError, HTTPException, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return reason
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
@@ -275,7 +132,7 @@ def _digits() -> ImageData:
     return ImageData(
         name="digits",
         side=8,
-        classes=_DIGITS,
+        classes=DIGITS,
         train_images=torch.from_numpy(pixels[train]),
         train_labels=torch.from_numpy(labels[train]).long(),
         test_images=torch.from_numpy(pixels[test]),

@@ -25,7 +25,7 @@ class Worker:
     def __init__(self, spec: WorkerSpec) -> None:
         self.device = device.resolve(spec.device)
         device.prepare_process(spec.threads)
-        images = data.load(spec.dataset, spec.data_dir, download=True)
+        images = data.load(spec.dataset, spec.data_dir)
         self.description = {
             "dataset": images.describe(),
             "device": device.describe(self.device),

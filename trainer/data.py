@@ -61,6 +61,7 @@ class ImageData:
             "test_images": len(self.test_labels),
             "side": self.side,
             "classes": list(self.classes),
+            "normalisation": list(self.normalisation),
         }
 
     def to(self, device: torch.device) -> Self:

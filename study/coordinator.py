@@ -1,32 +1,30 @@
-"""From a plan to a finished study: pending cells -> banks -> executor -> ledger.
+"""From work to a finished study: tasks -> banks -> executor -> ledger.
 
-Remaining work is computed, not remembered: pending = planned - settled. Running the same plan again
-goes on where it was; what is settled is never run twice.
+Remaining work is computed from the database, not remembered (`study/work.py`). Running the same plan
+again goes on where it was; what is settled is never run twice.
 """
 
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from study.executors import Executor, Failure, Job
-from study.ledger import Ledger, categorical
-from study.plan import Cell, Plan
+from study.ledger import End, Ledger, NewTrial
+from study.plan import Plan
 from study.signals import shielded
-from trainer.config import TrainConfig
+from study.work import Task, Work
 from trainer.errors import UserError
-from trainer.results import Cost, Epoch, Result
+from trainer.results import Epoch, Result
 
 MAX_ATTEMPTS = 3  # of a cell whose worker dies
 MAX_EQUAL_FAILURES = 5  # in a row, then the study stops: they will not get better
-
-CostKey = tuple[Any, ...]
-Record = tuple[str | None, int | None, str, str | None]  # variant, seed, state, outcome
 
 
 class StudyFailed(Exception):  # noqa: N818 # it is a state of affairs, not a mistake
@@ -53,63 +51,6 @@ class View(Protocol):
 
     def show(self, state: State, event: str | None) -> None:
         """Show the state, and what has just happened."""
-
-
-def settled(trials: Iterable[Record]) -> dict[tuple[str | None, int | None], str]:
-    """Return the cells (variant, seed) that need no further run, with their trial's state.
-
-    Complete ones, and diverged ones: the same config and seed would diverge again.
-    """
-    return {
-        (variant, seed): state
-        for variant, seed, state, outcome in trials
-        if state == "COMPLETE" or (state == "FAIL" and outcome == "diverged")
-    }
-
-
-def records(trials: Iterable[FrozenTrial]) -> list[Record]:
-    """Return what `settled` and `pending` need of Optuna's trials."""
-    return [
-        (
-            t.user_attrs.get("variant"),
-            t.user_attrs.get("seed"),
-            t.state.name,
-            t.user_attrs.get("outcome"),
-        )
-        for t in trials
-    ]
-
-
-def pending(plan: Plan, trials: Iterable[Record]) -> list[Cell]:
-    """Return the planned cells that are not settled, in plan order."""
-    done = settled(trials)
-    return [cell for cell in plan.cells if (cell.variant.label, cell.seed) not in done]
-
-
-def cost_key(config: TrainConfig) -> CostKey:
-    """Return what a training's duration depends on."""
-    return (*config.fusion_key, config.augmentation)
-
-
-def banks(plan: Plan, cells: Sequence[Cell], size: int) -> list[tuple[Cell, ...]]:
-    """Group cells that fuse into banks of at most `size`, keeping the order of first cells."""
-    if size == 1:
-        return [(cell,) for cell in cells]
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(plan.config_of(cell).fusion_key, []).append(cell)
-    return [
-        tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)
-    ]
-
-
-def measure_costs(plan: Plan, cells: Sequence[Cell], executor: Executor) -> dict[CostKey, Cost]:
-    """Measure what each kind of trial costs, a few steps each."""
-    kinds: dict[CostKey, TrainConfig] = {}
-    for cell in cells:
-        config = plan.config_of(cell)
-        kinds.setdefault(cost_key(config), config)
-    return dict(zip(kinds, executor.measure(list(kinds.values())), strict=True))
 
 
 def check_same_plan(ledger: Ledger, plan: Plan) -> None:
@@ -164,20 +105,19 @@ def plan_differences(stored: Plan, plan: Plan) -> list[str]:
 class _Running:
     """A bank in training."""
 
-    cells: tuple[Cell, ...]
-    trials: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    trials: tuple[int, ...]  # their ids in the database
     epochs: int = 0
 
 
 class Coordinator:
-    """Runs a plan's pending cells and writes down what comes of them. A `Watcher`.
+    """Runs what there is to do and writes down what comes of it. A `Watcher`.
 
     Args:
-        plan: the plan; its study is open.
+        work: what there is to do; its study is open.
         ledger: the study's ledger.
         executor: started workers.
         bank_size: members per bank at most.
-        costs: cost per kind of trial, measured.
         checkpoints: the folder for the trials' weights.
         view: who watches.
         deadline: `time.monotonic()` at which to stop.
@@ -185,34 +125,22 @@ class Coordinator:
 
     def __init__(
         self,
-        plan: Plan,
+        work: Work,
         ledger: Ledger,
         executor: Executor,
         *,
         bank_size: int,
-        costs: Mapping[CostKey, Cost],
         checkpoints: Path,
         view: View,
         deadline: float | None = None,
     ) -> None:
-        self.plan, self.ledger, self.executor, self.view = plan, ledger, executor, view
-        self.checkpoints, self.deadline = checkpoints, deadline
-        trials = records(ledger.trials())
-        todo = pending(plan, trials)
-        self.queue = deque(banks(plan, todo, bank_size))
-        done = settled(trials)
-        self.planned = len(plan.cells)
-        self.done = self.planned - len(todo)
-        self.failed = sum(
-            done.get((cell.variant.label, cell.seed)) == "FAIL" for cell in plan.cells
-        )
+        self.work, self.ledger, self.executor, self.view = work, ledger, executor, view
+        self.bank_size, self.checkpoints, self.deadline = bank_size, checkpoints, deadline
+        self.again: deque[tuple[Task, ...]] = deque()  # banks to be tried once more
         self.running: dict[int, _Running] = {}  # by the job's identity
-        self.attempts: Counter[Cell] = Counter()
+        self.attempts: Counter[Task] = Counter()
         self.last_failures: tuple[str, int] = ("", 0)  # reason, how often in a row
-        self.distributions = {name: categorical(plan.levels(name)) for name in plan.factors}
-        self.cost = {cell: costs[cost_key(plan.config_of(cell))].seconds for cell in todo}
-        self.waiting = sum(self.cost.values())  # measured seconds of what is queued ...
-        self.earned = 0.0  # ... and of what this run has finished
+        self.earned = 0.0  # expected seconds of what this run has finished
         self.started = time.monotonic()
 
     def run(self) -> State:
@@ -238,57 +166,53 @@ class Coordinator:
 
     def state(self) -> State:
         """Return how far the study is now."""
-        running = sum(len(bank.cells) for bank in self.running.values())
-        return State(self.planned, self.done, self.failed, running, self._seconds_left())
+        running = sum(len(bank.tasks) for bank in self.running.values())
+        work = self.work
+        return State(work.planned, work.done, work.failed, running, self._seconds_left())
 
     # What the executor calls.
 
     def next_job(self) -> Job | None:
         """Start the next bank's trials."""
-        if not self.queue:
-            return None
         with shielded():
-            cells = self.queue.popleft()
-            configs = tuple(self.plan.config_of(cell) for cell in cells)
-            job = Job(configs, tuple(self._checkpoint(cell) for cell in cells))
-            trials = tuple(map(self._start, cells, configs))
-            self.running[id(job)] = _Running(cells, trials)
-            self.waiting -= sum(self.cost[cell] for cell in cells)
+            tasks = self.again.popleft() if self.again else tuple(self.work.next(self.bank_size))
+            if not tasks:
+                return None
+            for number, task in enumerate(tasks, self.ledger.next_number):
+                self.work.on_start(task, number)
+            started = self.ledger.start([self._new_trial(task) for task in tasks])
+            job = Job(tuple(task.config for task in tasks), tuple(map(self._checkpoint, tasks)))
+            self.running[id(job)] = _Running(tasks, tuple(started))
         return job
 
     def on_epoch(self, job: Job, epochs: Mapping[int, Epoch]) -> Collection[int]:
-        """Note the epochs; nobody stops early in a designed study."""
+        """Note the epochs; return who is not worth going on with."""
         bank = self.running[id(job)]
+        stopped = []
         for position, epoch in epochs.items():
-            self.ledger.report(bank.trials[position], epoch.epoch, epoch.val_accuracy)
+            if math.isfinite(epoch.val_loss):
+                self.ledger.report(bank.trials[position], epoch.epoch, epoch.val_accuracy)
+                if self.work.on_epoch(bank.tasks[position], epoch):
+                    stopped.append(position)
             bank.epochs = epoch.epoch
         self._mind_the_time()
-        return ()
+        return stopped
 
     def on_results(self, job: Job, results: Sequence[Result]) -> None:
         """Write the results down at once."""
         bank = self.running[id(job)]
-        ends: list[tuple[int, TrialState, float | None, Mapping[str, Any]]] = []
-        for trial, path, result in zip(bank.trials, job.checkpoints, results, strict=True):
-            attributes = result.to_dict()
-            value = attributes.pop("val_accuracy")
-            if result.outcome == "diverged":
-                last = result.history[-1].epoch
-                attributes["failure_reason"] = f"diverged: the loss is not finite in epoch {last}"
-                attributes = {key: _finite(own) for key, own in attributes.items()}
-                ends.append((trial, TrialState.FAIL, None, attributes))
-            else:
-                attributes["checkpoint"] = str(path.relative_to(self.checkpoints.parent))
-                ends.append((trial, TrialState.COMPLETE, value, attributes))
+        ends = [
+            self._end(trial, result, path)
+            for trial, path, result in zip(bank.trials, job.checkpoints, results, strict=True)
+        ]
         with shielded():
             self.ledger.finish(ends)
             del self.running[id(job)]
         self.last_failures = ("", 0)
-        self.done += len(results)
-        self.failed += sum(result.outcome == "diverged" for result in results)
-        self.earned += sum(self.cost[cell] for cell in bank.cells)
-        for cell, result in zip(bank.cells, results, strict=True):
-            self.view.show(self.state(), f"{cell.variant.label}, seed {cell.seed}: {_told(result)}")
+        for task, result in zip(bank.tasks, results, strict=True):
+            self.earned += self.work.cost(task)
+            self.work.on_result(task, result)
+            self.view.show(self.state(), f"{task.label}: {_told(result)}")
 
     def on_failure(self, job: Job, failure: Failure) -> None:
         """Fail the bank's trials; try again where the machine was at fault."""
@@ -297,19 +221,20 @@ class Coordinator:
         with shielded():
             self.ledger.finish([(trial, TrialState.FAIL, None, reason) for trial in bank.trials])
             del self.running[id(job)]
-        self.attempts.update(bank.cells)
-        worth_it = max(self.attempts[cell] for cell in bank.cells) < MAX_ATTEMPTS
+        self.attempts.update(bank.tasks)
+        worth_it = max(self.attempts[task] for task in bank.tasks) < MAX_ATTEMPTS
         if failure.kind == "infrastructure" and worth_it:
-            self._queue_again(bank.cells)
-        elif failure.kind == "memory" and len(bank.cells) > 1:
-            middle = len(bank.cells) // 2
-            self._queue_again(bank.cells[:middle], bank.cells[middle:])
+            self.again.append(bank.tasks)
+        elif failure.kind == "memory" and len(bank.tasks) > 1:
+            self.bank_size = len(bank.tasks) // 2  # of all banks from here on
+            parts = range(0, len(bank.tasks), self.bank_size)
+            self.again.extend(bank.tasks[i : i + self.bank_size] for i in parts)
         else:
-            self.failed += len(bank.cells)
+            for task in bank.tasks:
+                self.work.give_up(task)
         same = self.last_failures[1] + 1 if self.last_failures[0] == failure.reason else 1
         self.last_failures = (failure.reason, same)
-        label = f"{bank.cells[0].variant.label}, seed {bank.cells[0].seed}"
-        self.view.show(self.state(), f"{label}: failed: {failure.reason}")
+        self.view.show(self.state(), f"{bank.tasks[0].label}: failed: {failure.reason}")
         if same >= MAX_EQUAL_FAILURES:
             raise StudyFailed(f"{same} failures in a row: {failure.reason}")
 
@@ -323,23 +248,35 @@ class Coordinator:
         if self.deadline is not None and time.monotonic() > self.deadline and self.running:
             raise OutOfTime
 
-    def _queue_again(self, *again: tuple[Cell, ...]) -> None:
-        self.queue.extend(again)
-        self.waiting += sum(self.cost[cell] for cells in again for cell in cells)
-
-    def _start(self, cell: Cell, config: TrainConfig) -> int:
-        params = {name: getattr(config, name) for name in self.plan.factors}
+    def _new_trial(self, task: Task) -> NewTrial:
         attributes = {
-            "variant": cell.variant.label,
-            "changes": dict(cell.variant.changes),
-            "seed": cell.seed,
-            "config": config.to_dict(),
+            "variant": task.variant,
+            "changes": dict(task.changes),
+            "seed": task.seed,
+            "config": task.config.to_dict(),
         }
-        return self.ledger.start(params, self.distributions, attributes)
+        if task.candidate is not None:
+            attributes["candidate"] = task.candidate
+        distributions = {name: self.work.distributions[name] for name in task.params}
+        return NewTrial(task.params, distributions, attributes)
 
-    def _checkpoint(self, cell: Cell) -> Path:
-        name = cell.variant.label.replace(" ", "_").replace("/", "-")
-        return self.checkpoints / self.ledger.name / f"{name}_seed={cell.seed}.safetensors"
+    def _end(self, trial: int, result: Result, checkpoint: Path) -> End:
+        attributes = result.to_dict()
+        value = attributes.pop("val_accuracy")
+        if result.outcome == "diverged":
+            last = result.history[-1].epoch
+            attributes["failure_reason"] = f"diverged: the loss is not finite in epoch {last}"
+            attributes = {key: _finite(own) for key, own in attributes.items()}
+            return trial, TrialState.FAIL, None, attributes
+        if result.outcome == "stopped":
+            last_value = result.history[-1].val_accuracy
+            return trial, TrialState.PRUNED, [last_value], {**attributes, "best_value": value}
+        attributes["checkpoint"] = str(checkpoint.relative_to(self.checkpoints.parent))
+        return trial, TrialState.COMPLETE, self.work.objectives(result), attributes
+
+    def _checkpoint(self, task: Task) -> Path:
+        name = task.variant.replace(" ", "_").replace("/", "-")
+        return self.checkpoints / self.ledger.name / f"{name}_seed={task.seed}.safetensors"
 
     def _abandon(self, reason: str) -> None:
         """Fail what is running, so that nothing looks alive that is not."""
@@ -349,15 +286,21 @@ class Coordinator:
         self.running.clear()
 
     def _seconds_left(self) -> float | None:
-        begun = [(bank.epochs / self.plan.epochs, bank.cells) for bank in self.running.values()]
-        trained = sum(share * self.cost[cell] for share, cells in begun for cell in cells)
-        left = self.waiting + sum(self.cost[cell] for _, cells in begun for cell in cells) - trained
+        cost = self.work.cost
+        begun = [
+            (cost(task), bank.epochs / task.config.epochs)
+            for bank in self.running.values()
+            for task in bank.tasks
+        ]
+        trained = sum(seconds * share for seconds, share in begun)
+        left = self.work.seconds_waiting() + sum(seconds for seconds, _ in begun) - trained
+        left += sum(cost(task) for tasks in self.again for task in tasks)
         if not left:
             return None
         elapsed = time.monotonic() - self.started
-        speed = float(self.executor.slots)  # measured seconds per second
+        speed = float(self.executor.slots)  # expected seconds per second
         if elapsed > 10 and self.earned + trained > 0:
-            speed = (self.earned + trained) / elapsed  # the measurement, corrected by what happened
+            speed = (self.earned + trained) / elapsed  # corrected by what has happened
         return left / speed
 
 
@@ -375,4 +318,6 @@ def _finite(value: Any) -> Any:
 def _told(result: Result) -> str:
     if result.val_accuracy is None or result.outcome == "diverged":
         return "diverged"
+    if result.outcome == "stopped":
+        return f"pruned after epoch {result.history[-1].epoch}"
     return f"{result.val_accuracy:.2%} validation accuracy in {result.seconds:.1f} s"

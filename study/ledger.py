@@ -11,15 +11,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models  # the schema's only definition; Optuna exports no other
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -28,6 +28,18 @@ from study.signals import shielded
 FLUSH_SECONDS = 2.0
 
 _trials = sqlalchemy.inspect(models.TrialModel).local_table
+
+
+End = tuple[int, TrialState, Sequence[float] | None, Mapping[str, Any]]
+"""A trial's end: id, state, a value per objective, attributes."""
+
+
+class NewTrial(NamedTuple):
+    """A trial to be started."""
+
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    attributes: Mapping[str, Any]
 
 
 class StorageFailed(Exception):  # noqa: N818 # it is a state of affairs, not a mistake
@@ -49,6 +61,8 @@ class Ledger:
         self._study_id: int | None = None
         if any(study.study_name == name for study in storage.get_all_studies()):
             self._study_id = storage.get_study_id_from_name(name)
+        self.next_number = len(self.trials()) if self.exists else 0
+        self._distributions: dict[int, tuple[BaseDistribution, str]] = {}
 
     @property
     def exists(self) -> bool:
@@ -61,9 +75,9 @@ class Ledger:
         assert self._study_id is not None
         return self._study_id
 
-    def create(self) -> None:
-        """Create the study; its objective is maximised."""
-        self._study_id = self.storage.create_new_study([StudyDirection.MAXIMIZE], self.name)
+    def create(self, directions: Sequence[StudyDirection]) -> None:
+        """Create the study with a direction per objective."""
+        self._study_id = self.storage.create_new_study(list(directions), self.name)
 
     def attributes(self) -> dict[str, Any]:
         """Return the study's user attributes."""
@@ -82,20 +96,37 @@ class Ledger:
         """Return every trial of the study."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
-    def start(
-        self,
-        params: Mapping[str, Any],
-        distributions: Mapping[str, BaseDistribution],
-        attributes: Mapping[str, Any],
-    ) -> int:
-        """Create a running trial; return its id."""
-        trial = create_trial(
-            state=TrialState.RUNNING,
-            params=dict(params),
-            distributions=dict(distributions),
-            user_attrs=dict(attributes),
-        )
-        return self.storage.create_new_trial(self.study_id, template_trial=trial)
+    def start(self, trials: Sequence[NewTrial]) -> list[int]:
+        """Create running trials, numbered from `next_number`, in one transaction; return their ids."""
+        now = _utc_now()
+        started: list[int] = []
+        with self._transaction() as session:
+            for trial in trials:
+                number = self.next_number + len(started)
+                row = {"number": number, "study_id": self.study_id, "state": TrialState.RUNNING}
+                made = session.execute(_trials.insert().values(**row, datetime_start=now))
+                trial_id = int(made.inserted_primary_key[0])  # type: ignore[attr-defined] # of every insert
+                started.append(trial_id)
+                self._write_attributes(session, {trial_id: trial.attributes})
+                params = [
+                    {
+                        "trial_id": trial_id,
+                        "param_name": name,
+                        "param_value": trial.distributions[name].to_internal_repr(value),
+                        "distribution_json": self._json(trial.distributions[name]),
+                    }
+                    for name, value in trial.params.items()
+                ]
+                if params:
+                    session.execute(sqlalchemy.insert(models.TrialParamModel), params)
+        self.next_number += len(started)
+        return started
+
+    def _json(self, distribution: BaseDistribution) -> str:
+        key = id(distribution)  # a study has few of them, and they live as long as it does
+        if key not in self._distributions:
+            self._distributions[key] = distribution, distribution_to_json(distribution)
+        return self._distributions[key][1]
 
     def report(self, trial_id: int, step: int, value: float) -> None:
         """Note an intermediate value; it is in the database a few seconds later."""
@@ -115,52 +146,52 @@ class Ledger:
             with self._transaction() as session:
                 self._flush(session)
 
-    def finish(
-        self,
-        ends: Sequence[tuple[int, TrialState, float | None, Mapping[str, Any]]],
-    ) -> None:
-        """End trials in one transaction: (id, state, value, attributes) each.
+    def finish(self, ends: Sequence[End]) -> None:
+        """End trials in one transaction; one that has ended already stays as it is.
 
         Raises:
             ValueError: a completed trial has no finite value. Optuna would take +inf for the best.
         """
-        for _, state, value, _ in ends:
-            if state == TrialState.COMPLETE and (value is None or not math.isfinite(value)):
-                raise ValueError(f"a completed trial needs a finite value, not {value}")
-        now = datetime.now(UTC).replace(tzinfo=None)  # the schema keeps naive UTC
+        for _, state, values, _ in ends:
+            fine = values is not None and all(map(math.isfinite, values))
+            if state == TrialState.COMPLETE and not fine:
+                raise ValueError(f"a completed trial needs finite values, not {values}")
+        if not ends:
+            return
         with self._transaction() as session:
             self._flush(session)
-            running = set(
-                session.scalars(
-                    sqlalchemy.select(models.TrialModel.trial_id).where(
-                        models.TrialModel.trial_id.in_([end[0] for end in ends]),
-                        models.TrialModel.state == TrialState.RUNNING,
-                    )
-                )
+            ids = [end[0] for end in ends]
+            running = sqlalchemy.select(_trials.c.trial_id).where(
+                _trials.c.trial_id.in_(ids), _trials.c.state == TrialState.RUNNING
             )
-            ends = [end for end in ends if end[0] in running]  # an ended trial stays as it is
-            attributes = [
-                {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-                for trial_id, _, _, own in ends
-                for key, value in own.items()
+            alive = set(session.scalars(running))
+            ends = [end for end in ends if end[0] in alive]
+            self._write_attributes(session, {end[0]: end[3] for end in ends})
+            values = [
+                {"trial_id": trial_id, "objective": i, "value": stored, "value_type": kind}
+                for trial_id, _, own, _ in ends
+                for i, value in enumerate(own or ())
+                for stored, kind in [models.TrialValueModel.value_to_stored_repr(value)]
             ]
-            if attributes:
-                session.execute(sqlalchemy.insert(models.TrialUserAttributeModel), attributes)
-            for trial_id, state, value, _ in ends:
-                if value is not None:
-                    stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-                    row = {
-                        "trial_id": trial_id,
-                        "objective": 0,
-                        "value": stored,
-                        "value_type": kind,
-                    }
-                    session.execute(sqlalchemy.insert(models.TrialValueModel), row)
+            if values:
+                session.execute(sqlalchemy.insert(models.TrialValueModel), values)
+            for trial_id, state, _, _ in ends:
                 session.execute(
                     sqlalchemy.update(_trials)
                     .where(_trials.c.trial_id == trial_id)
-                    .values(state=state, datetime_complete=now)
+                    .values(state=state, datetime_complete=_utc_now())
                 )
+
+    def _write_attributes(
+        self, session: Session, attributes: Mapping[int, Mapping[str, Any]]
+    ) -> None:
+        rows = [
+            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+            for trial_id, own in attributes.items()
+            for key, value in own.items()
+        ]
+        if rows:
+            session.execute(sqlalchemy.insert(models.TrialUserAttributeModel), rows)
 
     def fail_running(self, reason: str) -> int:
         """Fail the trials that a dead owner left running; return how many."""
@@ -183,6 +214,10 @@ class Ledger:
             session.execute(sqlalchemy.insert(models.TrialIntermediateValueModel), self._steps)
             self._steps = []
         self._written = time.monotonic()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)  # the schema keeps naive UTC
 
 
 def categorical(levels: Sequence[Any]) -> BaseDistribution:

@@ -9,16 +9,17 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from study import catalog
+from study.space import Search, parse_search
 from trainer.config import DATASETS, FIELD_NAMES, TrainConfig
 from trainer.errors import UserError, choose
 
-DESIGNS = ("ablation", "factorial")
+DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
 
 # What the plan itself decides for all its trials, and so no factor may vary.
@@ -26,7 +27,8 @@ _PLAN_FIELDS = ("dataset", "subset", "epochs", "seed", "validation_fraction")
 FACTOR_NAMES = tuple(name for name in FIELD_NAMES if name not in _PLAN_FIELDS)
 _BASELINE_NAMES = (*FACTOR_NAMES, "validation_fraction")
 _BUDGET_KEYS = ("seeds", "epochs", "subset")
-_KEYS = ("name", "description", "design", "dataset", *_BUDGET_KEYS, "baseline", "factors")
+_TABLES = ("baseline", "factors", "search")
+_KEYS = ("name", "description", "design", "dataset", *_BUDGET_KEYS, *_TABLES)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 Level = bool | int | float | str | None
@@ -69,6 +71,7 @@ class Plan:
     subset: int | None = None
     baseline: Mapping[str, Level] = field(default_factory=dict)
     factors: Mapping[str, Sequence[Level]] = field(default_factory=dict)
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         """Check every key, and that every variant is a valid config."""
@@ -86,6 +89,12 @@ class Plan:
             for name, levels in self.factors.items()
         }
         object.__setattr__(self, "factors", checked)
+        if (self.design == "search") != (self.search is not None):
+            raise UserError(
+                f"design = {self.design!r}: a table [search] belongs to design = 'search' and no other"
+            )
+        if self.search is not None and self.factors:
+            raise UserError("factors: a search has none; its parameters are in [search] space.NAME")
         count = self.variant_count * self.seeds
         if count > MAX_CELLS:
             raise UserError(
@@ -121,8 +130,10 @@ class Plan:
 
     @property
     def variant_count(self) -> int:
-        """Number of variants, without listing them."""
+        """Number of variants, without listing them; of a search: its candidates."""
         sizes = [len(levels) for levels in self.factors.values()]
+        if self.search is not None:
+            return self.search.trials
         if self.design == "factorial":
             product = 1
             for size in sizes:
@@ -133,7 +144,9 @@ class Plan:
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """Every variant: the baseline first in an ablation, in plan order."""
+        """Every variant: the baseline first in an ablation, in plan order. A search lists none."""
+        if self.search is not None:
+            return ()
         base = self.base_config
         if self.design == "factorial":
             combinations: Iterable[tuple[tuple[str, Level], ...]] = itertools.product(
@@ -160,6 +173,19 @@ class Plan:
             **values,
             "baseline": {name: getattr(self.base_config, name) for name in _BASELINE_NAMES},
             "factors": {name: list(levels) for name, levels in self.factors.items()},
+            "search": self._search_table(),
+        }
+
+    def _search_table(self) -> dict[str, Any] | None:
+        if self.search is None:
+            return None
+        own = self.search
+        return {
+            **own.given,
+            "trials": own.trials,
+            "sampler": own.sampler,
+            "pruner": own.pruner,
+            "objectives": list(own.objectives),
         }
 
     @classmethod
@@ -174,17 +200,34 @@ class Plan:
                 raise UserError(choose("key", key, _KEYS))
         if "name" not in values:
             raise UserError("name: is missing; a plan needs one")
-        for key in ("baseline", "factors"):
-            if not isinstance(values.get(key, {}), Mapping):
+        for key in _TABLES:
+            if values.get(key) is not None and not isinstance(values[key], Mapping):
                 raise UserError(f"{key} = {values[key]!r}: must be a table, [{key}]")
         for key in ("name", "description", "design", "dataset"):
             if not isinstance(values.get(key, ""), str):
                 raise UserError(f"{key} = {values[key]!r}: must be a string")
-        return cls(**values)
+        table = values.get("search")
+        if table is None:
+            return cls(**values)
+        rest = {key: value for key, value in values.items() if key not in ("search", "design")}
+        base = cls(**rest).base_config
+        search = parse_search(table, base, FACTOR_NAMES)
+        return cls(**{**values, "search": search})
 
     def override(self, **changes: Any) -> "Plan":
-        """Return the plan with the keys changed that are not None, checked again."""
-        return replace(self, **{key: value for key, value in changes.items() if value is not None})
+        """Return the plan with the keys changed that are not None, checked again.
+
+        Raises:
+            UserError: a value is invalid, or `trials` is given for a design that counts cells.
+        """
+        given = {key: value for key, value in changes.items() if value is not None}
+        trials = given.pop("trials", None)
+        values = {**self.to_dict(), **given}
+        if trials is not None:
+            if self.search is None:
+                raise UserError(f"trials = {trials}: is for searches; {self.design} has cells")
+            values["search"] = {**values["search"], "trials": trials}
+        return Plan.from_dict(values)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -198,7 +241,15 @@ class Plan:
             "design": self.design,
             **{f"baseline.{name}": value for name, value in config.items()},
             **{f"factors.{name}": list(levels) for name, levels in self.factors.items()},
+            **self._search_identity(),
         }
+
+    def _search_identity(self) -> dict[str, Any]:
+        # More trials, another sampler or pruner go on with the same study.
+        if self.search is None:
+            return {}
+        space = {f"search.space.{name}": own for name, own in self.search.given["space"].items()}
+        return {"search.objectives": list(self.search.objectives), **space}
 
     @property
     def hash(self) -> str:
@@ -255,7 +306,7 @@ def _for_dataset(values: dict[str, Any], dataset: str | None) -> dict[str, Any]:
     for name, table in tables.items():
         if name not in DATASETS:
             raise UserError(choose("datasets", name, DATASETS))
-        valid = (*_BUDGET_KEYS, "baseline", "factors")
+        valid = (*_BUDGET_KEYS, *_TABLES)
         if not isinstance(table, dict):
             raise UserError(f"datasets.{name}: must be a table, [datasets.{name}]")
         for key in table:
@@ -263,11 +314,20 @@ def _for_dataset(values: dict[str, Any], dataset: str | None) -> dict[str, Any]:
                 raise UserError(choose(f"datasets.{name} key", key, valid))
     own = tables.get(plan.get("dataset", Plan.dataset), {})
     merged = {**plan, **own}
-    for key in ("baseline", "factors"):
-        parts = plan.get(key, {}), own.get(key, {})
-        if key in merged and all(isinstance(part, dict) for part in parts):
-            merged[key] = {**parts[0], **parts[1]}
+    for key in _TABLES:
+        if key in plan and key in own:
+            merged[key] = _overlaid(plan[key], own[key])
     return merged
+
+
+def _overlaid(table: Any, changes: Any) -> Any:
+    """Lay one table over another, at every depth."""
+    if not isinstance(table, dict) or not isinstance(changes, dict):
+        return changes
+    return {
+        **table,
+        **{key: _overlaid(table.get(key), own) if key in table else own for key, own in changes.items()},
+    }
 
 
 def check_name(what: str, name: str) -> None:

@@ -47,6 +47,7 @@ class Result:
     device: str
     precision: str
     bank: int  # members at the start
+    latency_ms: float | None  # median time of the best epoch's network for one image, alone
     state: State | None = field(repr=False)  # of the best epoch, on the CPU
 
     def to_dict(self) -> dict[str, Any]:

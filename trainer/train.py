@@ -94,6 +94,7 @@ class _Member:
         self.test: tuple[float, float] | None = None  # loss, accuracy
         self.seconds = 0.0  # of the test evaluation
         self.images_per_second = 0.0
+        self.latency_ms: float | None = None
         self.parameters = 0
 
     def record(self, epoch: Epoch, bank: "Bank", k: int, trained: float) -> None:
@@ -134,6 +135,7 @@ class _Member:
             device=devices.describe(bank.device),
             precision=bank.precision,
             bank=bank_size,
+            latency_ms=self.latency_ms,
             state=self.state,
         )
 
@@ -152,6 +154,7 @@ def _test(members: Sequence[_Member], data: ImageData, device: torch.device) -> 
     share = (time.perf_counter() - started) / len(ended)
     for member, figure in zip(ended, figures, strict=True):
         member.test, member.seconds = figure, share
+        member.latency_ms = Bank([member.config], data, device).latency_ms()
 
 
 class Bank:
@@ -246,6 +249,25 @@ class Bank:
         labels = self.data.test_labels
         every = torch.arange(len(labels), device=self.device)[:, None].expand(-1, self.members)
         return self._evaluate(self.data.test_images, labels, every)
+
+    def latency_ms(self, runs: int = 20) -> float:
+        """Return the median milliseconds of one forward pass of one image per member.
+
+        Timed after a few passes that prepare kernels; the weights do not matter.
+        """
+        self.network.eval()
+        pixels = self.data.test_images[:1, None].expand(-1, self.members, -1)
+        x = self._normalise(
+            pixels.reshape(1, self.members, self.data.side, -1).to(self.dtype).mul_(1 / 255)
+        )
+        seconds = []
+        with torch.inference_mode(), self._autocast():
+            for _ in range(3 + runs):
+                started = time.perf_counter()
+                self.network(x)
+                _synchronise(self.device)
+                seconds.append(time.perf_counter() - started)
+        return statistics.median(seconds[3:]) * 1000
 
     def state(self, k: int) -> State:
         """Copy member k's weights and statistics to the CPU."""

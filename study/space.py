@@ -1,0 +1,279 @@
+"""The search space: which values a parameter may take, and when it matters at all.
+
+Pure data, checked against `TrainConfig`; Optuna's distributions are made when a trial is asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trainer.config import TrainConfig
+from trainer.errors import UserError, choose
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
+
+SAMPLERS = ("tpe", "random", "qmc", "grid", "gp")
+PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
+OBJECTIVES = ("val_accuracy", "parameters", "latency_ms", "seconds")
+GP_TRIALS = 500  # a Gaussian process takes seconds per proposal beyond
+_SEARCH_KEYS = (
+    "trials", "sampler", "pruner", "objectives", "space", "points", "epoch_budget", "sampler_seed",
+)
+_RANGE_KEYS = ("low", "high", "log", "step", "when")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension: a list of levels, or a range `low` to `high` (whole numbers where `whole`).
+
+    `when`: parameters that must have one of the given levels for this one to matter, e.g.
+    `{"optimizer": ("sgd",)}` for the momentum. They come earlier in the space, or are fixed.
+    """
+
+    name: str
+    levels: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+    whole: bool = False
+    when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+
+    def matters(self, base: TrainConfig, params: Mapping[str, Any]) -> bool:
+        """Whether the parameter matters, given those chosen so far."""
+        return all(params.get(name, getattr(base, name)) in valid for name, valid in self.when)
+
+    def distribution(self) -> "BaseDistribution":
+        """Return Optuna's form of it."""
+        from optuna.distributions import (
+            CategoricalDistribution,
+            FloatDistribution,
+            IntDistribution,
+        )
+
+        if self.levels:
+            return CategoricalDistribution(self.levels)
+        if self.whole:
+            return IntDistribution(
+                int(self.low), int(self.high), log=self.log, step=int(self.step or 1)
+            )
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def holds(self, value: Any) -> bool:
+        """Whether the parameter can take a value."""
+        if self.levels:
+            return value in self.levels
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and self.low <= value <= self.high
+
+    def grid(self) -> tuple[Any, ...] | None:
+        """Return every value there is; None: too many to list."""
+        if self.levels:
+            return self.levels
+        if self.step is None:
+            return None
+        count = int((self.high - self.low) / self.step + 1e-9) + 1
+        values = [self.low + i * self.step for i in range(count)]
+        return tuple(int(value) for value in values) if self.whole else tuple(values)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The `[search]` table of a plan."""
+
+    trials: int
+    space: tuple[Parameter, ...]
+    sampler: str = "tpe"
+    pruner: str = "hyperband"
+    objectives: tuple[str, ...] = ("val_accuracy",)
+    points: tuple[Mapping[str, Any], ...] = ()  # tried first, after the baseline
+    epoch_budget: int | None = None  # no new trial once so many epochs are spent
+    sampler_seed: int = 0
+    given: Mapping[str, Any] = field(default_factory=dict)  # the table as it was written
+
+
+def parse_search(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[str]) -> Search:
+    """Read the `[search]` table.
+
+    Raises:
+        UserError: a key is unknown or its value invalid; the message names the key.
+    """
+    for key in table:
+        if key not in _SEARCH_KEYS:
+            raise UserError(choose("search key", key, _SEARCH_KEYS))
+    given = table.get("space")
+    if not isinstance(given, Mapping) or not given:
+        raise UserError("search.space: is missing; give at least one parameter, space.NAME = ...")
+    space = tuple(parse(given, base, valid))
+    for own in space:
+        if own.matters(base, {}) and not own.holds(getattr(base, own.name)):
+            raise UserError(
+                f"search.space.{own.name}: does not hold the baseline's "
+                f"{getattr(base, own.name)!r}; the baseline is always the first trial"
+            )
+    sampler = _choice(table, "sampler", "tpe", SAMPLERS)
+    objectives = table.get("objectives", ["val_accuracy"])
+    if not isinstance(objectives, list) or objectives[:1] != ["val_accuracy"]:
+        raise UserError(f"search.objectives = {objectives!r}: must be a list, val_accuracy first")
+    for name in objectives:
+        if name not in OBJECTIVES or objectives.count(name) > 1:
+            raise UserError(choose("search.objectives", name, OBJECTIVES))
+    several = len(objectives) > 1
+    pruner = _choice(table, "pruner", "none" if several else "hyperband", PRUNERS)
+    if several and pruner != "none":
+        raise UserError(
+            f"search.pruner = {pruner!r}: one number decides who is pruned; with several "
+            "objectives it must be 'none'"
+        )
+    trials = _whole(table, "trials", None if sampler == "grid" else 100)
+    if sampler == "grid":
+        size = _grid_size(space)
+        trials = min(trials or size, size)
+    assert trials is not None
+    if sampler == "gp" and trials > GP_TRIALS:
+        raise UserError(f"search.trials = {trials}: the gp sampler is for up to {GP_TRIALS}; use tpe")
+    points = table.get("points", [])
+    if not isinstance(points, list) or not all(isinstance(own, Mapping) for own in points):
+        raise UserError(f"search.points = {points!r}: must be a list of tables")
+    by_name = {own.name: own for own in space}
+    for point in points:
+        for name, value in point.items():
+            if name not in by_name:
+                raise UserError(choose("search.points", name, list(by_name)))
+            if not by_name[name].holds(value):
+                raise UserError(f"search.points: {name} = {value!r} lies outside its space")
+    return Search(
+        trials=trials,
+        space=space,
+        sampler=sampler,
+        pruner=pruner,
+        objectives=tuple(objectives),
+        points=tuple(points),
+        epoch_budget=_whole(table, "epoch_budget", None),
+        sampler_seed=_whole(table, "sampler_seed", 0, least=0) or 0,
+        given=dict(table),
+    )
+
+
+def _choice(table: Mapping[str, Any], key: str, default: str, valid: Sequence[str]) -> str:
+    value = table.get(key, default)
+    if value not in valid:
+        raise UserError(choose(f"search.{key}", value, valid))
+    return str(value)
+
+
+def _whole(table: Mapping[str, Any], key: str, default: int | None, least: int = 1) -> int | None:
+    value = table.get(key, default)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 10**6:
+        raise UserError(f"search.{key} = {value!r}: must be a whole number from {least} to 1000000")
+    return value
+
+
+def _grid_size(space: Sequence[Parameter]) -> int:
+    size = 1
+    for own in space:
+        values = own.grid()
+        if values is None:
+            raise UserError(f"search.space.{own.name}: the grid sampler needs levels or a step")
+        size *= len(values)
+    return size
+
+
+def parse(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[str]) -> list[Parameter]:
+    """Read `space.NAME = [levels]` or `{low, high, log, step, when}`; `when` with `levels` too.
+
+    Raises:
+        UserError: a name or value is invalid; the message names the key.
+    """
+    space: list[Parameter] = []
+    for name, given in table.items():
+        if name not in valid:
+            raise UserError(choose("search.space", name, valid))
+        key = f"search.space.{name}"
+        entry = {"levels": given} if isinstance(given, list) else given
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{key} = {given!r}: must be a list of levels or {{ low, high, ... }}")
+        known = ("levels", "when") if "levels" in entry else _RANGE_KEYS
+        for own in entry:
+            if own not in known:
+                raise UserError(choose(f"{key} key", own, known))
+        when = _conditions(key, entry.get("when", {}), {own.name for own in space}, base)
+        parameter = _levels if "levels" in entry else _range
+        space.append(parameter(key, name, entry, base, when))
+    return space
+
+
+def _levels(
+    key: str, name: str, entry: Mapping[str, Any], base: TrainConfig, when: Any
+) -> Parameter:
+    levels = entry["levels"]
+    if not isinstance(levels, list) or not levels:
+        raise UserError(f"{key}: needs a list of at least one level")
+    checked = tuple(_value(key, name, level, base) for level in levels)
+    if len(set(checked)) < len(checked):
+        raise UserError(f"{key}: a level is listed twice")
+    return Parameter(name, levels=checked, when=when)
+
+
+def _range(
+    key: str, name: str, entry: Mapping[str, Any], base: TrainConfig, when: Any
+) -> Parameter:
+    for own in ("low", "high"):
+        if own not in entry:
+            raise UserError(f"{key}: needs {own}")
+    low, high = (_value(f"{key}.{own}", name, entry[own], base) for own in ("low", "high"))
+    if isinstance(low, (bool, str)) or not low < high:
+        raise UserError(f"{key}: needs numbers, low < high; got {low!r} to {high!r}")
+    log, step = entry.get("log", False), entry.get("step")
+    if not isinstance(log, bool):
+        raise UserError(f"{key}.log = {log!r}: must be true or false")
+    if step is not None and (isinstance(step, (bool, str)) or not step > 0 or log):
+        raise UserError(f"{key}.step = {step!r}: must be a positive number, without log")
+    if log and low <= 0:
+        raise UserError(f"{key}.low = {low!r}: must be above 0 for a logarithmic range")
+    return Parameter(
+        name, low=low, high=high, log=log, step=step, whole=isinstance(low, int), when=when
+    )
+
+
+def _value(key: str, name: str, value: Any, base: TrainConfig) -> Any:
+    try:
+        return getattr(TrainConfig.from_dict({**base.to_dict(), name: value}), name)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+
+
+def _conditions(
+    key: str, table: Any, earlier: set[str], base: TrainConfig
+) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    if not isinstance(table, Mapping):
+        raise UserError(f"{key}.when = {table!r}: must be a table, {{ NAME = [levels] }}")
+    for name, levels in table.items():
+        if not hasattr(base, name):
+            raise UserError(choose(f"{key}.when", name, sorted(earlier)))
+        if not isinstance(levels, list) or not levels:
+            raise UserError(f"{key}.when.{name} = {levels!r}: must be a list of levels")
+    return tuple((name, tuple(levels)) for name, levels in table.items())
+
+
+def suggest(trial: "BaseTrial", space: Sequence[Parameter], base: TrainConfig) -> dict[str, Any]:
+    """Ask Optuna for the parameters that matter, in the order of the space."""
+    params: dict[str, Any] = {}
+    for own in space:
+        if not own.matters(base, params):
+            continue
+        if own.levels:
+            params[own.name] = trial.suggest_categorical(own.name, list(own.levels))
+        elif own.whole:
+            params[own.name] = trial.suggest_int(
+                own.name, int(own.low), int(own.high), step=int(own.step or 1), log=own.log
+            )
+        else:
+            params[own.name] = trial.suggest_float(
+                own.name, own.low, own.high, step=own.step, log=own.log
+            )
+    return params

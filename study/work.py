@@ -1,0 +1,206 @@
+"""What there is to do: tasks for the coordinator, from a design's cells.
+
+`Work` is the coordinator's view of it; a search (`study/search.py`) is the other kind.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from study.plan import Cell, Plan
+from trainer.config import TrainConfig
+from trainer.results import Cost, Epoch, Result
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+CostKey = tuple[Any, ...]
+Record = tuple[str | None, int | None, str, str | None]  # variant, seed, state, outcome
+
+
+@dataclass(eq=False)
+class Task:
+    """One trial to be run. A search's new candidate gets its name when it is started."""
+
+    variant: str
+    seed: int
+    config: TrainConfig
+    params: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    candidate: int | None = None  # searches: number of the trial that first ran these params
+
+    @property
+    def label(self) -> str:
+        """For people: `pooling=avg, seed 1`."""
+        return f"{self.variant}, seed {self.seed}"
+
+
+class Work(Protocol):
+    """What the coordinator needs to know of what is to be done."""
+
+    distributions: "Mapping[str, BaseDistribution]"
+
+    @property
+    def planned(self) -> int:
+        """Trials in all, as far as that is known now."""
+
+    @property
+    def done(self) -> int:
+        """Trials that need no further run."""
+
+    @property
+    def failed(self) -> int:
+        """Of them, those without a result."""
+
+    def next(self, size: int) -> Sequence[Task]:
+        """Return up to `size` tasks that fuse; none: nothing can be started now."""
+
+    def on_start(self, task: Task, number: int) -> None:
+        """Take note that a task starts as the trial of this number."""
+
+    def on_epoch(self, task: Task, epoch: Epoch) -> bool:
+        """Take a task's epoch; return whether it stops here."""
+
+    def on_result(self, task: Task, result: Result) -> None:
+        """Take a task's result; it needs no further run."""
+
+    def give_up(self, task: Task) -> None:
+        """Take note that a task gave no result and is not tried again."""
+
+    def objectives(self, result: Result) -> Sequence[float]:
+        """Return the values of the study's objectives."""
+
+    def cost(self, task: Task) -> float:
+        """Return the seconds that a task takes, as far as that is known."""
+
+    def seconds_waiting(self) -> float:
+        """Return the seconds of all tasks not started yet."""
+
+
+def settled(trials: Iterable[Record]) -> dict[tuple[str | None, int | None], str]:
+    """Return the cells (variant, seed) that need no further run, with their trial's state.
+
+    Complete ones, and diverged ones: the same config and seed would diverge again.
+    """
+    return {
+        (variant, seed): state
+        for variant, seed, state, outcome in trials
+        if state == "COMPLETE" or (state == "FAIL" and outcome == "diverged")
+    }
+
+
+def records(trials: "Iterable[FrozenTrial]") -> list[Record]:
+    """Return what `settled` and `pending` need of Optuna's trials."""
+    return [
+        (own.get("variant"), own.get("seed"), trial.state.name, own.get("outcome"))
+        for trial in trials
+        for own in [trial.user_attrs]
+    ]
+
+
+def pending(plan: Plan, trials: Iterable[Record]) -> list[Cell]:
+    """Return the planned cells that are not settled, in plan order."""
+    done = settled(trials)
+    return [cell for cell in plan.cells if (cell.variant.label, cell.seed) not in done]
+
+
+def cost_key(config: TrainConfig) -> CostKey:
+    """Return what a training's duration depends on."""
+    return (*config.fusion_key, config.augmentation)
+
+
+def banks(tasks: Sequence[Task], size: int) -> list[tuple[Task, ...]]:
+    """Group tasks that fuse into banks of at most `size`, keeping the order of first tasks."""
+    if size == 1:
+        return [(task,) for task in tasks]
+    groups: dict[tuple[Any, ...], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.config.fusion_key, []).append(task)
+    return [
+        tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)
+    ]
+
+
+class DesignedWork:
+    """The pending cells of an ablation or a factorial design. A `Work`.
+
+    Args:
+        plan: the design.
+        trials: the study's trials so far.
+        costs: cost per kind of trial, measured.
+        bank_size: members per bank at most.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        trials: "Sequence[FrozenTrial]",
+        costs: Mapping[CostKey, Cost],
+        bank_size: int,
+    ) -> None:
+        from study.ledger import categorical
+
+        self.distributions = {name: categorical(plan.levels(name)) for name in plan.factors}
+        self.costs = costs
+        known = records(trials)
+        todo = pending(plan, known)
+        tasks = [_task(plan, cell) for cell in todo]
+        self.queue = deque(banks(tasks, bank_size))
+        self.waiting = sum(map(self.cost, tasks))
+        states = settled(known)
+        self.planned = len(plan.cells)
+        self.done = self.planned - len(todo)
+        self.failed = sum(
+            states.get((cell.variant.label, cell.seed)) == "FAIL" for cell in plan.cells
+        )
+
+    def next(self, size: int) -> Sequence[Task]:
+        """Return the next bank."""
+        if not self.queue:
+            return ()
+        tasks = self.queue.popleft()
+        if len(tasks) > size:  # the coordinator has learnt that memory holds no more
+            self.queue.appendleft(tasks[size:])
+            tasks = tasks[:size]
+        self.waiting -= sum(map(self.cost, tasks))
+        return tasks
+
+    def on_start(self, task: Task, number: int) -> None:
+        """A cell has no use for its trial's number."""
+
+    def on_epoch(self, task: Task, epoch: Epoch) -> bool:
+        """Nobody stops early in a designed study."""
+        del task, epoch
+        return False
+
+    def on_result(self, task: Task, result: Result) -> None:
+        """Count it."""
+        del task
+        self.done += 1
+        self.failed += result.outcome == "diverged"
+
+    def give_up(self, task: Task) -> None:
+        """Count it: its cell stays pending for the next run."""
+        del task
+        self.failed += 1
+
+    def objectives(self, result: Result) -> Sequence[float]:
+        """Return the validation accuracy."""
+        assert result.val_accuracy is not None
+        return [result.val_accuracy]
+
+    def cost(self, task: Task) -> float:
+        """Return the measured seconds of its kind."""
+        return self.costs[cost_key(task.config)].seconds
+
+    def seconds_waiting(self) -> float:
+        """Return the seconds of what is queued."""
+        return self.waiting
+
+
+def _task(plan: Plan, cell: Cell) -> Task:
+    config = plan.config_of(cell)
+    params = {name: getattr(config, name) for name in plan.factors}
+    return Task(cell.variant.label, cell.seed, config, params, dict(cell.variant.changes))

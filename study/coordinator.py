@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from study.executors import Executor, Failure, Job
 from study.ledger import End, Ledger, NewTrial
 from study.plan import Plan
+from study.search import directions
 from study.signals import shielded
 from study.work import Task, Work
 from trainer.errors import UserError
@@ -75,7 +76,7 @@ def open_study(ledger: Ledger, plan: Plan, dataset: Mapping[str, Any]) -> None:
         UserError: its results come from other data.
     """
     if not ledger.exists:
-        ledger.create()
+        ledger.create(directions(plan))
     stored = ledger.attributes().get("dataset")
     if stored is not None and stored["sha256"] != dataset["sha256"]:
         _refuse(ledger, [f"the content of {plan.dataset}"])

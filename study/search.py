@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from study import pruners
 from study.plan import Plan
-from study.space import Search, suggest
+from study.space import Search, suggest, that_matter
 from study.work import Task, banks
 from trainer.config import TrainConfig
 from trainer.results import Epoch, Result
@@ -62,10 +62,9 @@ def _sampler(name: str, seed: int) -> BaseSampler:
     if name == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     if name == "tpe":
-        # Joint over the conditional space; running trials count as poor ones, so that a batch of
-        # proposals spreads out.
+        # Running trials count as poor ones, so that a batch of proposals spreads out.
         return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=10
+            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=10
         )
     return optuna.samplers.RandomSampler(seed=seed)  # a grid's points are listed, not drawn
 
@@ -151,6 +150,7 @@ class SearchWork:
         self.mirror = optuna.create_study(
             directions=directions(plan), sampler=sampler(self.search, len(trials))
         )
+        self.defaults = {own.name: own.default(self.base) for own in self.search.space}
         self.pruner = pruners.make(self.search.pruner, plan.epochs)
         self.candidates: dict[int, Candidate] = {}
         self.baseline: int | None = None  # its candidate
@@ -178,7 +178,7 @@ class SearchWork:
         if self.search.sampler == "grid":
             points = list(self._grid())
         else:
-            points = [self._point(own) for own in ({}, *self.search.points)] + unfinished
+            points = [that_matter(own, self.search.space, self.base) for own in ({}, *self.search.points)] + unfinished
         for params in points:
             if params not in known:
                 known.append(params)
@@ -203,25 +203,17 @@ class SearchWork:
             create_trial(
                 state=trial.state,
                 values=trial.values if complete else None,
-                params=trial.params,
-                distributions=trial.distributions,
+                params={**self.defaults, **trial.params},
+                distributions=self.distributions,
                 intermediate_values=trial.intermediate_values,
             )
         )
 
-    def _point(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete a starting point by the baseline's values of what matters there."""
-        params: dict[str, Any] = {}
-        for own in self.search.space:
-            if own.matters(self.base, params):
-                params[own.name] = point.get(own.name, getattr(self.base, own.name))
-        return params
-
     def _grid(self) -> Iterator[dict[str, Any]]:
-        yield self._point({})
+        yield that_matter({}, self.search.space, self.base)
         values = [[(own.name, v) for v in own.grid() or ()] for own in self.search.space]
         for combination in itertools.product(*values):
-            yield self._point(dict(combination))
+            yield that_matter(dict(combination), self.search.space, self.base)
 
     # What the coordinator asks.
 

@@ -68,6 +68,13 @@ class Parameter:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return number and self.low <= value <= self.high
 
+    def default(self, base: TrainConfig) -> Any:
+        """Return the baseline's value, or some value where the space does not hold that."""
+        value = getattr(base, self.name)
+        if self.holds(value):
+            return value
+        return self.levels[0] if self.levels else self.low
+
     def grid(self) -> tuple[Any, ...] | None:
         """Return every value there is; None: too many to list."""
         if self.levels:
@@ -261,19 +268,30 @@ def _conditions(
 
 
 def suggest(trial: "BaseTrial", space: Sequence[Parameter], base: TrainConfig) -> dict[str, Any]:
-    """Ask Optuna for the parameters that matter, in the order of the space."""
+    """Ask Optuna for a point; return the parameters that matter there.
+
+    The sampler proposes a value for every parameter, used or not: one joint space is sampled three
+    times faster by TPE than the groups that conditions cut it into.
+    """
+    everything: dict[str, Any] = {}
+    for own in space:
+        if own.levels:
+            value: Any = trial.suggest_categorical(own.name, list(own.levels))
+        elif own.whole:
+            low, high, step = int(own.low), int(own.high), int(own.step or 1)
+            value = trial.suggest_int(own.name, low, high, step=step, log=own.log)
+        else:
+            value = trial.suggest_float(own.name, own.low, own.high, step=own.step, log=own.log)
+        everything[own.name] = value
+    return that_matter(everything, space, base)
+
+
+def that_matter(
+    point: Mapping[str, Any], space: Sequence[Parameter], base: TrainConfig
+) -> dict[str, Any]:
+    """Return a point's parameters that matter; the baseline's value where it has none."""
     params: dict[str, Any] = {}
     for own in space:
-        if not own.matters(base, params):
-            continue
-        if own.levels:
-            params[own.name] = trial.suggest_categorical(own.name, list(own.levels))
-        elif own.whole:
-            params[own.name] = trial.suggest_int(
-                own.name, int(own.low), int(own.high), step=int(own.step or 1), log=own.log
-            )
-        else:
-            params[own.name] = trial.suggest_float(
-                own.name, own.low, own.high, step=own.step, log=own.log
-            )
+        if own.matters(base, params):
+            params[own.name] = point.get(own.name, getattr(base, own.name))
     return params

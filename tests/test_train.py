@@ -8,17 +8,12 @@ import pytest
 import torch
 
 from trainer.config import TrainConfig
-from trainer.data import ImageData, load
+from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.results import Epoch, Result
 from trainer.train import Bank, measure, train
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="session")
-def digits() -> ImageData:
-    return load("digits")
 
 
 def small(**changes: object) -> TrainConfig:

@@ -1,0 +1,132 @@
+"""A bank of one against a plain PyTorch training loop: what do the bank's generalities cost?
+
+Both train the same network on the same random 28x28 images with the same recipe (Adam, dropout,
+cross entropy, bf16 where the processor computes in it), in alternating rounds of one process.
+
+    python benchmarks/plain.py [--rounds N] [--threads N] [--quick]
+"""
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer import device as devices
+from trainer.config import TrainConfig
+from trainer.data import ImageData
+from trainer.train import Bank
+
+CPU = torch.device("cpu")
+Steps = Callable[[int], None]  # take so many steps
+
+
+def random_data(images: int) -> ImageData:
+    """A data set of noise, shaped as Fashion-MNIST."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 784), generator=generator).to(torch.uint8)
+    labels = torch.arange(images) % 10
+    names = tuple("0123456789")
+    return ImageData("random", 28, names, pixels, labels, pixels[:100], labels[:100])
+
+
+def ours(config: TrainConfig, data: ImageData) -> Steps:
+    """Our trainer with one member."""
+    bank = Bank([config], data, CPU)
+    bank.network.train()
+    order = itertools.cycle(enumerate(bank.order(1)))
+
+    def take(steps: int) -> None:
+        for index, batch in itertools.islice(order, steps):
+            bank.train_step(index, batch)
+
+    return take
+
+
+def plain(config: TrainConfig, data: ImageData) -> Steps:
+    """The loop that one would write for this network alone."""
+    layers: list[nn.Module] = []
+    channels = 1
+    for index in range(config.depth):
+        width = config.width * (index + 1)
+        layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+        layers += [nn.MaxPool2d(2)] if index < 2 else []
+        layers.append(nn.LeakyReLU(0.1))  # after the pooling, as ours: the same, and cheaper
+        channels = width
+    layers += [nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(channels * 49, 10)]
+    network = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+    mean, std = data.normalisation
+    bf16 = devices.precision(config, CPU) == "bf16"
+    images = data.train_images.view(-1, 1, 28, 28)
+    order = torch.randperm(len(images)).split(config.batch_size)
+    batches = itertools.cycle(batch for batch in order if len(batch) == config.batch_size)
+
+    def step(batch: Tensor) -> Tensor:
+        x = images[batch].float().mul_(1 / 255).sub_(mean).div_(std)
+        labels = data.train_labels[batch]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = network(x.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            return torch.stack([loss, (logits.argmax(1) == labels).float().mean()])
+
+    def take(steps: int) -> None:
+        totals = torch.zeros(2)
+        for batch in itertools.islice(batches, steps):
+            totals += step(batch)
+
+    return take
+
+
+def speed(take: Steps, steps: int, batch_size: int) -> float:
+    """Images per second of some steps."""
+    started = time.perf_counter()
+    take(steps)
+    return steps * batch_size / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure and print, network by network."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="of each loop, alternating")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="few and short rounds, for a try")
+    options = parser.parse_args()
+    rounds, steps = (3, 10) if options.quick else (options.rounds, 60)
+    devices.prepare_process(options.threads)
+    data = random_data(6400)
+    precision = devices.precision(TrainConfig(), CPU)
+    print(f"{devices.describe(CPU)}, {precision}, batch 64, {rounds} rounds of {steps} steps")
+    for depth in (2, 4):
+        config = TrainConfig(depth=depth, batch_size=64, epochs=1, validation_fraction=0.2)
+        loops = {"ours": ours(config, data), "plain": plain(config, data)}
+        speeds: dict[str, list[float]] = {name: [] for name in loops}
+        for take in loops.values():
+            take(steps // 2)  # warm
+        for turn in range(rounds):
+            # Whoever goes second finds other caches and clocks: take turns.
+            for name in sorted(loops, reverse=turn % 2 == 1):
+                speeds[name].append(speed(loops[name], steps, config.batch_size))
+            each = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.items())
+            print(f"{depth} conv, round {turn + 1}/{rounds}: {each} images/s", flush=True)
+        own, other = median(speeds["ours"]), median(speeds["plain"])
+        pairs = zip(speeds["ours"], speeds["plain"], strict=True)
+        ratio = median(a / b for a, b in pairs)
+        print(
+            f"{depth} conv: ours {own:,.0f} images/s, plain {other:,.0f} images/s (medians); "
+            f"ratio {ratio:.3f} (median of the rounds' ratios)"
+        )
+
+
+if __name__ == "__main__":
+    main()

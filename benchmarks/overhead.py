@@ -2,8 +2,8 @@
 
     python benchmarks/overhead.py [--finished 1000] [--measured 50]
 
-No network is trained: an executor that makes figures up drives the real coordinator, sampler, pruner
-and ledger. CPU seconds of this process, each way with a database of its own that already holds
+No network is trained: an executor that makes figures up drives the real coordinator, sampler,
+pruner and ledger. CPU seconds of this process, each way with a database of its own that already holds
 finished trials.
 """
 
@@ -106,7 +106,7 @@ def ours(plan: Plan, folder: Path, counts: Sequence[int]) -> list[float]:
     with storage.own(storage.locate(str(folder / "ours.db")), "benchmark") as database:
         ledger = Ledger(database, "search")
         open_study(ledger, plan, {"sha256": "none"})
-        work = SearchWork(plan, [], 1.0)
+        work = SearchWork(plan, [])
         checkpoints = folder / "checkpoints"
         coordinator = Coordinator(
             work, ledger, executor, bank_size=1, checkpoints=checkpoints, view=Silent()

@@ -3,8 +3,8 @@
     python benchmarks/search.py pruning                     # digits, a few minutes
     python benchmarks/search.py budget --data-dir DIR       # real Fashion-MNIST, 10,000 images
 
-`pruning`: the catalogue's search with 60 trials, with Hyperband and without, same sampler seeds: the
-share of trials pruned, the epochs spent, the best validation accuracy.
+`pruning`: the catalogue's search with 60 trials, with Hyperband and without, same sampler seeds:
+the share of trials pruned, the epochs spent, the best validation accuracy.
 `budget`: TPE with Hyperband against random search without pruning, the same budget of epochs.
 
 Every search runs through the command line, as a user's would, into a database of its own.
@@ -43,9 +43,7 @@ def search(folder: Path, plan: dict[str, Any], options: list[str]) -> dict[str, 
     path.write_text(to_toml(plan), encoding="utf-8")
     database = folder / "studies.db"
     command = [sys.executable, "-m", "study.cli", "run", str(path), "--storage", str(database)]
-    subprocess.run(
-        [*command, "--quiet", "--json", *options], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([*command, "--quiet", "--json", *options], check=True, stdout=subprocess.DEVNULL)
     engine = connect(f"sqlite:///{database}")
     rows = trials(engine, studies(engine)[0].id)
     complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
@@ -93,8 +91,8 @@ def compare(arms: dict[str, dict[str, Any]], repeats: int, options: list[str]) -
         best = [row["best"] for row in rows]
         spread = f" ± {statistics.stdev(best):.2%}" if repeats > 1 else ""
         print(
-            f"{name}: best, median {median['best']:.2%}, mean {statistics.fmean(best):.2%}{spread}; "
-            f"test of the winner, median {median['test']:.2%}; {median['pruned']:.0%} pruned, "
+            f"{name}: best, median {median['best']:.2%}, mean {statistics.fmean(best):.2%}{spread}"
+            f"; test of the winner, median {median['test']:.2%}; {median['pruned']:.0%} pruned, "
             f"{median['epochs']:.0f} epochs"
         )
     first, second = found.values()

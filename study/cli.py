@@ -1,17 +1,19 @@
 """The command line: thin commands that open, call and print; errors become exit codes in `main`."""
 
+import dataclasses
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from study import catalog, storage
-from study.plan import Plan, load_plan
+from study.plan import Plan, check_name, level_text, load_plan
 from trainer import files
 from trainer.errors import UserError, choose
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from analysis.trials import Study, Trial
     from study.session import Estimate, Machine
+    from study.work import Work
 
 FORMATS = ("text", "markdown", "csv", "latex", "json")
 
@@ -28,7 +31,6 @@ app = typer.Typer(
     name="fmnist-study",
     help="Hyperparameter studies of small image classifiers: which choice matters, by how much, "
     "and how sure we are.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -59,6 +61,7 @@ DataDirOption = Annotated[
     typer.Option("--data-dir", help="Where the data is; default $FMNIST_DATA_DIR, else ./data."),
 ]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Replicate seeds per variant.")]
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="Trials of a search.")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs per trial.")]
 SubsetOption = Annotated[
     int | None, typer.Option("--subset", help="Use so many images of the training set.")
@@ -112,13 +115,16 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
             ]
         )
         return
-    width = max(len(name) for name in [*catalog.names(), *(study.name for study in stored)])
+    from analysis.text import printable
+
+    names = [printable(study.name) for study in stored]
+    width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
-    for study in stored:
+    for name, study in zip(names, stored, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
         where = storage.display(url)
-        print(f"{study.name:{width}}  in {where}: {study.trial_count} trials{last}")
+        print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
 
 
 @app.command()
@@ -129,33 +135,36 @@ def show(
     storage_option: StorageOption = None,
     seeds: SeedsOption = None,
     epochs: EpochsOption = None,
+    trials: TrialsOption = None,
     subset: SubsetOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a study's factors, its cells, and what running it would cost."""
-    plan = _plan(study, storage_option, dataset, seeds=seeds, epochs=epochs, subset=subset)
-    from study.coordinator import cost_key
-    from study.session import Machine, estimate, workers_for
+    sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
+    plan = _plan(study, storage_option, dataset, **sizes)
+    from study.session import Machine, estimate, work_for, workers_for
+    from study.work import cost_key
 
+    machine = Machine(device=device, workers=workers, data_dir=data_dir)
     measured: Estimate | None = None
     why_not = ""
     try:
-        machine = Machine(device=device, workers=workers, data_dir=data_dir)
         files.ready(plan.dataset, data_dir, download=False)
-        with workers_for(plan, plan.cells, machine) as (executor, _):
-            measured = estimate(plan, plan.cells, executor, executor.start())
+        with workers_for(plan, plan.trial_count, machine) as (executor, _):
+            measured = estimate(plan, work_for(plan, []), executor, executor.start())
     except UserError as error:
         if device != "auto":
             raise
         why_not = str(error)
+    costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
     variants = []
     for variant in plan.variants:
         changes = dict(variant.changes)
         single = next(iter(changes.items())) if len(changes) == 1 else (None, None)
         config = plan.base_config.replace(**changes)
-        cost = measured.costs[cost_key(config)] if measured else None
+        cost = costs.get(cost_key(config))
         variants.append(
             {
                 "variant": variant.label,
@@ -171,7 +180,7 @@ def show(
         _print_json(
             {
                 **plan.to_dict(),
-                "trials": len(plan.cells),
+                "trials": plan.trial_count,
                 "seconds": measured.seconds if measured else None,
                 "workers": measured.workers if measured else None,
                 "devices": list(measured.devices) if measured else None,
@@ -195,6 +204,7 @@ def run(
     ] = None,
     seeds: SeedsOption = None,
     epochs: EpochsOption = None,
+    trials: TrialsOption = None,
     subset: SubsetOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -211,7 +221,8 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a study, or go on with it."""
-    plan = _plan(study, storage_option, dataset, seeds=seeds, epochs=epochs, subset=subset)
+    sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
+    plan = _plan(study, storage_option, dataset, **sizes)
     url = storage.locate(storage_option)
     from study.session import Machine
 
@@ -276,15 +287,15 @@ def _run(
     except (StudyFailed, StorageFailed) as failure:
         ended, code = f"stopped: {failure}", 1
     if code in (130, 143) or ended.startswith("stopped"):
-        _say(f"{ended}; everything finished is kept: the same command goes on")
+        _say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
         return code
     if ended == "out of time":
-        _say("out of time; everything finished is kept: the same command goes on")
+        _say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
     study, trials = _read(url, name)
-    from analysis import hiplot_page, tables
+    from analysis import tables
     from analysis.progress import as_dict, progress
 
-    page = hiplot_page.write(study, trials, _page_folder(study.name, None) / "hiplot.html")
+    page = _hiplot_page(study, trials, None)
     table = tables.ablation_table(study, trials)
     if as_json:
         _print_json(
@@ -305,27 +316,36 @@ def _run(
 def _dry_run(
     plan: Plan, url: "sqlalchemy.URL", machine: "Machine", study_name: str | None, *, as_json: bool
 ) -> None:
-    from study.coordinator import pending
-    from study.session import estimate, name_for, workers_for
+    from study.coordinator import check_same_plan
+    from study.session import estimate, name_for, work_for, workers_for
     from study.view import announcement
+    from study.work import DesignedWork, pending, settled
 
+    if study_name is not None:
+        check_name("--study-name", study_name)
     known = {own.name: own for own in _studies_if_any(url)}
     name = study_name or name_for(plan, lambda own: known[own].plan if own in known else None)
     trials = _trials(url, known[name]) if name in known else []
     done = [(trial.variant, trial.seed, trial.state, trial.outcome) for trial in trials]
+    check_same_plan(name, known[name].plan if name in known else None, len(trials), plan)
     cells = pending(plan, done)
+    work: Work = work_for(plan, []) if plan.search else DesignedWork(plan, done, 1)
+    left = plan.trial_count - len(settled(done)) if plan.search else len(cells)
     costs = None
-    if cells:
+    if left > 0:
         files.ready(plan.dataset, machine.data_dir, download=False)
-        with workers_for(plan, cells, machine) as (executor, _):
-            costs = estimate(plan, cells, executor, executor.start())
+        with workers_for(plan, left, machine) as (executor, _):
+            costs = estimate(plan, work, executor, executor.start())
+        share = left / costs.trials  # a search's course so far is not followed here
+        costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
     if as_json:
         seconds = costs.seconds if costs else 0.0
         _print_json(
             {
                 "study": name,
                 "plan": plan.to_dict(),
-                "trials": len(plan.cells),
+                "trials": plan.trial_count,
+                "left": max(left, 0),
                 "pending": [{"variant": c.variant.label, "seed": c.seed} for c in cells],
                 "seconds": seconds,
             }
@@ -396,22 +416,71 @@ def report(
     found, trials = _read(url, study)
     print(tables.render(tables.ablation_table(found, trials), output_format))
     if hiplot or open_page:
-        from analysis import hiplot_page
-
-        if not trials:
-            raise UserError(
-                f"study {found.name!r}: has no trials yet, so there is no page to write"
-            )
-        folder = _page_folder(found.name, out)
-        try:
-            page = hiplot_page.write(found, trials, folder / "hiplot.html")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-        _say(f"HiPlot page: {page}", output_format)
+        page = _hiplot_page(found, trials, out)
+        _say(f"HiPlot page: {page}", parseable=output_format != "text")
         if open_page:
             import webbrowser
 
             webbrowser.open(page.absolute().as_uri())
+
+
+@app.command()
+def best(
+    study: StudyName = None,
+    storage_option: StorageOption = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write weights, config and ONNX to this folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the winner by mean validation accuracy; export it."""
+    from analysis.progress import progress
+    from analysis.text import percent, printable
+    from analysis.trials import finished
+
+    url = storage.locate(storage_option)
+    storage.check_readable(url)
+    found, trials = _read(url, study)
+    winner = progress(found, trials).best
+    if winner is None:
+        raise UserError(f"study {found.name!r}: no trial has finished yet")
+    own = [trial for trial in finished(trials) if trial.label == winner.variant]
+    # Of the winner's replicates, the weights with the best validation accuracy.
+    trial = max(own, key=lambda trial: trial.value or 0.0)
+    folder = storage.sqlite_path(url)
+    weights = (folder.parent if folder else Path.cwd()) / str(trial.checkpoint)
+    written: list[Path] = []
+    if export is not None:
+        from trainer.export import export as write
+
+        written = write(weights, export)
+    if as_json:
+        _print_json(
+            {
+                "study": found.name,
+                "variant": winner.variant,
+                "n": winner.n,
+                "val_accuracy_mean": winner.mean,
+                "val_accuracy_std": winner.std,
+                "seed": trial.seed,
+                "test_accuracy": trial.test_accuracy,
+                "changes": trial.changes,
+                "config": trial.config,
+                "checkpoint": str(weights),
+                "exported": [str(path) for path in written],
+            }
+        )
+        return
+    spread = "" if winner.std is None else f" ± {percent(winner.std)}"
+    print(f"{printable(found.name)}: {printable(winner.variant)}, best by validation accuracy")
+    print(f"validation accuracy {percent(winner.mean)}{spread} %, n = {winner.n}")
+    if trial.test_accuracy is not None:
+        print(f"test accuracy of seed {trial.seed}, whose weights these are: ", end="")
+        print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
+    differs = ", ".join(f"{k} = {level_text(v)}" for k, v in trial.changes.items())
+    print(f"differs from the baseline in: {printable(differs) or 'nothing'}")
+    for path in written or [weights]:
+        print(path)
 
 
 @app.command()
@@ -469,18 +538,31 @@ def _stored_studies(url: "sqlalchemy.URL") -> "list[Study]":
     storage.check_readable(url)
     from analysis import trials
 
-    return trials.studies(trials.connect(url))
+    with _reading(url):
+        return trials.studies(trials.connect(url))
 
 
 def _studies_if_any(url: "sqlalchemy.URL") -> "list[Study]":
-    path = storage.sqlite_path(url)
-    return _stored_studies(url) if path is None or path.exists() else []
+    return [] if storage.is_new(url) else _stored_studies(url)
 
 
 def _trials(url: "sqlalchemy.URL", study: "Study") -> "list[Trial]":
     from analysis import trials
 
-    return trials.trials(trials.connect(url), study.id)
+    with _reading(url):
+        return trials.trials(trials.connect(url), study.id)
+
+
+@contextmanager
+def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
+    """Say in one line that a database is damaged: in its pages, or in its JSON."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, ValueError) as error:
+        where = storage.display(url)
+        raise UserError(f"storage {where}: cannot be read: {storage.reason(error)}") from error
 
 
 def _read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":
@@ -500,6 +582,18 @@ def _read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]
     return found, _trials(url, found)
 
 
+def _hiplot_page(study: "Study", trials: "list[Trial]", out: Path | None) -> Path:
+    from analysis import hiplot_page
+
+    if not trials:
+        raise UserError(f"study {study.name!r}: has no trials yet, so there is no page to write")
+    folder = _page_folder(study.name, out)
+    try:
+        return hiplot_page.write(study, trials, folder / "hiplot.html")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
 def _page_folder(study: str, out: Path | None) -> Path:
     folder = Path("reports") / study
     if out is None and not folder.resolve().is_relative_to(Path("reports").resolve()):
@@ -510,7 +604,7 @@ def _page_folder(study: str, out: Path | None) -> Path:
 def _bank(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise UserError(f"bank = {text!r}: give 'auto' or a whole number from 1")
     return int(text)
 
@@ -518,7 +612,7 @@ def _bank(text: str) -> int | None:
 def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", text)
     seconds = (
         sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
         if match
@@ -535,9 +629,9 @@ def _stderr() -> "Console":
     return Console(stderr=True)
 
 
-def _say(text: str, output_format: str = "text") -> None:
-    """Print a remark: to stdout beside text, else to stderr, so that stdout stays parseable."""
-    print(text, file=sys.stdout if output_format == "text" else sys.stderr)
+def _say(text: str, *, parseable: bool) -> None:
+    """Print a remark: to stderr where stdout must stay parseable."""
+    print(text, file=sys.stderr if parseable else sys.stdout)
 
 
 def _print_json(value: Any) -> None:
@@ -545,14 +639,17 @@ def _print_json(value: Any) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"fmnist-study: error: {' '.join(message.split())}", file=sys.stderr)
+    from analysis.text import printable
+
+    print(f"fmnist-study: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def main(argv: Iterable[str] | None = None) -> None:
     """Run the command line; exit with 0, 1, 2 (bad input, one line), 130 or 143."""
     try:
-        code = app(args=None if argv is None else list(argv), standalone_mode=False)
+        args = sys.argv[1:] if argv is None else list(argv)
+        code = app(args=args or ["--help"], standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except typer.TyperException as error:

@@ -1,7 +1,7 @@
 """From work to a finished study: tasks -> banks -> executor -> ledger.
 
-Remaining work is computed from the database, not remembered (`study/work.py`). Running the same plan
-again goes on where it was; what is settled is never run twice.
+Remaining work is computed from the database, not remembered (`study/work.py`). Running the same
+plan again goes on where it was; what is settled is never run twice.
 """
 
 import math
@@ -54,18 +54,17 @@ class View(Protocol):
         """Show the state, and what has just happened."""
 
 
-def check_same_plan(ledger: Ledger, plan: Plan) -> None:
-    """Check that a study in the database, if it exists, is of this plan.
+def check_same_plan(name: str, stored: Mapping[str, Any] | None, trials: int, plan: Plan) -> None:
+    """Check that a study of this stored plan, with so many trials, is this plan's.
 
     Raises:
         UserError: it is another plan's; says what differs.
     """
-    stored = ledger.plan()
-    if stored is not None:
-        _refuse(ledger, plan_differences(Plan.from_dict(stored), plan))
-    elif ledger.exists and ledger.trials():
+    if stored:
+        _refuse(name, plan_differences(Plan.from_dict(stored), plan))
+    elif trials:
         raise UserError(
-            f"study {ledger.name!r}: was not made by fmnist-study; choose another --study-name"
+            f"study {name!r}: was not made by fmnist-study; choose another --study-name"
         )
 
 
@@ -79,15 +78,15 @@ def open_study(ledger: Ledger, plan: Plan, dataset: Mapping[str, Any]) -> None:
         ledger.create(directions(plan))
     stored = ledger.attributes().get("dataset")
     if stored is not None and stored["sha256"] != dataset["sha256"]:
-        _refuse(ledger, [f"the content of {plan.dataset}"])
+        _refuse(ledger.name, [f"the content of {plan.dataset}"])
     ledger.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, "dataset": dict(dataset)})
     ledger.fail_running("the run that started it ended without a word")
 
 
-def _refuse(ledger: Ledger, differences: Sequence[str]) -> None:
+def _refuse(name: str, differences: Sequence[str]) -> None:
     if differences:
         raise UserError(
-            f"study {ledger.name!r} in the database differs from this plan in "
+            f"study {name!r} in the database differs from this plan in "
             f"{'; '.join(differences)}: choose another --study-name, or restore the plan"
         )
 
@@ -224,18 +223,21 @@ class Coordinator:
             del self.running[id(job)]
         self.attempts.update(bank.tasks)
         worth_it = max(self.attempts[task] for task in bank.tasks) < MAX_ATTEMPTS
-        if failure.kind == "infrastructure" and worth_it:
-            self.again.append(bank.tasks)
-        elif failure.kind == "memory" and len(bank.tasks) > 1:
+        too_large = failure.kind == "memory" and len(bank.tasks) > 1
+        if too_large:
             self.bank_size = len(bank.tasks) // 2  # of all banks from here on
             parts = range(0, len(bank.tasks), self.bank_size)
             self.again.extend(bank.tasks[i : i + self.bank_size] for i in parts)
+        elif failure.kind == "infrastructure" and worth_it:
+            self.again.append(bank.tasks)
         else:
             for task in bank.tasks:
                 self.work.give_up(task)
+        self.view.show(self.state(), f"{bank.tasks[0].label}: failed: {failure.reason}")
+        if too_large:
+            return  # other banks of this size will fail alike, until their halves have their turn
         same = self.last_failures[1] + 1 if self.last_failures[0] == failure.reason else 1
         self.last_failures = (failure.reason, same)
-        self.view.show(self.state(), f"{bank.tasks[0].label}: failed: {failure.reason}")
         if same >= MAX_EQUAL_FAILURES:
             raise StudyFailed(f"{same} failures in a row: {failure.reason}")
 
@@ -246,7 +248,8 @@ class Coordinator:
         self._mind_the_time()
 
     def _mind_the_time(self) -> None:
-        if self.deadline is not None and time.monotonic() > self.deadline and self.running:
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if late and self.work.done < self.work.planned:
             raise OutOfTime
 
     def _new_trial(self, task: Task) -> NewTrial:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models  # the schema's only definition; Optuna exports no other
 from optuna.study import StudyDirection
@@ -24,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from study.signals import shielded
+from study.storage import reason
 
 FLUSH_SECONDS = 2.0
 
@@ -46,6 +48,15 @@ class StorageFailed(Exception):  # noqa: N818 # it is a state of affairs, not a 
     """The database refused a write: the disk is full, the file is gone or damaged."""
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what SQLAlchemy and Optuna raise where the database fails into `StorageFailed`."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StorageFailed(reason(error)) from error
+
+
 class Ledger:
     """The owner's hand on one study.
 
@@ -59,8 +70,9 @@ class Ledger:
         self._steps: list[dict[str, Any]] = []  # intermediate values not written yet
         self._written = time.monotonic()
         self._study_id: int | None = None
-        if any(study.study_name == name for study in storage.get_all_studies()):
-            self._study_id = storage.get_study_id_from_name(name)
+        with _refusals():
+            if any(study.study_name == name for study in storage.get_all_studies()):
+                self._study_id = storage.get_study_id_from_name(name)
         self.next_number = len(self.trials()) if self.exists else 0
         self._distributions: dict[int, tuple[BaseDistribution, str]] = {}
 
@@ -75,10 +87,12 @@ class Ledger:
         assert self._study_id is not None
         return self._study_id
 
+    @_refusals()
     def create(self, directions: Sequence[StudyDirection]) -> None:
         """Create the study with a direction per objective."""
         self._study_id = self.storage.create_new_study(list(directions), self.name)
 
+    @_refusals()
     def attributes(self) -> dict[str, Any]:
         """Return the study's user attributes."""
         return dict(self.storage.get_study_user_attrs(self.study_id))
@@ -87,17 +101,22 @@ class Ledger:
         """Return the plan that the study was made with; None: no study, or not one of ours."""
         return self.attributes().get("plan") if self.exists else None
 
+    @_refusals()
     def describe(self, attributes: Mapping[str, Any]) -> None:
         """Set user attributes of the study."""
         for key, value in attributes.items():
             self.storage.set_study_user_attr(self.study_id, key, value)
 
+    @_refusals()
     def trials(self) -> list[FrozenTrial]:
         """Return every trial of the study."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
     def start(self, trials: Sequence[NewTrial]) -> list[int]:
-        """Create running trials, numbered from `next_number`, in one transaction; return their ids."""
+        """Create running trials in one transaction; return their ids.
+
+        They are numbered from `next_number`.
+        """
         now = _utc_now()
         started: list[int] = []
         with self._transaction() as session:
@@ -167,14 +186,14 @@ class Ledger:
             alive = set(session.scalars(running))
             ends = [end for end in ends if end[0] in alive]
             self._write_attributes(session, {end[0]: end[3] for end in ends})
-            values = [
+            rows = [
                 {"trial_id": trial_id, "objective": i, "value": stored, "value_type": kind}
                 for trial_id, _, own, _ in ends
                 for i, value in enumerate(own or ())
                 for stored, kind in [models.TrialValueModel.value_to_stored_repr(value)]
             ]
-            if values:
-                session.execute(sqlalchemy.insert(models.TrialValueModel), values)
+            if rows:
+                session.execute(sqlalchemy.insert(models.TrialValueModel), rows)
             for trial_id, state, _, _ in ends:
                 session.execute(
                     sqlalchemy.update(_trials)
@@ -203,11 +222,8 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
-        try:
-            with shielded(), Session(self.storage.engine) as session, session.begin():
-                yield session
-        except SQLAlchemyError as error:
-            raise StorageFailed(str(getattr(error, "orig", error)).splitlines()[0]) from error
+        with _refusals(), shielded(), Session(self.storage.engine) as session, session.begin():
+            yield session
 
     def _flush(self, session: Session) -> None:
         if self._steps:

@@ -21,6 +21,7 @@ from trainer.errors import UserError, choose
 
 DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
+MAX_LEVELS = 1000  # of a factor
 
 # What the plan itself decides for all its trials, and so no factor may vary.
 _PLAN_FIELDS = ("dataset", "subset", "epochs", "seed", "validation_fraction")
@@ -42,7 +43,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """`baseline`, or only what differs: `pooling=avg batchnorm=false`."""
+        """`baseline`, or only what differs: `batchnorm=false pooling=avg`."""
         return " ".join(f"{k}={level_text(v)}" for k, v in self.changes) or "baseline"
 
 
@@ -91,7 +92,7 @@ class Plan:
         object.__setattr__(self, "factors", checked)
         if (self.design == "search") != (self.search is not None):
             raise UserError(
-                f"design = {self.design!r}: a table [search] belongs to design = 'search' and no other"
+                f"design = {self.design!r}: a table [search] belongs to design = 'search' only"
             )
         if self.search is not None and self.factors:
             raise UserError("factors: a search has none; its parameters are in [search] space.NAME")
@@ -147,7 +148,7 @@ class Plan:
         """Every variant: the baseline first in an ablation, in plan order. A search lists none."""
         if self.search is not None:
             return ()
-        base = self.base_config
+        base = self.base_config.to_dict()
         if self.design == "factorial":
             combinations: Iterable[tuple[tuple[str, Level], ...]] = itertools.product(
                 *([(name, level) for level in levels] for name, levels in self.factors.items())
@@ -156,8 +157,9 @@ class Plan:
             single = [((n, level),) for n, levels in self.factors.items() for level in levels]
             combinations = [(), *single]
         variants = (
-            Variant(tuple((n, level) for n, level in own if level != getattr(base, n)))
-            for own in combinations
+            # In the order of TrainConfig's fields, so that a plan's factors may be rearranged.
+            Variant(tuple((n, own[n]) for n in FACTOR_NAMES if n in own and own[n] != base[n]))
+            for own in map(dict, combinations)
         )
         return tuple(dict.fromkeys(variants))
 
@@ -165,6 +167,11 @@ class Plan:
     def cells(self) -> tuple[Cell, ...]:
         """Every trial, seed by seed, so that an unfinished study still compares all variants."""
         return tuple(Cell(v, seed) for seed in range(self.seeds) for v in self.variants)
+
+    @property
+    def trial_count(self) -> int:
+        """Number of planned trials; of a search, its replicates not counted."""
+        return self.search.trials if self.search else len(self.cells)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan JSON-ready, its baseline in full; `Plan.from_dict` reads it back."""
@@ -277,7 +284,8 @@ def load_plan(source: str, *, dataset: str | None = None) -> Plan:
         text, where = _read(Path(source)), source
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        repr(values)  # a number of thousands of digits could be in no message
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not TOML: {error}") from error
     if dataset is not None and dataset not in DATASETS:
         raise UserError(choose("dataset", dataset, DATASETS))
@@ -312,7 +320,8 @@ def _for_dataset(values: dict[str, Any], dataset: str | None) -> dict[str, Any]:
         for key in table:
             if key not in valid:
                 raise UserError(choose(f"datasets.{name} key", key, valid))
-    own = tables.get(plan.get("dataset", Plan.dataset), {})
+    chosen = plan.get("dataset", Plan.dataset)
+    own = tables.get(chosen, {}) if isinstance(chosen, str) else {}
     merged = {**plan, **own}
     for key in _TABLES:
         if key in plan and key in own:
@@ -326,7 +335,10 @@ def _overlaid(table: Any, changes: Any) -> Any:
         return changes
     return {
         **table,
-        **{key: _overlaid(table.get(key), own) if key in table else own for key, own in changes.items()},
+        **{
+            key: _overlaid(table.get(key), own) if key in table else own
+            for key, own in changes.items()
+        },
     }
 
 
@@ -347,7 +359,8 @@ def level_text(level: Level) -> str:
     """Write a level as TOML would: true, 0.001, avg."""
     if isinstance(level, bool):
         return "true" if level else "false"
-    return f"{level:g}" if isinstance(level, float) else str(level)
+    # Every digit, unlike "%g": two levels never have the same text.
+    return repr(level).removesuffix(".0") if isinstance(level, float) else str(level)
 
 
 def _check_table(key: str, table: Mapping[str, Any], valid: Sequence[str]) -> None:
@@ -364,8 +377,8 @@ def _check_whole(key: str, value: Any, most: int) -> None:
 def _check_levels(name: str, levels: Any) -> None:
     if not isinstance(levels, (list, tuple)):
         raise UserError(f"factors.{name} = {levels!r}: must be a list of levels")
-    if not levels:
-        raise UserError(f"factors.{name} = []: needs at least one level")
+    if not 0 < len(levels) <= MAX_LEVELS:
+        raise UserError(f"factors.{name}: has {len(levels)} levels; give 1 to {MAX_LEVELS}")
     for position, level in enumerate(levels):
         if any(
             level == other and isinstance(level, bool) == isinstance(other, bool)

@@ -1,8 +1,8 @@
 """A search: a sampler proposes, a pruner stops, replicate seeds confirm. A `Work`.
 
 Sampler and pruner see an in-memory mirror of the study, rebuilt from the database at the start, so
-that a resumed search knows all earlier trials. Every candidate is first trained on seed 0. Where the
-plan wants k > 1 seeds, survivors are confirmed on more of them by successive halving: of n
+that a resumed search knows all earlier trials. Every candidate is first trained on seed 0. Where
+the plan wants k > 1 seeds, survivors are confirmed on more of them by successive halving: of n
 candidates, the best n / 3 by mean get seed 1, of these n / 9 seed 2, and so on, never fewer than
 three; the baseline always goes along. So "best" is a mean, not the luckiest run.
 """
@@ -26,11 +26,12 @@ from study.plan import Plan
 from study.space import Search, suggest, that_matter
 from study.work import Task, banks
 from trainer.config import TrainConfig
-from trainer.results import Epoch, Result
+from trainer.results import Cost, Epoch, Result
 
 BASELINE = "baseline"
 FEW = 5  # durations before their mean says more than the estimate
 FINALISTS = 3
+MEASURED = 12  # random points for the estimate
 WILCOXON_P = 0.1  # a candidate is given up when it is worse than the best with this p or less
 
 
@@ -139,10 +140,9 @@ class SearchWork:
     Args:
         plan: its design is "search".
         trials: the study's trials so far.
-        seconds: expected seconds of an unpruned trial.
     """
 
-    def __init__(self, plan: Plan, trials: Sequence[FrozenTrial], seconds: float) -> None:
+    def __init__(self, plan: Plan, trials: Sequence[FrozenTrial]) -> None:
         assert plan.search is not None
         self.plan, self.search = plan, plan.search
         self.base = plan.base_config
@@ -158,7 +158,7 @@ class SearchWork:
         self.asked: list[Task] = []  # of them, those not started
         self.running: set[tuple[int, int]] = set()  # replicates: (candidate, seed)
         self.settled = self.replicated = self.failed = self.spent = 0  # trials, ..., epochs
-        self.expected = seconds  # per trial
+        self.expected = 0.0  # seconds of a trial
         self.durations: deque[float] = deque(maxlen=50)
         self._replay(trials)
 
@@ -178,7 +178,9 @@ class SearchWork:
         if self.search.sampler == "grid":
             points = list(self._grid())
         else:
-            points = [that_matter(own, self.search.space, self.base) for own in ({}, *self.search.points)] + unfinished
+            points = [
+                that_matter(own, self.search.space, self.base) for own in ({}, *self.search.points)
+            ] + unfinished
         for params in points:
             if params not in known:
                 known.append(params)
@@ -189,7 +191,9 @@ class SearchWork:
         config = TrainConfig.from_dict(own["config"])
         candidate = self.candidates.setdefault(number, Candidate(trial.params, config))
         complete = trial.state == TrialState.COMPLETE
-        candidate.values[seed] = own["history"][own["best_epoch"] - 1]["val_accuracy"] if complete else None
+        candidate.values[seed] = (
+            own["history"][own["best_epoch"] - 1]["val_accuracy"] if complete else None
+        )
         if number != trial.number:
             self.replicated += 1
             return
@@ -216,6 +220,16 @@ class SearchWork:
             yield that_matter(dict(combination), self.search.space, self.base)
 
     # What the coordinator asks.
+
+    def kinds(self) -> Sequence[TrainConfig]:
+        """Return a few random points of the space, to be measured."""
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        points = [suggest(study.ask(), self.search.space, self.base) for _ in range(MEASURED)]
+        return [self.base.replace(**point) for point in points]
+
+    def learn(self, costs: Sequence[Cost]) -> None:
+        """Take their mean for a trial's cost: an upper bound where trials are pruned."""
+        self.expected = statistics.fmean(cost.seconds for cost in costs)
 
     @property
     def planned(self) -> int:

@@ -16,13 +16,17 @@ import sqlalchemy
 from study import storage
 from study.executors import Executor
 from study.hardware import GPU_BANK, device_names, worker_specs
-from study.plan import Cell, Plan, check_name
+from study.plan import Plan, check_name
 from trainer import files
+from trainer.config import TrainConfig
 from trainer.errors import UserError, choose
 from trainer.results import Cost
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from study.coordinator import State, View
+    from study.work import Work
 
 EXECUTORS = ("local", "inline")
 
@@ -49,29 +53,28 @@ class Machine:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What pending trials will cost."""
+    """What a run will cost."""
 
-    cells: int
+    trials: int  # to be run
     seconds: float  # of wall time, on these workers
     workers: int
     devices: tuple[str, ...]
-    training_images: int
-    costs: dict[tuple[Any, ...], Cost]
+    training_images: int  # of each trial
+    costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
 
 
 @contextmanager
-def workers_for(
-    plan: Plan, cells: Sequence[Cell], machine: Machine
-) -> Iterator[tuple[Executor, int]]:
-    """Yield an executor for some cells (not started), and how many members its banks have.
+def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Executor, int]]:
+    """Yield an executor for so many trials (not started), and how many members its banks have.
 
     Raises:
         UserError: there is no such device.
     """
     devices = device_names(machine.device)
     bank = machine.bank or (1 if devices[0] == "cpu" else GPU_BANK)
-    jobs = -(-len(cells) // bank)
-    specs = worker_specs(devices, machine.workers, jobs, plan.dataset, machine.data_dir)
+    specs = worker_specs(
+        devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir
+    )
     executor: Executor
     if machine.executor == "inline":
         from study.executors.inline import InlineExecutor
@@ -87,22 +90,34 @@ def workers_for(
         executor.close()
 
 
-def estimate(
-    plan: Plan, cells: Sequence[Cell], executor: Executor, found: dict[str, Any]
-) -> Estimate:
-    """Measure what cells cost on started workers."""
-    from study.coordinator import cost_key, measure_costs
+def work_for(plan: Plan, trials: "Sequence[FrozenTrial]", bank: int = 1) -> "Work":
+    """Return what is left to do of a plan."""
+    from study.work import DesignedWork, records
 
-    costs = measure_costs(plan, cells, executor)
-    seconds = sum(costs[cost_key(plan.config_of(cell))].seconds for cell in cells)
+    if plan.search is None:
+        return DesignedWork(plan, records(trials), bank)
+    from study.search import SearchWork
+
+    return SearchWork(plan, trials)
+
+
+def estimate(plan: Plan, work: "Work", executor: Executor, found: Mapping[str, Any]) -> Estimate:
+    """Measure on started workers what is left to do; the work learns it too.
+
+    Raises:
+        UserError: a config cannot be trained here.
+    """
+    kinds = work.kinds()
+    costs = executor.measure(kinds)
+    work.learn(costs)
     images = plan.subset or found["dataset"]["train_images"]
     return Estimate(
-        cells=len(cells),
-        seconds=seconds / executor.slots,
+        trials=work.planned - work.done,
+        seconds=work.seconds_waiting() / executor.slots,
         workers=executor.slots,
         devices=tuple(dict.fromkeys(found["devices"])),
         training_images=images - round(images * plan.base_config.validation_fraction),
-        costs=costs,
+        costs=tuple(zip(kinds, costs, strict=True)),
     )
 
 
@@ -138,31 +153,22 @@ def run(
         check_name("--study-name", study_name)
     started = time.monotonic()
     with storage.own(url, command) as database:
-        from study.coordinator import (
-            Coordinator,
-            State,
-            check_same_plan,
-            open_study,
-            pending,
-            records,
-            settled,
-        )
+        from study.coordinator import Coordinator, State, check_same_plan, open_study
         from study.ledger import Ledger
 
         name = study_name or name_for(plan, lambda name: Ledger(database, name).plan())
         ledger = Ledger(database, name)
-        check_same_plan(ledger, plan)
-        trials = records(ledger.trials()) if ledger.exists else []
-        cells = pending(plan, trials)
-        if not cells:
+        trials = ledger.trials() if ledger.exists else []
+        check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
+        left = work_for(plan, trials)
+        if left.done >= left.planned:
             announce(ledger.name, None)
-            failed = sum(state == "FAIL" for state in settled(trials).values())
-            return State(len(plan.cells), len(plan.cells), failed, 0, None)
+            return State(left.planned, left.done, left.failed, 0, None)
         files.ready(plan.dataset, machine.data_dir, download=True)
-        with workers_for(plan, cells, machine) as (executor, bank):
+        with workers_for(plan, left.planned - left.done, machine) as (executor, bank):
+            work = work_for(plan, trials, bank)
             found = executor.start()
-            costs = estimate(plan, cells, executor, found)
-            announce(ledger.name, costs)
+            announce(ledger.name, estimate(plan, work, executor, found))
             open_study(ledger, plan, found["dataset"])
             ledger.describe(
                 {
@@ -176,11 +182,10 @@ def run(
             path = storage.sqlite_path(url)
             folder = path.parent if path else Path.cwd()
             coordinator = Coordinator(
-                plan,
+                work,
                 ledger,
                 executor,
                 bank_size=bank,
-                costs=costs.costs,
                 checkpoints=folder / "checkpoints",
                 view=view,
                 deadline=started + timeout if timeout else None,

@@ -19,7 +19,14 @@ PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
 OBJECTIVES = ("val_accuracy", "parameters", "latency_ms", "seconds")
 GP_TRIALS = 500  # a Gaussian process takes seconds per proposal beyond
 _SEARCH_KEYS = (
-    "trials", "sampler", "pruner", "objectives", "space", "points", "epoch_budget", "sampler_seed",
+    "trials",
+    "sampler",
+    "pruner",
+    "objectives",
+    "space",
+    "points",
+    "epoch_budget",
+    "sampler_seed",
 )
 _RANGE_KEYS = ("low", "high", "log", "step", "when")
 
@@ -121,12 +128,7 @@ def parse_search(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[st
                 f"{getattr(base, own.name)!r}; the baseline is always the first trial"
             )
     sampler = _choice(table, "sampler", "tpe", SAMPLERS)
-    objectives = table.get("objectives", ["val_accuracy"])
-    if not isinstance(objectives, list) or objectives[:1] != ["val_accuracy"]:
-        raise UserError(f"search.objectives = {objectives!r}: must be a list, val_accuracy first")
-    for name in objectives:
-        if name not in OBJECTIVES or objectives.count(name) > 1:
-            raise UserError(choose("search.objectives", name, OBJECTIVES))
+    objectives = _objectives(table)
     several = len(objectives) > 1
     pruner = _choice(table, "pruner", "none" if several else "hyperband", PRUNERS)
     if several and pruner != "none":
@@ -134,13 +136,40 @@ def parse_search(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[st
             f"search.pruner = {pruner!r}: one number decides who is pruned; with several "
             "objectives it must be 'none'"
         )
-    trials = _whole(table, "trials", None if sampler == "grid" else 100)
+    return Search(
+        trials=_trials(table, sampler, space),
+        space=space,
+        sampler=sampler,
+        pruner=pruner,
+        objectives=objectives,
+        points=_points(table, space),
+        epoch_budget=_whole(table, "epoch_budget", None),
+        sampler_seed=_whole(table, "sampler_seed", 0, least=0) or 0,
+        given=dict(table),
+    )
+
+
+def _objectives(table: Mapping[str, Any]) -> tuple[str, ...]:
+    objectives = table.get("objectives", ["val_accuracy"])
+    if not isinstance(objectives, list) or objectives[:1] != ["val_accuracy"]:
+        raise UserError(f"search.objectives = {objectives!r}: must be a list, val_accuracy first")
+    for name in objectives:
+        if name not in OBJECTIVES or objectives.count(name) > 1:
+            raise UserError(choose("search.objectives", name, OBJECTIVES))
+    return tuple(objectives)
+
+
+def _trials(table: Mapping[str, Any], sampler: str, space: Sequence[Parameter]) -> int:
+    trials = _whole(table, "trials", None)
     if sampler == "grid":
         size = _grid_size(space)
-        trials = min(trials or size, size)
-    assert trials is not None
-    if sampler == "gp" and trials > GP_TRIALS:
-        raise UserError(f"search.trials = {trials}: the gp sampler is for up to {GP_TRIALS}; use tpe")
+        return min(trials or size, size)
+    if sampler == "gp" and (trials or 0) > GP_TRIALS:
+        raise UserError(f"search.trials = {trials}: gp is for up to {GP_TRIALS} trials; use tpe")
+    return trials or 100
+
+
+def _points(table: Mapping[str, Any], space: Sequence[Parameter]) -> tuple[Mapping[str, Any], ...]:
     points = table.get("points", [])
     if not isinstance(points, list) or not all(isinstance(own, Mapping) for own in points):
         raise UserError(f"search.points = {points!r}: must be a list of tables")
@@ -151,17 +180,7 @@ def parse_search(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[st
                 raise UserError(choose("search.points", name, list(by_name)))
             if not by_name[name].holds(value):
                 raise UserError(f"search.points: {name} = {value!r} lies outside its space")
-    return Search(
-        trials=trials,
-        space=space,
-        sampler=sampler,
-        pruner=pruner,
-        objectives=tuple(objectives),
-        points=tuple(points),
-        epoch_budget=_whole(table, "epoch_budget", None),
-        sampler_seed=_whole(table, "sampler_seed", 0, least=0) or 0,
-        given=dict(table),
-    )
+    return tuple(points)
 
 
 def _choice(table: Mapping[str, Any], key: str, default: str, valid: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from study.plan import Plan, level_text
+from study.space import Search
 
 if TYPE_CHECKING:
     from study.coordinator import State
@@ -117,20 +118,21 @@ def _note(state: "State") -> str:
 
 def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[str]:
     """Say what is planned, how long it will take, and what makes it shorter."""
-    total = f"{plan.variant_count} variants x {plan.seeds} seeds = {len(plan.cells)} trials"
-    yield f"study {name}: {plan.design} on {plan.dataset}, {total} of {plan.epochs} epochs"
+    yield f"study {name}: {plan.design} on {plan.dataset}, {_size(plan)} of {plan.epochs} epochs"
     if costs is None:
         yield "nothing left to run: every planned trial is done"
         return
-    already = len(plan.cells) - costs.cells
-    done = f"{already} are done, {costs.cells} to run" if already else f"{costs.cells} to run"
+    already = plan.trial_count - costs.trials
+    done = f"{already} are done, " if already > 0 else ""
+    bound = "at most" if plan.search and plan.search.pruner != "none" else "about"
     where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''} ({', '.join(costs.devices)})"
     yield (
-        f"{done} on {costs.training_images} training images each: "
-        f"about {duration(costs.seconds)} on {where}, measured over a few steps"
+        f"{done}{costs.trials} to run on {costs.training_images} training images each: "
+        f"{bound} {duration(costs.seconds)} on {where}, measured over a few steps"
     )
+    trials = f"--trials (now {plan.search.trials}), " if plan.search else ""
     yield (
-        f"shorter: --seeds (now {plan.seeds}), --epochs (now {plan.epochs}), "
+        f"shorter: {trials}--seeds (now {plan.seeds}), --epochs (now {plan.epochs}), "
         f"--subset (now {plan.subset or 'all'}), --timeout 30m; --dry-run only plans; "
         "Ctrl-C keeps what is done"
     )
@@ -149,17 +151,47 @@ def show_plan(
         base = getattr(plan.base_config, factor)
         levels = (level_text(v) + ("*" if v == base else "") for v in plan.levels(factor))
         print(f"{factor:{width}}  {', '.join(levels)}")
-    width = max(len(variant["variant"]) for variant in variants)
-    print(f"\n{'variant':{width}}  parameters  seconds")
+    if plan.search:
+        _show_search(plan.search)
+    width = max((len(variant["variant"]) for variant in variants), default=0)
+    if variants:
+        print(f"\n{'variant':{width}}  parameters  seconds")
     for variant in variants[:SHOWN_VARIANTS]:
         cost = (variant["parameters"], variant["seconds"])
         text = f"{cost[0]:10,}  {cost[1]:7.1f}" if None not in cost else f"{'-':>10}  {'-':>7}"
         print(f"{variant['variant']:{width}}  {text}")
     if len(variants) > SHOWN_VARIANTS:
         print(f"... and {len(variants) - SHOWN_VARIANTS} more (--json lists all)")
-    total = f"\n{plan.variant_count} variants x {plan.seeds} seeds = {len(plan.cells)} trials"
+    total = f"\n{_size(plan)}"
     if costs is None:
         print(f"{total}; what they cost was not measured: {why_not}")
     else:
         where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''}"
         print(f"{total}: about {duration(costs.seconds)} on {where} ({', '.join(costs.devices)})")
+
+
+def _size(plan: Plan) -> str:
+    if plan.search:
+        more = f", the best on up to {plan.seeds} seeds" if plan.seeds > 1 else ""
+        return f"{plan.search.trials} trials{more}"
+    return f"{plan.variant_count} variants x {plan.seeds} seeds = {len(plan.cells)} trials"
+
+
+def _show_search(search: Search) -> None:
+    print(
+        f"sampler {search.sampler}, pruner {search.pruner}, for {' and '.join(search.objectives)}"
+    )
+    width = max(len(own.name) for own in search.space)
+    print(f"{'parameter':{width}}  values")
+    for own in search.space:
+        if own.levels:
+            values = ", ".join(map(level_text, own.levels))
+        else:
+            scale = (
+                " (logarithmic)" if own.log else f" in steps of {own.step:g}" if own.step else ""
+            )
+            values = f"{own.low:g} to {own.high:g}{scale}"
+        conditions = [f"{name} = {' or '.join(map(level_text, v))}" for name, v in own.when]
+        print(
+            f"{own.name:{width}}  {values}{', where ' if conditions else ''}{', '.join(conditions)}"
+        )

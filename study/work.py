@@ -4,7 +4,7 @@
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,7 +40,9 @@ class Task:
 class Work(Protocol):
     """What the coordinator needs to know of what is to be done."""
 
-    distributions: "Mapping[str, BaseDistribution]"
+    @property
+    def distributions(self) -> "Mapping[str, BaseDistribution]":
+        """Return Optuna's form of every parameter."""
 
     @property
     def planned(self) -> int:
@@ -53,6 +55,12 @@ class Work(Protocol):
     @property
     def failed(self) -> int:
         """Of them, those without a result."""
+
+    def kinds(self) -> Sequence[TrainConfig]:
+        """Return the configs whose cost is to be measured."""
+
+    def learn(self, costs: Sequence[Cost]) -> None:
+        """Take the measured costs of the kinds."""
 
     def next(self, size: int) -> Sequence[Task]:
         """Return up to `size` tasks that fuse; none: nothing can be started now."""
@@ -82,12 +90,12 @@ class Work(Protocol):
 def settled(trials: Iterable[Record]) -> dict[tuple[str | None, int | None], str]:
     """Return the cells (variant, seed) that need no further run, with their trial's state.
 
-    Complete ones, and diverged ones: the same config and seed would diverge again.
+    Complete and pruned ones, and diverged ones: the same config and seed would diverge again.
     """
     return {
         (variant, seed): state
         for variant, seed, state, outcome in trials
-        if state == "COMPLETE" or (state == "FAIL" and outcome == "diverged")
+        if state in ("COMPLETE", "PRUNED") or (state == "FAIL" and outcome == "diverged")
     }
 
 
@@ -129,32 +137,32 @@ class DesignedWork:
     Args:
         plan: the design.
         trials: the study's trials so far.
-        costs: cost per kind of trial, measured.
         bank_size: members per bank at most.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        trials: "Sequence[FrozenTrial]",
-        costs: Mapping[CostKey, Cost],
-        bank_size: int,
-    ) -> None:
+    def __init__(self, plan: Plan, trials: Sequence[Record], bank_size: int) -> None:
         from study.ledger import categorical
 
         self.distributions = {name: categorical(plan.levels(name)) for name in plan.factors}
-        self.costs = costs
-        known = records(trials)
-        todo = pending(plan, known)
-        tasks = [_task(plan, cell) for cell in todo]
-        self.queue = deque(banks(tasks, bank_size))
-        self.waiting = sum(map(self.cost, tasks))
-        states = settled(known)
+        self.tasks = [_task(plan, cell) for cell in pending(plan, trials)]
+        self.queue = deque(banks(self.tasks, bank_size))
+        self.costs: dict[CostKey, Cost] = {}
+        self.waiting = 0.0
+        states = settled(trials)
         self.planned = len(plan.cells)
-        self.done = self.planned - len(todo)
+        self.done = self.planned - len(self.tasks)
         self.failed = sum(
             states.get((cell.variant.label, cell.seed)) == "FAIL" for cell in plan.cells
         )
+
+    def kinds(self) -> Sequence[TrainConfig]:
+        """Return a config of each kind that costs differently."""
+        return list({cost_key(task.config): task.config for task in self.tasks}.values())
+
+    def learn(self, costs: Sequence[Cost]) -> None:
+        """Take the measured costs of the kinds."""
+        self.costs = {cost_key(c): own for c, own in zip(self.kinds(), costs, strict=True)}
+        self.waiting = sum(self.cost(task) for tasks in self.queue for task in tasks)
 
     def next(self, size: int) -> Sequence[Task]:
         """Return the next bank."""
@@ -193,7 +201,8 @@ class DesignedWork:
 
     def cost(self, task: Task) -> float:
         """Return the measured seconds of its kind."""
-        return self.costs[cost_key(task.config)].seconds
+        known = self.costs.get(cost_key(task.config))
+        return known.seconds if known else 0.0
 
     def seconds_waiting(self) -> float:
         """Return the seconds of what is queued."""

@@ -83,7 +83,9 @@ def test_a_rung_needs_three_values_before_it_stops_anyone() -> None:
     st.lists(st.floats(0, 1), min_size=1, max_size=40),
     st.integers(1, 30),
 )
-def test_the_best_trial_so_far_is_never_stopped(name: str, values: list[float], epochs: int) -> None:
+def test_the_best_trial_so_far_is_never_stopped(
+    name: str, values: list[float], epochs: int
+) -> None:
     pruner = make(name, epochs)
     best = -1.0
     for number, curve in enumerate(flat(values, epochs)):

@@ -42,7 +42,7 @@ class Course:
     def __init__(self, plan: Plan, trials: list[FrozenTrial] | None = None) -> None:
         self.plan = plan
         self.trials = list(trials or [])
-        self.work = SearchWork(plan, self.trials, seconds=1.0)
+        self.work = SearchWork(plan, self.trials)
         self.number = len(self.trials)
 
     def go(self, most: int = 10_000, *, interrupt_last: bool = False, size: int = 1) -> None:

@@ -32,7 +32,10 @@ def search(**table: Any) -> Any:
         ({"pruner": "best"}, "search.pruner = 'best'"),
         ({"objectives": ["test_accuracy"]}, "search.objectives"),
         ({"objectives": ["val_accuracy", "test_accuracy"]}, "search.objectives = 'test_accuracy'"),
-        ({"objectives": ["val_accuracy", "parameters"], "pruner": "asha"}, "search.pruner = 'asha'"),
+        (
+            {"objectives": ["val_accuracy", "parameters"], "pruner": "asha"},
+            "search.pruner = 'asha'",
+        ),
         ({"sampler": "gp", "trials": 501}, "search.trials = 501"),
         ({"sampler": "grid"}, "search.space.learning_rate: the grid sampler"),
         ({"space": {}}, "search.space: is missing"),
@@ -40,7 +43,10 @@ def search(**table: Any) -> Any:
         ({"space": {"learning_rate": 3}}, "search.space.learning_rate = 3"),
         ({"space": {"learning_rate": {"low": 1e-3}}}, "search.space.learning_rate: needs high"),
         ({"space": {"learning_rate": {"low": 0.1, "high": 0.01}}}, "low < high"),
-        ({"space": {"dropout": {"low": 0.0, "high": 0.5, "log": True}}}, "search.space.dropout.low"),
+        (
+            {"space": {"dropout": {"low": 0.0, "high": 0.5, "log": True}}},
+            "search.space.dropout.low",
+        ),
         ({"space": {"dropout": {"low": 0.0, "high": 2.0}}}, "search.space.dropout.high"),
         ({"space": {"width": {"low": 16, "high": 64, "step": 0}}}, "search.space.width.step"),
         ({"space": {"pooling": ["max", "median"]}}, "search.space.pooling: pooling = 'median'"),

@@ -4,14 +4,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from study import catalog, storage
-from study.plan import Plan, load_plan
+from study.plan import Plan, check_name, load_plan
 from trainer import files
 from trainer.errors import UserError, choose
 
@@ -28,7 +29,6 @@ app = typer.Typer(
     name="fmnist-study",
     help="Hyperparameter studies of small image classifiers: which choice matters, by how much, "
     "and how sure we are.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -112,13 +112,16 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
             ]
         )
         return
-    width = max(len(name) for name in [*catalog.names(), *(study.name for study in stored)])
+    from analysis.text import printable
+
+    names = [printable(study.name) for study in stored]
+    width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
-    for study in stored:
+    for name, study in zip(names, stored, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
         where = storage.display(url)
-        print(f"{study.name:{width}}  in {where}: {study.trial_count} trials{last}")
+        print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
 
 
 @app.command()
@@ -139,10 +142,10 @@ def show(
     from study.coordinator import cost_key
     from study.session import Machine, estimate, workers_for
 
+    machine = Machine(device=device, workers=workers, data_dir=data_dir)
     measured: Estimate | None = None
     why_not = ""
     try:
-        machine = Machine(device=device, workers=workers, data_dir=data_dir)
         files.ready(plan.dataset, data_dir, download=False)
         with workers_for(plan, plan.cells, machine) as (executor, _):
             measured = estimate(plan, plan.cells, executor, executor.start())
@@ -276,15 +279,15 @@ def _run(
     except (StudyFailed, StorageFailed) as failure:
         ended, code = f"stopped: {failure}", 1
     if code in (130, 143) or ended.startswith("stopped"):
-        _say(f"{ended}; everything finished is kept: the same command goes on")
+        _say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
         return code
     if ended == "out of time":
-        _say("out of time; everything finished is kept: the same command goes on")
+        _say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
     study, trials = _read(url, name)
-    from analysis import hiplot_page, tables
+    from analysis import tables
     from analysis.progress import as_dict, progress
 
-    page = hiplot_page.write(study, trials, _page_folder(study.name, None) / "hiplot.html")
+    page = _hiplot_page(study, trials, None)
     table = tables.ablation_table(study, trials)
     if as_json:
         _print_json(
@@ -305,14 +308,17 @@ def _run(
 def _dry_run(
     plan: Plan, url: "sqlalchemy.URL", machine: "Machine", study_name: str | None, *, as_json: bool
 ) -> None:
-    from study.coordinator import pending
+    from study.coordinator import check_same_plan, pending
     from study.session import estimate, name_for, workers_for
     from study.view import announcement
 
+    if study_name is not None:
+        check_name("--study-name", study_name)
     known = {own.name: own for own in _studies_if_any(url)}
     name = study_name or name_for(plan, lambda own: known[own].plan if own in known else None)
     trials = _trials(url, known[name]) if name in known else []
     done = [(trial.variant, trial.seed, trial.state, trial.outcome) for trial in trials]
+    check_same_plan(name, known[name].plan if name in known else None, done, plan)
     cells = pending(plan, done)
     costs = None
     if cells:
@@ -396,18 +402,8 @@ def report(
     found, trials = _read(url, study)
     print(tables.render(tables.ablation_table(found, trials), output_format))
     if hiplot or open_page:
-        from analysis import hiplot_page
-
-        if not trials:
-            raise UserError(
-                f"study {found.name!r}: has no trials yet, so there is no page to write"
-            )
-        folder = _page_folder(found.name, out)
-        try:
-            page = hiplot_page.write(found, trials, folder / "hiplot.html")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-        _say(f"HiPlot page: {page}", output_format)
+        page = _hiplot_page(found, trials, out)
+        _say(f"HiPlot page: {page}", parseable=output_format != "text")
         if open_page:
             import webbrowser
 
@@ -469,18 +465,31 @@ def _stored_studies(url: "sqlalchemy.URL") -> "list[Study]":
     storage.check_readable(url)
     from analysis import trials
 
-    return trials.studies(trials.connect(url))
+    with _reading(url):
+        return trials.studies(trials.connect(url))
 
 
 def _studies_if_any(url: "sqlalchemy.URL") -> "list[Study]":
-    path = storage.sqlite_path(url)
-    return _stored_studies(url) if path is None or path.exists() else []
+    return [] if storage.is_new(url) else _stored_studies(url)
 
 
 def _trials(url: "sqlalchemy.URL", study: "Study") -> "list[Trial]":
     from analysis import trials
 
-    return trials.trials(trials.connect(url), study.id)
+    with _reading(url):
+        return trials.trials(trials.connect(url), study.id)
+
+
+@contextmanager
+def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
+    """Say in one line that a database is damaged: in its pages, or in its JSON."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, ValueError) as error:
+        where = storage.display(url)
+        raise UserError(f"storage {where}: cannot be read: {storage.reason(error)}") from error
 
 
 def _read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":
@@ -500,6 +509,18 @@ def _read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]
     return found, _trials(url, found)
 
 
+def _hiplot_page(study: "Study", trials: "list[Trial]", out: Path | None) -> Path:
+    from analysis import hiplot_page
+
+    if not trials:
+        raise UserError(f"study {study.name!r}: has no trials yet, so there is no page to write")
+    folder = _page_folder(study.name, out)
+    try:
+        return hiplot_page.write(study, trials, folder / "hiplot.html")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
 def _page_folder(study: str, out: Path | None) -> Path:
     folder = Path("reports") / study
     if out is None and not folder.resolve().is_relative_to(Path("reports").resolve()):
@@ -510,7 +531,7 @@ def _page_folder(study: str, out: Path | None) -> Path:
 def _bank(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise UserError(f"bank = {text!r}: give 'auto' or a whole number from 1")
     return int(text)
 
@@ -518,7 +539,7 @@ def _bank(text: str) -> int | None:
 def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", text)
     seconds = (
         sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
         if match
@@ -535,9 +556,9 @@ def _stderr() -> "Console":
     return Console(stderr=True)
 
 
-def _say(text: str, output_format: str = "text") -> None:
-    """Print a remark: to stdout beside text, else to stderr, so that stdout stays parseable."""
-    print(text, file=sys.stdout if output_format == "text" else sys.stderr)
+def _say(text: str, *, parseable: bool) -> None:
+    """Print a remark: to stderr where stdout must stay parseable."""
+    print(text, file=sys.stderr if parseable else sys.stdout)
 
 
 def _print_json(value: Any) -> None:
@@ -545,14 +566,17 @@ def _print_json(value: Any) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"fmnist-study: error: {' '.join(message.split())}", file=sys.stderr)
+    from analysis.text import printable
+
+    print(f"fmnist-study: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def main(argv: Iterable[str] | None = None) -> None:
     """Run the command line; exit with 0, 1, 2 (bad input, one line), 130 or 143."""
     try:
-        code = app(args=None if argv is None else list(argv), standalone_mode=False)
+        args = sys.argv[1:] if argv is None else list(argv)
+        code = app(args=args or ["--help"], standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except typer.TyperException as error:

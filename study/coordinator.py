@@ -112,18 +112,19 @@ def measure_costs(plan: Plan, cells: Sequence[Cell], executor: Executor) -> dict
     return dict(zip(kinds, executor.measure(list(kinds.values())), strict=True))
 
 
-def check_same_plan(ledger: Ledger, plan: Plan) -> None:
-    """Check that a study in the database, if it exists, is of this plan.
+def check_same_plan(
+    name: str, stored: Mapping[str, Any] | None, trials: Sequence[Record], plan: Plan
+) -> None:
+    """Check that a study in the database, by its stored plan and its trials, is of this plan.
 
     Raises:
         UserError: it is another plan's; says what differs.
     """
-    stored = ledger.plan()
-    if stored is not None:
-        _refuse(ledger, plan_differences(Plan.from_dict(stored), plan))
-    elif ledger.exists and ledger.trials():
+    if stored:
+        _refuse(name, plan_differences(Plan.from_dict(stored), plan))
+    elif trials:
         raise UserError(
-            f"study {ledger.name!r}: was not made by fmnist-study; choose another --study-name"
+            f"study {name!r}: was not made by fmnist-study; choose another --study-name"
         )
 
 
@@ -137,15 +138,15 @@ def open_study(ledger: Ledger, plan: Plan, dataset: Mapping[str, Any]) -> None:
         ledger.create()
     stored = ledger.attributes().get("dataset")
     if stored is not None and stored["sha256"] != dataset["sha256"]:
-        _refuse(ledger, [f"the content of {plan.dataset}"])
+        _refuse(ledger.name, [f"the content of {plan.dataset}"])
     ledger.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, "dataset": dict(dataset)})
     ledger.fail_running("the run that started it ended without a word")
 
 
-def _refuse(ledger: Ledger, differences: Sequence[str]) -> None:
+def _refuse(name: str, differences: Sequence[str]) -> None:
     if differences:
         raise UserError(
-            f"study {ledger.name!r} in the database differs from this plan in "
+            f"study {name!r} in the database differs from this plan in "
             f"{'; '.join(differences)}: choose another --study-name, or restore the plan"
         )
 
@@ -299,17 +300,20 @@ class Coordinator:
             del self.running[id(job)]
         self.attempts.update(bank.cells)
         worth_it = max(self.attempts[cell] for cell in bank.cells) < MAX_ATTEMPTS
-        if failure.kind == "infrastructure" and worth_it:
-            self._queue_again(bank.cells)
-        elif failure.kind == "memory" and len(bank.cells) > 1:
+        too_large = failure.kind == "memory" and len(bank.cells) > 1
+        if too_large:
             middle = len(bank.cells) // 2
             self._queue_again(bank.cells[:middle], bank.cells[middle:])
+        elif failure.kind == "infrastructure" and worth_it:
+            self._queue_again(bank.cells)
         else:
             self.failed += len(bank.cells)
-        same = self.last_failures[1] + 1 if self.last_failures[0] == failure.reason else 1
-        self.last_failures = (failure.reason, same)
         label = f"{bank.cells[0].variant.label}, seed {bank.cells[0].seed}"
         self.view.show(self.state(), f"{label}: failed: {failure.reason}")
+        if too_large:
+            return  # other banks of this size will fail alike, until their halves have their turn
+        same = self.last_failures[1] + 1 if self.last_failures[0] == failure.reason else 1
+        self.last_failures = (failure.reason, same)
         if same >= MAX_EQUAL_FAILURES:
             raise StudyFailed(f"{same} failures in a row: {failure.reason}")
 
@@ -320,7 +324,8 @@ class Coordinator:
         self._mind_the_time()
 
     def _mind_the_time(self) -> None:
-        if self.deadline is not None and time.monotonic() > self.deadline and self.running:
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if late and (self.running or self.queue):
             raise OutOfTime
 
     def _queue_again(self, *again: tuple[Cell, ...]) -> None:

@@ -30,7 +30,7 @@ def device_names(device: str) -> list[str]:
         return ["cpu"]
     kind, _, indices = device.partition(":")
     listed = indices.split(",") if indices else []
-    if device != "auto" and (kind != "cuda" or not all(index.isdigit() for index in listed)):
+    if device != "auto" and (kind != "cuda" or not all(index.isdecimal() for index in listed)):
         raise UserError(f"device = {device!r}: choose auto, cpu, cuda, or cuda:0,1,...")
     import torch
 

@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models  # the schema's only definition; Optuna exports no other
 from optuna.study import StudyDirection
@@ -24,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from study.signals import shielded
+from study.storage import reason
 
 FLUSH_SECONDS = 2.0
 
@@ -32,6 +34,15 @@ _trials = sqlalchemy.inspect(models.TrialModel).local_table
 
 class StorageFailed(Exception):  # noqa: N818 # it is a state of affairs, not a mistake
     """The database refused a write: the disk is full, the file is gone or damaged."""
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what SQLAlchemy and Optuna raise where the database fails into `StorageFailed`."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StorageFailed(reason(error)) from error
 
 
 class Ledger:
@@ -47,8 +58,9 @@ class Ledger:
         self._steps: list[dict[str, Any]] = []  # intermediate values not written yet
         self._written = time.monotonic()
         self._study_id: int | None = None
-        if any(study.study_name == name for study in storage.get_all_studies()):
-            self._study_id = storage.get_study_id_from_name(name)
+        with _refusals():
+            if any(study.study_name == name for study in storage.get_all_studies()):
+                self._study_id = storage.get_study_id_from_name(name)
 
     @property
     def exists(self) -> bool:
@@ -61,10 +73,12 @@ class Ledger:
         assert self._study_id is not None
         return self._study_id
 
+    @_refusals()
     def create(self) -> None:
         """Create the study; its objective is maximised."""
         self._study_id = self.storage.create_new_study([StudyDirection.MAXIMIZE], self.name)
 
+    @_refusals()
     def attributes(self) -> dict[str, Any]:
         """Return the study's user attributes."""
         return dict(self.storage.get_study_user_attrs(self.study_id))
@@ -73,15 +87,18 @@ class Ledger:
         """Return the plan that the study was made with; None: no study, or not one of ours."""
         return self.attributes().get("plan") if self.exists else None
 
+    @_refusals()
     def describe(self, attributes: Mapping[str, Any]) -> None:
         """Set user attributes of the study."""
         for key, value in attributes.items():
             self.storage.set_study_user_attr(self.study_id, key, value)
 
+    @_refusals()
     def trials(self) -> list[FrozenTrial]:
         """Return every trial of the study."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
+    @_refusals()
     def start(
         self,
         params: Mapping[str, Any],
@@ -172,11 +189,8 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
-        try:
-            with shielded(), Session(self.storage.engine) as session, session.begin():
-                yield session
-        except SQLAlchemyError as error:
-            raise StorageFailed(str(getattr(error, "orig", error)).splitlines()[0]) from error
+        with _refusals(), shielded(), Session(self.storage.engine) as session, session.begin():
+            yield session
 
     def _flush(self, session: Session) -> None:
         if self._steps:

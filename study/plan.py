@@ -20,6 +20,7 @@ from trainer.errors import UserError, choose
 
 DESIGNS = ("ablation", "factorial")
 MAX_CELLS = 100_000
+MAX_LEVELS = 1000  # of a factor
 
 # What the plan itself decides for all its trials, and so no factor may vary.
 _PLAN_FIELDS = ("dataset", "subset", "epochs", "seed", "validation_fraction")
@@ -40,7 +41,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """`baseline`, or only what differs: `pooling=avg batchnorm=false`."""
+        """`baseline`, or only what differs: `batchnorm=false pooling=avg`."""
         return " ".join(f"{k}={level_text(v)}" for k, v in self.changes) or "baseline"
 
 
@@ -134,7 +135,7 @@ class Plan:
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """Every variant: the baseline first in an ablation, in plan order."""
-        base = self.base_config
+        base = self.base_config.to_dict()
         if self.design == "factorial":
             combinations: Iterable[tuple[tuple[str, Level], ...]] = itertools.product(
                 *([(name, level) for level in levels] for name, levels in self.factors.items())
@@ -143,8 +144,9 @@ class Plan:
             single = [((n, level),) for n, levels in self.factors.items() for level in levels]
             combinations = [(), *single]
         variants = (
-            Variant(tuple((n, level) for n, level in own if level != getattr(base, n)))
-            for own in combinations
+            # In the order of TrainConfig's fields, so that a plan's factors may be rearranged.
+            Variant(tuple((n, own[n]) for n in FACTOR_NAMES if n in own and own[n] != base[n]))
+            for own in map(dict, combinations)
         )
         return tuple(dict.fromkeys(variants))
 
@@ -226,7 +228,8 @@ def load_plan(source: str, *, dataset: str | None = None) -> Plan:
         text, where = _read(Path(source)), source
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        repr(values)  # a number of thousands of digits could be in no message
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not TOML: {error}") from error
     if dataset is not None and dataset not in DATASETS:
         raise UserError(choose("dataset", dataset, DATASETS))
@@ -261,7 +264,8 @@ def _for_dataset(values: dict[str, Any], dataset: str | None) -> dict[str, Any]:
         for key in table:
             if key not in valid:
                 raise UserError(choose(f"datasets.{name} key", key, valid))
-    own = tables.get(plan.get("dataset", Plan.dataset), {})
+    chosen = plan.get("dataset", Plan.dataset)
+    own = tables.get(chosen, {}) if isinstance(chosen, str) else {}
     merged = {**plan, **own}
     for key in ("baseline", "factors"):
         parts = plan.get(key, {}), own.get(key, {})
@@ -287,7 +291,8 @@ def level_text(level: Level) -> str:
     """Write a level as TOML would: true, 0.001, avg."""
     if isinstance(level, bool):
         return "true" if level else "false"
-    return f"{level:g}" if isinstance(level, float) else str(level)
+    # Every digit, unlike "%g": two levels never have the same text.
+    return repr(level).removesuffix(".0") if isinstance(level, float) else str(level)
 
 
 def _check_table(key: str, table: Mapping[str, Any], valid: Sequence[str]) -> None:
@@ -304,8 +309,8 @@ def _check_whole(key: str, value: Any, most: int) -> None:
 def _check_levels(name: str, levels: Any) -> None:
     if not isinstance(levels, (list, tuple)):
         raise UserError(f"factors.{name} = {levels!r}: must be a list of levels")
-    if not levels:
-        raise UserError(f"factors.{name} = []: needs at least one level")
+    if not 0 < len(levels) <= MAX_LEVELS:
+        raise UserError(f"factors.{name}: has {len(levels)} levels; give 1 to {MAX_LEVELS}")
     for position, level in enumerate(levels):
         if any(
             level == other and isinstance(level, bool) == isinstance(other, bool)

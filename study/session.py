@@ -151,8 +151,8 @@ def run(
 
         name = study_name or name_for(plan, lambda name: Ledger(database, name).plan())
         ledger = Ledger(database, name)
-        check_same_plan(ledger, plan)
         trials = records(ledger.trials()) if ledger.exists else []
+        check_same_plan(ledger.name, ledger.plan(), trials, plan)
         cells = pending(plan, trials)
         if not cells:
             announce(ledger.name, None)

@@ -7,6 +7,7 @@ several processes on one SQLite file may claim the same trial, and Optuna advise
 import json
 import os
 import platform
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +18,7 @@ from urllib.parse import quote
 
 import sqlalchemy
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from trainer.errors import UserError
 
@@ -39,8 +40,8 @@ def locate(where: str | None) -> sqlalchemy.URL:
     try:
         url = sqlalchemy.make_url(where)
         url.get_dialect()
-    except (ArgumentError, SQLAlchemyError) as error:
-        raise UserError(f"storage {masked(where)}: not a database URL ({error})") from error
+    except (SQLAlchemyError, ValueError) as error:
+        raise UserError(f"storage {masked(where)}: not a database URL ({reason(error)})") from error
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise UserError("storage: give SQLite a file; a database in memory is lost at the end")
@@ -57,14 +58,13 @@ def display(url: sqlalchemy.URL) -> str:
     """Return a URL for people: a path for SQLite, and never a password."""
     path = sqlite_path(url)
     if path is None:
-        return url.render_as_string(hide_password=True)
+        return masked(url.render_as_string(hide_password=False))
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def masked(where: str) -> str:
-    """Hide user and password of what may be a URL."""
-    scheme, _, rest = where.partition("://")
-    return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else where
+    """Hide the user and every password of what may be, or may hold, a URL."""
+    return re.sub(r"(pass\w*=)[^&\s]*", r"\1***", re.sub(r"://.*@", "://***@", where))
 
 
 def check_readable(url: sqlalchemy.URL) -> None:
@@ -79,7 +79,18 @@ def check_readable(url: sqlalchemy.URL) -> None:
         return
     if not path.exists():
         raise UserError(f"storage {display(url)}: no such file; 'fmnist-study run ...' makes one")
-    _check_file(url, path)
+    if is_new(url):
+        raise UserError(f"storage {display(url)}: holds no study yet")
+
+
+def is_new(url: sqlalchemy.URL) -> bool:
+    """Whether there is no database yet: no file, or one without tables.
+
+    Raises:
+        UserError: as `check_readable`.
+    """
+    path = sqlite_path(url)
+    return path is not None and not (path.exists() and _check_file(url, path))
 
 
 def check_writable(url: sqlalchemy.URL) -> None:
@@ -101,12 +112,13 @@ def check_writable(url: sqlalchemy.URL) -> None:
             raise UserError(f"storage {display(url)}: {place} is not writable")
 
 
-def _check_file(url: sqlalchemy.URL, path: Path) -> None:
+def _check_file(url: sqlalchemy.URL, path: Path) -> bool:
+    """Check a file that exists; return whether it has tables."""
     shown = display(url)
     if not path.is_file():
         raise UserError(f"storage {shown}: is not a file")
     if path.stat().st_size == 0:
-        return  # SQLite's own empty database
+        return False  # SQLite's own empty database
     try:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
@@ -121,6 +133,7 @@ def _check_file(url: sqlalchemy.URL, path: Path) -> None:
                 _check_version(
                     shown, db.execute("SELECT version_num FROM alembic_version").fetchone()
                 )
+            return bool(tables)
     except OSError as error:
         raise UserError(f"storage {shown}: {error.strerror}") from error
     except sqlite3.Error as error:
@@ -143,8 +156,14 @@ def _check_server(url: sqlalchemy.URL) -> None:
     except ImportError as error:
         raise UserError(f"storage {display(url)}: its driver is not installed ({error})") from error
     except SQLAlchemyError as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise UserError(f"storage {display(url)}: cannot connect: {reason}") from error
+        raise UserError(f"storage {display(url)}: cannot connect: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return the database's own words for an error, in one line: no SQL, no password."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return masked((str(error).splitlines() or [type(error).__name__])[0])
 
 
 @contextmanager
@@ -183,8 +202,8 @@ def own(url: sqlalchemy.URL, command: str) -> Iterator["RDBStorage"]:
         finally:
             storage.remove_session()
             storage.engine.dispose()
-            note.unlink(missing_ok=True)
     finally:
+        note.unlink(missing_ok=True)
         lock.release()
 
 
@@ -221,5 +240,4 @@ def _open(url: sqlalchemy.URL) -> "RDBStorage":
     try:
         return RDBStorage("sqlite:///studies.db", engine_kwargs=options)
     except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        raise UserError(f"storage {display(url)}: {reason}") from error
+        raise UserError(f"storage {display(url)}: {reason(error)}") from error

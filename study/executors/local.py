@@ -44,9 +44,11 @@ class LocalExecutor:
         """
         for i, process in enumerate(self.processes):
             process.send(("measure", list(configs[i :: self.slots])))
+        answers = [
+            process.receive() for process in self.processes
+        ]  # all, so that none is left over
         costs: dict[int, Cost] = {}
-        for i, process in enumerate(self.processes):
-            kind, payload = process.receive()
+        for i, (kind, payload) in enumerate(answers):
             if kind != "measured":
                 raise UserError(payload.reason)
             costs.update(zip(range(i, len(configs), self.slots), payload, strict=True))
@@ -116,7 +118,7 @@ class _Process:
         """Wait for the worker's next message; a dead worker's is a failure."""
         try:
             message: tuple[str, Any] = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it died in the middle of a message
             self.process.join(5)
             code = self.process.exitcode
             how = f"exit code {code}"

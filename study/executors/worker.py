@@ -29,7 +29,8 @@ class Worker:
         self.description = {
             "dataset": images.describe(),
             "device": device.describe(self.device),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            # torch's own TorchVersion would load torch where it is unpickled.
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
         self.data = images.to(self.device)
 

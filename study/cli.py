@@ -296,7 +296,7 @@ def _run(
     from analysis.progress import as_dict, progress
 
     page = _hiplot_page(study, trials, None)
-    table = tables.ablation_table(study, trials)
+    table = tables.table(study, trials)
     if as_json:
         _print_json(
             {
@@ -414,7 +414,7 @@ def report(
     from analysis import tables
 
     found, trials = _read(url, study)
-    print(tables.render(tables.ablation_table(found, trials), output_format))
+    print(tables.render(tables.table(found, trials), output_format))
     if hiplot or open_page:
         page = _hiplot_page(found, trials, out)
         _say(f"HiPlot page: {page}", parseable=output_format != "text")

@@ -181,7 +181,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
             p_holm=p_holm,
             paired=difference.paired,
             compared=difference.n,
-            **_columns(trials_of_level),
+            **columns(trials_of_level),
         )
         for (factor, level, trials_of_level, difference), p_holm in zip(
             found, corrected, strict=True
@@ -189,7 +189,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     ]
     baseline = [trial for trial in done if trial.variant is not None and not trial.changes]
     return Ablation(
-        Row(**_columns(baseline)), effects, sum(p_holm is not None for p_holm in corrected)
+        Row(**columns(baseline)), effects, sum(p_holm is not None for p_holm in corrected)
     )
 
 
@@ -224,7 +224,9 @@ def _values(trials: Mapping[Hashable, Trial]) -> dict[Hashable, float]:
     return {key: trial.value for key, trial in trials.items() if trial.value is not None}
 
 
-def _columns(trials: Sequence[Trial]) -> dict[str, Any]:
+def columns(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Compute the fields of a `Row` from finished trials."""
+
     def known(name: str) -> list[float]:
         values = (getattr(trial, name) for trial in trials)
         return [value for value in values if value is not None and math.isfinite(value)]

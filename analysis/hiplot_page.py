@@ -5,6 +5,7 @@ HiPlot's own Optuna import drops pruned and failed trials and all attributes; th
 
 import html
 import itertools
+import json
 import math
 import re
 import warnings
@@ -15,13 +16,16 @@ from typing import Any
 
 import hiplot
 
+from analysis.candidates import on_front, ranked
 from analysis.text import level_label, printable
 from analysis.trials import Study, Trial
 
 FIRST = ("variant",)
 LAST = (
+    "candidate",
     "seed",
     "state",
+    "pareto",
     "epochs_trained",
     "seconds",
     "parameters",
@@ -32,7 +36,7 @@ LAST = (
 )
 # What HiPlot itself calls a line, and where it came from.
 HIDDEN = ["uid", "from_uid"]
-CATEGORIES = {"variant", "seed", "state"}
+CATEGORIES = {"variant", "seed", "state", "pareto"}
 # Searched over orders of magnitude, whichever of them a study happens to try.
 LOGARITHMIC = {"learning_rate", "weight_decay"}
 # The page may load nothing, not even from the folder it lies in.
@@ -86,16 +90,27 @@ def write(study: Study, trials: Sequence[Trial], path: Path) -> Path:
 def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     """Make the lines: a column per factor in plan order, between the variant and the results.
 
-    A line ends where its trial ended: one that failed has its factors and state, no accuracy.
+    A line ends where its trial ended: one that failed has its factors and state, no accuracy; one
+    that was pruned has the accuracy of its last epoch. With several objectives, finished trials
+    say whether their candidate is on the Pareto front.
     """
     factors = _factors(study, trials)
-    columns = [*FIRST, *map(_factor_column, factors), *LAST]
-    lines = [_line(trial, factors) for trial in trials]
+    objectives = study.plan.get("search", {}).get("objectives", [])
+    extra = [_harmless(name) for name in objectives if name not in LAST]
+    columns = [*FIRST, *map(_factor_column, factors), *LAST[:-1], *extra, LAST[-1]]
+    pareto = _pareto(study, trials)
+    lines = [
+        _line(trial, factors) | pareto.get(trial.number, {}) | _further(trial, objectives)
+        for trial in trials
+    ]
     made = hiplot.Experiment.from_iterable(lines)
+    logarithmic = {_factor_column(name) for name in _searched_by_magnitude(trials)}
     for name in columns:
         values = {line[name] for line in lines if name in line}
         if values:
-            made.parameters_definition[name].type = _type(name, values)
+            made.parameters_definition[name].type = (
+                hiplot.ValueType.NUMERIC_LOG if name in logarithmic else _type(name, values)
+            )
     made.colorby = "val_accuracy" if "val_accuracy" in made.parameters_definition else "state"
     made.colormap = "interpolateViridis"
     made.display_data(hiplot.Displays.PARALLEL_PLOT).update(
@@ -103,22 +118,57 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
         {"order": columns[::-1], "hide": HIDDEN}
     )
     made.display_data(hiplot.Displays.TABLE).update({"order": columns, "hide": HIDDEN})
-    if {"seconds", "val_accuracy"} <= made.parameters_definition.keys():
+    against = next((name for name in objectives if name != "val_accuracy"), "seconds")
+    if {against, "val_accuracy"} <= made.parameters_definition.keys():
         made.display_data(hiplot.Displays.XY).update(
-            {"axis_x": "seconds", "axis_y": "val_accuracy", "dots_thickness": 3}
+            {"axis_x": against, "axis_y": "val_accuracy", "dots_thickness": 3}
         )
     return made
 
 
 def _factors(study: Study, trials: Iterable[Trial]) -> list[str]:
-    planned = study.plan.get("factors", {})
+    planned = [*study.plan.get("factors", {}), *study.plan.get("search", {}).get("space", {})]
     return list(dict.fromkeys([*planned, *(name for trial in trials for name in trial.params)]))
+
+
+def _searched_by_magnitude(trials: Iterable[Trial]) -> set[str]:
+    ranges = {pair for trial in trials for pair in trial.distributions.items()}
+    return {name for name, text in ranges if json.loads(text)["attributes"].get("log")}
+
+
+def _pareto(study: Study, trials: Sequence[Trial]) -> dict[int, dict[str, str]]:
+    """Say of each finished trial of a search with several objectives if it is on the front."""
+    if len(study.directions) < 2 or study.plan.get("design") != "search":
+        return {}
+    chosen = {own.variant for own in on_front(ranked(trials), study.directions)}
+    return {
+        trial.number: {"pareto": "yes" if trial.label in chosen else "no"}
+        for trial in trials
+        if trial.state == "COMPLETE"
+    }
+
+
+def _further(trial: Trial, objectives: Iterable[str]) -> dict[str, float]:
+    """Return the values of objectives that have no column of their own."""
+    values = zip(objectives, trial.values, strict=False)
+    return {
+        _harmless(name): value
+        for name, value in values
+        if name not in LAST and math.isfinite(value)
+    }
+
+
+def _accuracy(trial: Trial) -> float | None:
+    if trial.state == "PRUNED" and trial.value is None:
+        return trial.intermediate.get(trial.epochs)
+    return trial.value
 
 
 def _line(trial: Trial, factors: Iterable[str]) -> dict[str, Any]:
     known: dict[str, Any] = {"variant": trial.label}
     known |= {_factor_column(name): trial.params.get(name) for name in factors}
     known |= {
+        "candidate": trial.candidate,
         "seed": trial.seed,
         "state": trial.state.lower(),
         "epochs_trained": trial.epochs,
@@ -127,7 +177,7 @@ def _line(trial: Trial, factors: Iterable[str]) -> dict[str, Any]:
         "best_epoch": trial.best_epoch,
         "val_loss": trial.val_loss,
         "test_accuracy": trial.test_accuracy,
-        "val_accuracy": trial.value,
+        "val_accuracy": _accuracy(trial),
     }
     cells = {name: _cell(value) for name, value in known.items()}
     return {name: value for name, value in cells.items() if value is not None}

@@ -1,10 +1,11 @@
 """How far a study is: its trials by state, what is planned, what is best so far."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from analysis.candidates import first_trials, ranked, replicates, settled
 from analysis.effects import planned_cells, summarize
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
@@ -41,13 +42,14 @@ class Running:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a study stands. A cell is a (variant, seed)."""
+    """Where a study stands. A cell is a (variant, seed); of a search, a trial of its budget."""
 
     study: str
     objective: str  # what "best" is measured by
     counts: dict[str, int]  # trials by state, in words; states without trials are left out
+    replicates: dict[str, int]  # those of them that a search ran on further seeds, unplanned
     planned: int | None  # cells; None where the study has no fixed plan
-    done: int  # cells with a finished trial
+    done: int  # cells with a finished trial; of a search, with any result: pruned, diverged
     missing: int | None  # cells without one
     epochs: int | None  # planned for a trial
     best: Best | None
@@ -58,20 +60,24 @@ class Progress:
 def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     """Count and compare the trials of a study.
 
-    "Best" is by the study's objective, which for ours is validation accuracy: never test data.
+    "Best" is by the study's objective, which for ours is validation accuracy: never test data. In
+    a search it is the first of the ranking, whose rule is told there.
     """
     done = finished(trials)
-    planned = planned_cells(study.plan)
-    states = Counter(trial.state for trial in trials)
+    search = first_trials(trials) if study.plan.get("design") == "search" else None
+    budget = study.plan.get("search", {}).get("trials")
+    planned = planned_cells(study.plan) if search is None else budget
+    cells = len(done) if search is None else sum(map(settled, search))
     return Progress(
         study=study.name,
         objective=VALIDATION_ACCURACY if study.plan else "objective",
-        counts={word: states[state] for state, word in STATES.items() if states[state]},
+        counts=_counts(trials),
+        replicates={} if search is None else _counts(replicates(trials)),
         planned=planned,
-        done=len(done),
-        missing=None if planned is None else max(0, planned - len(done)),
+        done=cells,
+        missing=None if planned is None else max(0, planned - cells),
         epochs=study.plan.get("epochs"),
-        best=_best(study, done),
+        best=_best(study, done) if search is None else _best_candidate(trials),
         running=[
             Running(trial.number, trial.label, trial.seed, trial.epochs)
             for trial in trials
@@ -81,6 +87,11 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
             [trial.seconds for trial in done if trial.seconds is not None]
         ).mean,
     )
+
+
+def _counts(trials: Iterable[Trial]) -> dict[str, int]:
+    states = Counter(trial.state for trial in trials)
+    return {word: states[state] for state, word in STATES.items() if states[state]}
 
 
 def _best(study: Study, done: Sequence[Trial]) -> Best | None:
@@ -97,23 +108,55 @@ def _best(study: Study, done: Sequence[Trial]) -> Best | None:
     return max(best, key=lambda found: sign * found.mean, default=None)
 
 
+def _best_candidate(trials: Sequence[Trial]) -> Best | None:
+    for own in ranked(trials)[:1]:
+        if own.val_accuracy_mean is not None:
+            return Best(own.variant, own.n, own.val_accuracy_mean, own.val_accuracy_std)
+    return None
+
+
 def as_dict(progress: Progress) -> dict[str, Any]:
     """Return the JSON form; accuracies are fractions, times are seconds."""
     return asdict(progress)
 
 
 def count_line(progress: Progress) -> str:
-    """Say in one line how many trials there are of which kind, and how many cells are missing."""
-    parts = [f"{count:,} {word}" for word, count in progress.counts.items()]
+    """Say in one line how many trials there are of which kind, and how many cells are missing.
+
+    Those of a search without its replicates: how many of these there will be, nobody knows yet.
+    """
+    planned_kind = Counter(progress.counts) - Counter(progress.replicates)
+    parts = [f"{count:,} {word}" for word, count in planned_kind.items()]
     if progress.missing:
         parts.append(f"{progress.missing:,} missing")
     planned = "" if progress.planned is None else f" of {progress.planned:,} planned"
     return f"trials{planned}: {', '.join(parts) or 'none'}"
 
 
+def _replicates_line(progress: Progress) -> str:
+    parts = ", ".join(f"{count:,} {word}" for word, count in progress.replicates.items())
+    return f"beside them, replicates of the best on further seeds: {parts}" if parts else ""
+
+
+def facts(study: Study, progress: Progress) -> list[str]:
+    """Say what was run, and how much of it is there."""
+    plan, images = study.plan, study.dataset.get("train_images")
+    dataset = plan.get("dataset") or study.dataset.get("name")
+    subset = plan.get("subset")
+    words = [printable(dataset)] if dataset else []
+    if subset or images:
+        of = f" of {images:,}" if subset and images else ""
+        words.append(f"{subset or images:,}{of} training images")
+    words += [f"{plan[name]} {name}" for name in ("epochs", "seeds") if plan.get(name)]
+    lines = (", ".join(words), count_line(progress), _replicates_line(progress))
+    return [line for line in lines if line]
+
+
 def render(progress: Progress) -> str:
     """Write the progress as a few lines of plain text."""
     lines = [printable(progress.study), count_line(progress)]
+    if progress.replicates:
+        lines.append(_replicates_line(progress))
     best = progress.best
     if best is not None:
         accuracy = progress.objective == VALIDATION_ACCURACY

@@ -45,13 +45,16 @@ class Trial:
     number: int
     state: str  # COMPLETE, FAIL, PRUNED, RUNNING or WAITING
     params: dict[str, Any]  # factor -> level
-    value: float | None
+    distributions: dict[str, str]  # factor -> Optuna's distribution as JSON
+    value: float | None  # of the first objective
+    values: tuple[float, ...]  # of every objective, in the study's order; () without any
     intermediate: dict[int, float]  # epoch -> validation accuracy
     started: datetime | None  # aware, UTC
     completed: datetime | None
     variant: str | None
     changes: dict[str, Any]
     seed: int | None
+    candidate: int | None  # number of the trial of a search that first ran these params
     config: dict[str, Any]
     history: list[dict[str, Any]]
     outcome: str | None
@@ -75,7 +78,7 @@ class Trial:
     @property
     def epochs(self) -> int:
         """Epochs trained so far."""
-        return max(self.intermediate, default=0)
+        return max(self.intermediate, default=len(self.history))
 
 
 def _table(name: str, *columns: str | sa.ColumnClause[Any]) -> sa.TableClause:
@@ -204,6 +207,7 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             rows(TRIAL_ATTRIBUTES, TRIAL_ATTRIBUTES.c.key, TRIAL_ATTRIBUTES.c.value_json)
         )
         params: dict[int, dict[str, Any]] = defaultdict(dict)
+        texts: dict[int, dict[str, str]] = defaultdict(dict)
         distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
         for trial_id, name, value, text in rows(
             PARAMS, PARAMS.c.param_name, PARAMS.c.param_value, PARAMS.c.distribution_json
@@ -211,13 +215,12 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             if text not in distributions:
                 distributions[text] = json.loads(text)
             params[trial_id][name] = _level(value, distributions[text])
-        values = {
-            trial_id: _number(value, kind)
-            for trial_id, objective, value, kind in rows(
-                VALUES, VALUES.c.objective, VALUES.c.value, VALUES.c.value_type
-            )
-            if objective == 0
-        }
+            texts[trial_id][name] = text
+        values: dict[int, dict[int, float]] = defaultdict(dict)
+        for trial_id, objective, value, kind in rows(
+            VALUES, VALUES.c.objective, VALUES.c.value, VALUES.c.value_type
+        ):
+            values[trial_id][objective] = _number(value, kind)
         intermediate: dict[int, dict[int, float]] = defaultdict(dict)
         for trial_id, step, value, kind in rows(
             INTERMEDIATE,
@@ -233,13 +236,16 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             number=number,
             state=state,
             params=params[trial_id],
-            value=values.get(trial_id),
+            distributions=texts[trial_id],
+            value=values[trial_id].get(0),
+            values=tuple(value for _, value in sorted(values[trial_id].items())),
             intermediate=dict(sorted(intermediate[trial_id].items())),
             started=_utc(start),
             completed=_utc(end),
             variant=known.get("variant"),
             changes=_object(known.get("changes")),
             seed=known.get("seed"),
+            candidate=known.get("candidate"),
             config=_object(known.get("config")),
             history=known.get("history") or [],
             outcome=known.get("outcome"),

@@ -1,12 +1,17 @@
 """Small real studies for tests, written by Optuna's public API as docs/storage.md says."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 import sqlalchemy as sa
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -38,6 +43,31 @@ POOLING = plan(
     {"pooling": ["max", "avg"], "batchnorm": [True, False]},
     {"pooling": "max", "batchnorm": True},
 )
+
+
+SEARCH = plan(
+    {},
+    {"optimizer": "adam", "learning_rate": 3e-3, "width": 32, "momentum": 0.9},
+    design="search",
+    epochs=9,
+    search={
+        "trials": 20,
+        "sampler": "tpe",
+        "pruner": "hyperband",
+        "objectives": ["val_accuracy"],
+        "space": {
+            "optimizer": ["adam", "sgd"],
+            "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+            "width": {"low": 8, "high": 64},
+            "momentum": {"low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd"]}},
+        },
+        "points": [],
+    },
+)
+PARETO = SEARCH | {
+    "search": SEARCH["search"]
+    | {"objectives": ["val_accuracy", "parameters"], "pruner": "none", "trials": 4}
+}
 
 
 def variant(changes: dict[str, Any]) -> str:
@@ -96,6 +126,95 @@ def trial(
     )
 
 
+def searched(
+    of: dict[str, Any],
+    params: dict[str, Any],
+    candidate: int,
+    value: float,
+    *,
+    seed: int = 0,
+    state: TrialState = TrialState.COMPLETE,
+    epochs: int | None = None,
+    further: Sequence[float] = (),
+    **attributes: Any,
+) -> FrozenTrial:
+    """Make a trial of the search `of`; `further` are its values of the other objectives."""
+    full: int = of["epochs"]
+    trained = full if epochs is None else epochs
+    complete = state == TrialState.COMPLETE
+    given = None if state in (TrialState.FAIL, TrialState.RUNNING) else value
+    changes = {name: own for name, own in params.items() if own != of["baseline"][name]}
+    known: dict[str, Any] = {
+        "variant": f"#{candidate}" if candidate else "baseline",
+        "candidate": candidate,
+        "changes": changes,
+        "seed": seed,
+        "config": {**of["baseline"], **params, "seed": seed, "validation_fraction": 0.2},
+    }
+    if complete:
+        known |= {
+            "outcome": "finished",
+            "best_epoch": trained,
+            "val_loss": 1 - value,
+            "test_accuracy": value - 0.01,
+            "parameters": 50_282,
+            "seconds": 12.5,
+        }
+    accuracies = dict.fromkeys(range(1, trained + 1), value)
+    known["history"] = [{"epoch": epoch, "val_accuracy": value} for epoch in accuracies]
+    return create_trial(
+        state=state,
+        value=None if further else given,
+        values=[value, *further] if further and given is not None else None,
+        params=params,
+        distributions={name: distribution(of["search"]["space"][name]) for name in params},
+        user_attrs=known | attributes,
+        # Optuna takes no intermediate values where there are several objectives.
+        intermediate_values={} if further else accuracies,
+    )
+
+
+def distribution(entry: Any) -> BaseDistribution:
+    """Return Optuna's form of an entry of a plan's space."""
+    if isinstance(entry, list):
+        return CategoricalDistribution(entry)
+    kind = IntDistribution if isinstance(entry["low"], int) else FloatDistribution
+    return kind(entry["low"], entry["high"], log=entry.get("log", False))
+
+
+def small_search() -> list[FrozenTrial]:
+    """Make a search of 8 trials: 5 finished, 2 pruned, 1 diverged; two candidates on 3 seeds."""
+    adam = {"optimizer": "adam", "learning_rate": 3e-3, "width": 32}
+    sgd = {"optimizer": "sgd", "learning_rate": 0.0123456789, "width": 48, "momentum": 0.5}
+    rows = [
+        searched(SEARCH, adam, 0, 0.900),
+        searched(SEARCH, sgd, 1, 0.930),
+        searched(SEARCH, {**adam, "width": 8}, 2, 0.700, state=TrialState.PRUNED, epochs=1),
+        searched(SEARCH, {**adam, "width": 64}, 3, 0.950),  # one lucky run
+        searched(SEARCH, {**adam, "learning_rate": 0.09}, 4, 0.1, state=TrialState.FAIL,
+                 epochs=2, outcome="diverged", failure_reason="loss is NaN in epoch 3"),
+        searched(SEARCH, {**sgd, "momentum": 0.9}, 5, 0.990, state=TrialState.PRUNED, epochs=3),
+        searched(SEARCH, {**adam, "width": 40}, 6, 0.880),
+        searched(SEARCH, {**sgd, "width": 20}, 7, 0.910),
+    ]  # fmt: skip
+    for seed, (base, better) in enumerate([(0.895, 0.921), (0.906, 0.925)], 1):
+        rows.append(searched(SEARCH, adam, 0, base, seed=seed))
+        rows.append(searched(SEARCH, sgd, 1, better, seed=seed))
+    return rows
+
+
+def small_pareto() -> list[FrozenTrial]:
+    """Make a search of 4 trials by accuracy and parameters: #1 and #3 are on the front."""
+    adam = {"optimizer": "adam", "learning_rate": 3e-3, "width": 32}
+    sizes = [(0.90, 5000), (0.93, 4000), (0.92, 6000), (0.85, 900)]
+    return [
+        searched(
+            PARETO, {**adam, "width": 32 + number}, number, value, further=(size,), parameters=size
+        )
+        for number, (value, size) in enumerate(sizes)
+    ]
+
+
 def running(of: dict[str, Any], changes: dict[str, Any], seed: int, epoch: int) -> FrozenTrial:
     """Make a trial in training that has finished `epoch` epochs."""
     found = trial(of, changes, seed, None, state=TrialState.RUNNING)
@@ -127,6 +246,7 @@ def database(
     last_run: str | None = "2026-01-02T03:04:05+00:00",
     file: str = "studies.db",
     direction: Literal["maximize", "minimize"] = "maximize",
+    directions: Sequence[Literal["maximize", "minimize"]] | None = None,
     wal: bool = True,
 ) -> sa.URL:
     """Write one study into `folder / file` (several calls add studies) and return its URL."""
@@ -138,7 +258,12 @@ def database(
         if wal:
             with storage.engine.connect() as connection:
                 connection.execute(sa.text("PRAGMA journal_mode=WAL"))
-        study = optuna.create_study(storage=storage, study_name=name, direction=direction)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction=None if directions else direction,
+            directions=directions,
+        )
         attributes: dict[str, Any] = {
             "plan": of,
             "last_run": last_run,

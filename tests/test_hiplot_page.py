@@ -6,13 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hiplot import ValueType
+from hiplot import Displays, ValueType
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.hiplot_page import experiment, write
 from analysis.trials import Study, Trial, connect, studies, trials
 from tests.browser import Page, needs_chromium, open_page
-from tests.studies import POOLING, ablation_trials, database, plan, running, trial
+from tests.studies import (
+    PARETO,
+    POOLING,
+    SEARCH,
+    ablation_trials,
+    database,
+    plan,
+    running,
+    small_pareto,
+    small_search,
+    trial,
+)
 
 HOSTILE = [
     "</script><script>window.hacked = 1</script>",
@@ -64,6 +75,42 @@ def test_every_trial_of_every_state_is_a_line(tmp_path: Path) -> None:
     assert "val_accuracy" not in lines[6].values
     assert lines[6].values["variant"] == "batchnorm=false"
     assert lines[7].values["epochs_trained"] == 1
+    # A pruned one has the accuracy of its last epoch, whether Optuna kept it as its value or not.
+    assert lines[5].values["val_accuracy"] == 0.7
+
+
+def test_a_search_shows_its_parameters_and_candidates(tmp_path: Path) -> None:
+    made = experiment(*read(tmp_path, small_search(), SEARCH))
+    lines = [line.values for line in made.datapoints]
+
+    assert list(lines[1])[:7] == [
+        "variant", "optimizer", "learning_rate", "width", "momentum", "candidate", "seed",
+    ]  # fmt: skip
+    assert "momentum" not in lines[0]
+    assert [line["candidate"] for line in lines] == [*range(8), 0, 1, 0, 1]
+    assert (lines[2]["state"], lines[2]["val_accuracy"]) == ("pruned", 0.7)
+    assert (lines[4]["state"], "val_accuracy" in lines[4]) == ("fail", False)
+    assert all("pareto" not in line for line in lines)
+    types = {name: own.type for name, own in made.parameters_definition.items()}
+    # By its distribution; three levels such as 0.003, 0.0123 and 0.09 alone would not tell.
+    assert types["learning_rate"] is ValueType.NUMERIC_LOG
+    assert types["optimizer"] is ValueType.CATEGORICAL
+    assert types["candidate"] is ValueType.NUMERIC
+
+
+def test_the_front_is_marked_where_there_are_several_objectives(tmp_path: Path) -> None:
+    more = {"directions": ["maximize", "minimize"]}
+    lines = experiment(*read(tmp_path, small_pareto(), PARETO, **more)).datapoints
+    assert [line.values["pareto"] for line in lines] == ["no", "yes", "no", "yes"]
+    assert [line.values["parameters"] for line in lines] == [5000, 4000, 6000, 900]
+
+
+def test_an_objective_of_another_name_has_its_own_column(tmp_path: Path) -> None:
+    of = PARETO | {"search": PARETO["search"] | {"objectives": ["val_accuracy", "latency"]}}
+    more = {"directions": ["maximize", "minimize"]}
+    made = experiment(*read(tmp_path, small_pareto(), of, **more))
+    assert [line.values["latency"] for line in made.datapoints] == [5000, 4000, 6000, 900]
+    assert made.display_data(Displays.XY)["axis_x"] == "latency"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +169,16 @@ def test_chromium_shows_every_line_offline_without_an_error(tmp_path: Path) -> N
         assert word in page.text
     assert "uid" not in page.text
     assert page.screenshot.stat().st_size > 10_000
+
+
+@needs_chromium
+def test_chromium_shows_a_search(tmp_path: Path) -> None:
+    page = show(tmp_path, *read(tmp_path, small_search(), SEARCH), ask=(SELECTED,))
+
+    assert page.errors == []
+    assert page.answers == ["12/12"]
+    for word in ("#7", "pruned", "momentum", "candidate"):
+        assert word in page.text
 
 
 @needs_chromium

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.progress import Progress, as_dict, progress, render
 from analysis.trials import connect, studies, trials
-from tests.studies import POOLING, database, running, trial
+from tests.studies import POOLING, SEARCH, database, running, searched, small_search, trial
 
 AVG = {"pooling": "avg"}
 
@@ -90,3 +90,35 @@ def test_hostile_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     text = render(look(tmp_path, rows, POOLING, name="a\x07\rb"))
     assert text.splitlines()[0] == r"a\x07\rb"
     assert r"\x1b[31mred\u202e\n" in text
+
+
+def test_a_search_counts_settled_trials_and_not_its_replicates(tmp_path: Path) -> None:
+    own = {"optimizer": "adam", "learning_rate": 3e-3, "width": 32}
+    rows = [
+        *small_search(),
+        searched(SEARCH, own | {"width": 9}, 12, 0.5, state=TrialState.FAIL),  # killed: runs again
+        searched(SEARCH, own | {"width": 10}, 13, 0.5, state=TrialState.RUNNING, epochs=4),
+        searched(SEARCH, own, 0, 0.5, seed=3, state=TrialState.RUNNING, epochs=1),
+    ]
+    found = look(tmp_path, rows, SEARCH)
+
+    assert (found.planned, found.done, found.missing) == (20, 8, 12)
+    assert found.counts == {"finished": 9, "failed": 2, "pruned": 2, "running": 2}
+    assert found.replicates == {"finished": 4, "running": 1}
+    assert found.best is not None
+    assert (found.best.variant, found.best.n) == ("#1", 3)
+    assert render(found).splitlines() == [
+        "test",
+        "trials of 20 planned: 5 finished, 2 failed, 2 pruned, 1 running, 12 missing",
+        "beside them, replicates of the best on further seeds: 4 finished, 1 running",
+        "best so far: #1, validation accuracy 92.53 %, mean of n = 3",
+        "running: #13 seed 0, epoch 4 of 9",
+        "running: baseline seed 3, epoch 1 of 9",
+        "a finished trial took 12.5 s on average",
+    ]
+
+
+def test_a_search_that_has_not_begun(tmp_path: Path) -> None:
+    found = look(tmp_path, [], SEARCH)
+    assert (found.best, found.replicates) == (None, {})
+    assert render(found) == "test\ntrials of 20 planned: 20 missing"

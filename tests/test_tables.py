@@ -12,9 +12,22 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, create_trial
 
-from analysis.tables import FORMATS, Table, ablation_table, render, verdict
+from analysis import importance, tables
+from analysis.search_table import SearchTable
+from analysis.tables import FORMATS, Table, ablation_table, as_dict, render, verdict
 from analysis.trials import connect, studies, trials
-from tests.studies import POOLING, ablation_trials, database, plan, trial
+from tests.studies import (
+    PARETO,
+    POOLING,
+    SEARCH,
+    ablation_trials,
+    database,
+    plan,
+    searched,
+    small_pareto,
+    small_search,
+    trial,
+)
 
 HOSTILE = [
     "a|b",
@@ -31,6 +44,21 @@ def table(
     engine = connect(database(folder, rows, of=of, **more))
     (study,) = studies(engine)
     return ablation_table(study, trials(engine, study.id))
+
+
+def search(
+    folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] = SEARCH, **more: Any
+) -> SearchTable:
+    engine = connect(database(folder, rows, of=of, **more))
+    (study,) = studies(engine)
+    found = tables.table(study, trials(engine, study.id))
+    assert isinstance(found, SearchTable)
+    return found
+
+
+@pytest.fixture
+def pareto(tmp_path: Path) -> SearchTable:
+    return search(tmp_path, small_pareto(), PARETO, directions=["maximize", "minimize"])
 
 
 @pytest.fixture
@@ -245,3 +273,156 @@ def test_a_hundred_trials_are_read_and_shown_well_under_a_second(tmp_path: Path)
 
     assert study.trial_count == 100
     assert time.perf_counter() - start < 0.5
+
+
+def test_one_entry_point_serves_every_design(tmp_path: Path) -> None:
+    engine = connect(database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING))
+    (study,) = studies(engine)
+    rows = trials(engine, study.id)
+    assert tables.table(study, rows) == ablation_table(study, rows)
+
+
+def test_a_search_as_text(tmp_path: Path) -> None:
+    text = render(search(tmp_path, small_search()), "text")
+    assert text.splitlines()[:19] == [
+        "test",
+        "digits, 1,437 training images, 9 epochs, 3 seeds",
+        "trials of 20 planned: 5 finished, 1 failed, 2 pruned, 12 missing",
+        "beside them, replicates of the best on further seeds: 4 finished",
+        "sampler tpe, pruner hyperband, objectives val_accuracy",
+        "epochs: 51 of 72 (71 %); pruning saved 14; 36 more for replicates",
+        "",
+        "Best candidates in % (test: looked at once, never used for a choice)",
+        "rank  candidate  n     accuracy   95 % interval   test  parameters  seconds",
+        "   1  #1         3  92.53 ±0.45  [91.41, 93.65]  91.53      50,282     12.5",
+        "      optimizer=sgd learning_rate=0.0123 width=48 momentum=0.5",
+        "   2  baseline   3  90.03 ±0.55  [88.67, 91.40]  89.03      50,282     12.5",
+        "   3  #3         1  95.00                        94.00      50,282     12.5",
+        "      width=64",
+        "   4  #7         1  91.00                        90.00      50,282     12.5",
+        "      optimizer=sgd learning_rate=0.0123 width=20 momentum=0.5",
+        "   5  #6         1  88.00                        87.00      50,282     12.5",
+        "      width=40",
+        "",
+    ]
+    words = " ".join(text.split())
+    assert "Winner's curse: the best of 7 candidates" in words
+    assert "#1's 92.53 % may be too high by up to 0.46 points" in words
+    assert "On the further 2 seeds, which did not pick it out of the 7, #1 reaches 92.30 %" in words
+    assert "among the 2 candidates that were repeated" in words
+    assert "5 finished trials are too few to say which parameters matter" in words
+    assert "Pareto" not in text
+
+
+def test_a_search_as_json_keeps_the_contract_and_adds_to_it(tmp_path: Path) -> None:
+    found = json.loads(render(search(tmp_path, small_search()), "json"))
+
+    assert (found["study"], found["dataset"], found["effects"]) == ("test", "digits", [])
+    assert found["baseline"]["n"] == 3
+    assert found["baseline"]["val_accuracy_mean"] == pytest.approx(0.9003, abs=1e-4)
+    assert found["baseline"]["test_accuracy_std"] == pytest.approx(0.0055, abs=1e-4)
+    assert [own["candidate"] for own in found["candidates"]] == [1, 0, 3, 7, 6]
+    best = found["best"]
+    assert (best["rank"], best["candidate"], best["variant"]) == (1, 1, "#1")
+    assert best["config"]["learning_rate"] == 0.0123456789
+    assert best["objectives"] == {"val_accuracy": pytest.approx(0.92533, abs=1e-5)}
+    assert found["epochs"] == {
+        "per_trial": 9, "spent": 51, "full": 72, "saved_by_pruning": 14, "replicates": 36,
+    }  # fmt: skip
+    assert found["winners_curse"]["candidates"] == 7
+    assert found["winners_curse"]["corrected"] < best["val_accuracy_mean"]
+    assert found["importance"]["parameters"] == found["pareto"] == []
+    assert (found["planned"], found["missing"]) == (20, 12)
+    assert found["replicates"] == {"finished": 4}
+
+
+def test_a_search_as_csv_has_a_row_per_candidate(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(search(tmp_path, small_search()), "csv"))))
+    assert [row["candidate"] for row in rows] == ["#1", "baseline", "#3", "#7", "#6"]
+    assert rows[0]["changes"].startswith("optimizer=sgd learning_rate=0.0123456789")
+    assert float(rows[2]["val_accuracy_mean"]) == 0.95
+    assert rows[2]["val_accuracy_low"] == rows[2]["pareto"] == ""
+
+
+def test_the_baseline_is_shown_below_the_best_ten(tmp_path: Path) -> None:
+    own = {"optimizer": "adam", "learning_rate": 3e-3}
+    rows = [
+        searched(SEARCH, {**own, "width": 32 + number}, number, 0.8 + number / 100)
+        for number in range(13)
+    ]
+    lines = render(search(tmp_path, rows), "text").splitlines()
+    shown = [line.split()[:2] for line in lines if re.match(r" +\d+  \S", line)]
+    assert len(shown) == 11
+    assert shown[0] == ["1", "#12"]
+    assert shown[-1] == ["13", "baseline"]
+
+
+def test_the_front_of_several_objectives_is_a_block(pareto: SearchTable) -> None:
+    text = render(pareto, "text")
+    assert "Pareto front of accuracy, parameters" in text
+    assert re.search(r"1  #1 +1 +93.00 +4,000\n +width=33\n +4  #3 +1 +85.00 +900\n", text)
+    assert [own["candidate"] for own in as_dict(pareto)["pareto"]] == [1, 3]
+    rows = list(csv.DictReader(io.StringIO(render(pareto, "csv"))))
+    assert [row["pareto"] for row in rows] == ["True", "False", "False", "True"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_importance_is_shown_with_intervals_and_its_warning(
+    tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importance, "RESAMPLES", 3)
+    monkeypatch.setattr(importance, "FOREST_RESAMPLES", 3)
+    rows = []
+    for number in range(20):
+        params = {"optimizer": "adam", "learning_rate": 1e-3, "width": 10 + number}
+        if number % 2:
+            params |= {"optimizer": "sgd", "momentum": number / 30}
+        rows.append(searched(SEARCH, params, number, 0.8 + number / 200))
+    text = render(search(tmp_path, rows), format)
+    words = " ".join(text.split())
+    if format == "json":
+        found = json.loads(text)["importance"]
+        assert {"optimizer", "width", "momentum", "learning_rate"} == {
+            own["parameter"] for own in found["parameters"]
+        }
+        assert found["parameters"][0]["ped_anova"].keys() == {"share", "low", "high"}
+    elif format != "csv":
+        assert "fANOVA" in text
+        assert "momentum: not in fANOVA, as not every trial has it." in words
+        assert "With 20 finished trials this is a hint at most" in words
+    if format == "text":
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_search_that_has_not_begun(tmp_path: Path, format: str) -> None:
+    text = render(search(tmp_path, []), format)
+    assert text.endswith("\n")
+    assert "NaN" not in text
+    if format == "text":
+        assert "trials of 20 planned: 20 missing" in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_hostile_names_break_no_format_of_a_search(tmp_path: Path, format: str) -> None:
+    space = {"optimizer": HOSTILE}
+    of = SEARCH | {
+        "baseline": {"optimizer": "adam"},
+        "search": SEARCH["search"] | {"space": space, "sampler": HOSTILE[0]},
+    }
+    rows = [
+        searched(of, {"optimizer": level}, number, 0.9, variant=level)
+        for number, level in enumerate(HOSTILE)
+    ]
+    text = render(search(tmp_path, rows, of, name=HOSTILE[2]), format)
+    assert "\x1b" not in text
+    match format:
+        case "markdown":
+            lines = [line for line in text.splitlines() if line.startswith("|")]
+            assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {10}
+            assert "<" not in text
+        case "latex":
+            assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
+            assert r"\textbackslash{}input\{x\}" in text
+        case "json":
+            assert [own["variant"] for own in json.loads(text)["candidates"]] == HOSTILE

@@ -4,8 +4,11 @@ import math
 import sqlite3
 import subprocess
 import sys
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import optuna
 import pytest
@@ -14,7 +17,17 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.trials import connect, finished, studies, trials
-from tests.studies import POOLING, ablation_trials, database, running, trial
+from tests.studies import (
+    PARETO,
+    POOLING,
+    SEARCH,
+    ablation_trials,
+    database,
+    running,
+    small_pareto,
+    small_search,
+    trial,
+)
 
 
 def read(url: sa.URL) -> list[FrozenTrial]:
@@ -42,6 +55,45 @@ def test_a_trial_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
     assert theirs.datetime_start is not None
     assert ours.started == theirs.datetime_start.astimezone(UTC)  # Optuna's is naive local time
     assert ours.started <= ours.completed <= datetime.now(UTC)
+
+
+def test_times_are_utc_wherever_they_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Optuna shows local time and stores UTC; in the zone of most servers the two are the same.
+    try:
+        with monkeypatch.context() as context:
+            context.setenv("TZ", "Pacific/Auckland")
+            time.tzset()
+            url = database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING)
+            (theirs,) = read(url)
+        time.tzset()
+        (ours,) = trials(connect(url), 1)
+    finally:
+        time.tzset()
+
+    assert theirs.datetime_complete is not None
+    assert ours.completed is not None
+    assert abs(datetime.now(UTC) - ours.completed) < timedelta(minutes=5)
+    shown = theirs.datetime_complete.replace(tzinfo=ZoneInfo("Pacific/Auckland"))
+    assert shown == ours.completed
+
+
+def test_a_search_is_read_with_candidates_distributions_and_all_objectives(tmp_path: Path) -> None:
+    found = trials(connect(database(tmp_path, small_search(), of=SEARCH)), 1)
+
+    assert [trial.candidate for trial in found] == [*range(8), 0, 1, 0, 1]
+    assert found[1].distributions.keys() == found[1].params.keys() == {*SEARCH["search"]["space"]}
+    assert '"log": true' in found[1].distributions["learning_rate"]
+    assert (found[1].value, found[1].values) == (0.93, (0.93,))
+    assert (found[2].state, found[2].value, found[2].epochs) == ("PRUNED", 0.7, 1)
+    assert (found[4].value, found[4].values) == (None, ())
+
+    more: Any = {"directions": ["maximize", "minimize"], "name": "pareto"}
+    url = database(tmp_path, small_pareto(), of=PARETO, **more)
+    several = trials(connect(url), 2)
+    assert (several[1].value, several[1].values) == (0.93, (0.93, 4000.0))
+    assert several[1].epochs == 9  # from the history: Optuna has no intermediate values there
 
 
 def test_numbers_of_other_tools_are_decoded(tmp_path: Path) -> None:

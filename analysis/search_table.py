@@ -1,0 +1,356 @@
+"""The table of a search: its best candidates, how much of that is luck, and what matters."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from analysis.candidates import (
+    NOISE_SOURCES,
+    Candidate,
+    Epochs,
+    WinnersCurse,
+    baseline,
+    epochs,
+    on_front,
+    ranked,
+    tried,
+    validation_images,
+    winners_curse,
+)
+from analysis.effects import Row, columns
+from analysis.importance import Importances, Share, importances
+from analysis.layout import Block, Page, accuracies, joined
+from analysis.progress import Progress, facts, progress
+from analysis.text import level_label, percent, printable
+from analysis.trials import Study, Trial
+
+SHOWN = 10  # candidates in text, Markdown and LaTeX; CSV and JSON have all
+CHANGES = "differs from the baseline in"
+
+
+@dataclass(frozen=True)
+class SearchTable:
+    """The results of a search. Accuracies are fractions."""
+
+    study: str
+    dataset: str | None
+    subset: int | None  # training images drawn from the data set; None: all
+    seeds: int | None
+    search: dict[str, Any]  # the plan's: trials, sampler, pruner, objectives, space
+    progress: Progress
+    facts: list[str]  # what was run, and how much of it is there
+    epochs: Epochs | None
+    candidates: list[Candidate]  # best first
+    curse: WinnersCurse | None
+    importances: Importances
+    front: list[Candidate]  # best accuracy first; empty with a single objective
+    notes: list[str]  # what a reader must know to read the figures, in plain words
+
+    @property
+    def objectives(self) -> list[str]:
+        """Names of the objectives."""
+        return list(self.search.get("objectives", ["val_accuracy"]))
+
+    @property
+    def baseline(self) -> Candidate | None:
+        """The baseline's candidate, if it has finished."""
+        return baseline(self.candidates)
+
+    def page(self) -> Page:
+        """Lay the table out for readers."""
+        return Page(printable(self.study), self.facts, _blocks(self), self.notes)
+
+    def csv(self) -> str:
+        """Write a row per candidate: fractions at full precision, empty where not known."""
+        return _csv(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form; see `tables.as_dict`."""
+        return _as_dict(self)
+
+
+def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
+    """Compute the table of a search; takes seconds where there is enough to judge importance."""
+    plan = study.plan
+    search = plan["search"]
+    candidates = ranked(trials)
+    cost = epochs(plan, trials)
+    now = progress(study, trials)
+    images = validation_images(plan, study.dataset, candidates[0] if candidates else None)
+    curse = winners_curse(candidates, tried(trials), images)
+    found = importances(trials)
+    front = on_front(candidates, study.directions) if len(study.directions) > 1 else []
+    return SearchTable(
+        study=study.name,
+        dataset=plan.get("dataset") or study.dataset.get("name"),
+        subset=plan.get("subset"),
+        seeds=plan.get("seeds"),
+        search=search,
+        progress=now,
+        facts=[*facts(study, now), _search_fact(search), *_epochs_fact(cost)],
+        epochs=cost,
+        candidates=candidates,
+        curse=curse,
+        importances=found,
+        front=front,
+        notes=_notes(study, candidates, curse, found, front),
+    )
+
+
+def _search_fact(search: Mapping[str, Any]) -> str:
+    objectives = ", ".join(search.get("objectives", []))
+    return printable(
+        f"sampler {search.get('sampler')}, pruner {search.get('pruner')}"
+        + (f", objectives {objectives}" if objectives else "")
+    )
+
+
+def _epochs_fact(cost: Epochs | None) -> list[str]:
+    if cost is None or not cost.full:
+        return []
+    share = f"{100 * cost.spent / cost.full:.0f}"
+    extra = f"; {cost.replicates:,} more for replicates" if cost.replicates else ""
+    saved = f"; pruning saved {cost.saved_by_pruning:,}" if cost.saved_by_pruning else ""
+    return [f"epochs: {cost.spent:,} of {cost.full:,} ({share} %){saved}{extra}"]
+
+
+def _blocks(table: SearchTable) -> list[Block]:
+    blocks = []
+    ranks = {own.number: rank for rank, own in enumerate(table.candidates, 1)}
+    if table.candidates:
+        shown = table.candidates[:SHOWN]
+        if table.baseline is not None and table.baseline not in shown:
+            shown = [*shown, table.baseline]
+        blocks.append(
+            Block(
+                "Best candidates in % (test: looked at once, never used for a choice)",
+                _candidate_columns(shown, ranks),
+                below=CHANGES,
+            )
+        )
+    if table.front:
+        blocks.append(
+            Block(
+                f"Pareto front of {', '.join(map(_words, table.objectives))}",
+                _front_columns(table.front, ranks, table.objectives),
+                below=CHANGES,
+            )
+        )
+    if table.importances.parameters:
+        blocks.append(
+            Block(
+                "What matters: share of the importance in %, and its 95 % bootstrap interval",
+                {
+                    "parameter": [printable(one.parameter) for one in table.importances.parameters],
+                    "PED-ANOVA": _shares([one.ped_anova for one in table.importances.parameters]),
+                    "fANOVA": _shares([one.fanova for one in table.importances.parameters]),
+                },
+                labels=1,
+            )
+        )
+    return blocks
+
+
+def _candidate_columns(
+    candidates: Sequence[Candidate], ranks: Mapping[int, int]
+) -> dict[str, list[str]]:
+    return {
+        "rank": [str(ranks[own.number]) for own in candidates],
+        "candidate": [printable(own.variant) for own in candidates],
+        "n": [str(own.n) for own in candidates],
+        "accuracy": accuracies(
+            [(own.val_accuracy_mean, own.val_accuracy_std) for own in candidates]
+        ),
+        "95 % interval": joined(
+            _interval(own.val_accuracy_low, own.val_accuracy_high) for own in candidates
+        ),
+        "test": [percent(own.test_accuracy_mean) for own in candidates],
+        "parameters": [_number(own.parameters) for own in candidates],
+        "seconds": [_number(own.seconds, 1) for own in candidates],
+        CHANGES: [_changes(own) for own in candidates],
+    }
+
+
+def _front_columns(
+    candidates: Sequence[Candidate], ranks: Mapping[int, int], objectives: Sequence[str]
+) -> dict[str, list[str]]:
+    by_name = {
+        _words(name): [
+            percent(own.objectives[index])
+            if name.endswith("accuracy")
+            else _number(own.objectives[index])
+            for own in candidates
+        ]
+        for index, name in enumerate(objectives)
+    }
+    return {
+        "rank": [str(ranks[own.number]) for own in candidates],
+        "candidate": [printable(own.variant) for own in candidates],
+        "n": [str(own.n) for own in candidates],
+        **by_name,
+        CHANGES: [_changes(own) for own in candidates],
+    }
+
+
+def _words(objective: str) -> str:
+    return "accuracy" if objective == "val_accuracy" else printable(objective)
+
+
+def _shares(shares: Sequence[Share | None]) -> list[str]:
+    return joined(
+        ("", "", "")
+        if one is None
+        else (percent(one.share, 1), *_interval(one.low, one.high, digits=1))
+        for one in shares
+    )
+
+
+def _interval(low: float | None, high: float | None, digits: int = 2) -> tuple[str, str]:
+    if low is None or high is None:
+        return "", ""
+    return f"[{percent(low, digits)},", f"{percent(high, digits)}]"
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    small = value != 0 and abs(value) < 1 and not digits  # a latency of 0.0041 s is not 0
+    return f"{value:.3g}" if small else f"{value:,.{digits}f}"
+
+
+def _changes(candidate: Candidate) -> str:
+    words = (
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_label(value)}"
+        for name, value in candidate.changes.items()
+    )
+    return printable(" ".join(words))
+
+
+def _notes(
+    study: Study,
+    candidates: Sequence[Candidate],
+    curse: WinnersCurse | None,
+    found: Importances,
+    front: Sequence[Candidate],
+) -> list[str]:
+    notes = []
+    if candidates:
+        notes.append(
+            "Rank: candidates with the most seeds come first, among them the highest mean "
+            "validation accuracy: no single lucky run beats a candidate confirmed on more seeds. "
+            "± is the standard deviation over n seeds, [ ] the 95 % t-interval of their mean. "
+            "Pruned and failed trials are in no figure."
+        )
+    if curse is not None:
+        notes += _curse_notes(curse)
+    if front:
+        notes.append(
+            "Pareto front: no other candidate is at least as good in every objective and better "
+            "in one. A candidate with few seeds may be there by luck."
+        )
+    if found.parameters:
+        notes.append(
+            f"Importance, from the {found.trials} finished trials of the search: PED-ANOVA, what "
+            "it takes to be among the best tenth; fANOVA, each parameter's own share of the "
+            "variance. Pruned trials are not in it: a level that was always pruned early cannot "
+            "show how bad it is."
+        )
+        notes += [f"{printable(name)}: {why}." for name, why in found.left_out.items()]
+    if found.warning:
+        notes.append(f"Importance: {found.warning}")
+    test = candidates[0].test_accuracy_mean if candidates else None
+    images = study.dataset.get("test_images")
+    if test is not None and images:
+        error = math.sqrt(test * (1 - test) / images)
+        notes.append(
+            f"For scale: one test of {images:,} images at {percent(test, 1)} % has a binomial "
+            f"standard error of {percent(error)} points."
+        )
+    return notes
+
+
+def _curse_notes(curse: WinnersCurse) -> list[str]:
+    if curse.candidates < 2:
+        return []
+    name = printable(curse.variant)
+    over = f" a seed, divided by the root of {curse.n} seeds" if curse.n > 1 else " a seed"
+    notes = [
+        f"Winner's curse: the best of {curse.candidates} candidates looks better than it is. Were "
+        f"all equally good, luck alone would lift it by {curse.expected_maximum:.2f} standard "
+        f"deviations ({percent(curse.noise)} points{over}). So {name}'s "
+        f"{percent(curse.val_accuracy_mean)} % may be too high by up to "
+        f"{percent(curse.overestimate)} points; {percent(curse.corrected)} % is the careful "
+        f"estimate. The standard deviation is {NOISE_SOURCES[curse.noise_source]}."
+    ]
+    if curse.later_mean is not None:
+        seeds = "seed" if curse.later_n == 1 else f"{curse.later_n} seeds"
+        low, high = _interval(curse.later_low, curse.later_high)
+        among = (
+            f"; they decided only among the {curse.repeated} candidates that were repeated, which "
+            f"lifts them by at most {percent(curse.later_overestimate)} points"
+            if curse.repeated > 1
+            else ""
+        )
+        notes.append(
+            f"On the further {seeds}, which did not pick it out of the {curse.candidates}, {name} "
+            f"reaches {percent(curse.later_mean)} %{f' {low} {high}' if low else ''}{among}."
+        )
+    return notes
+
+
+def _csv(table: SearchTable) -> str:
+    front = {own.number for own in table.front}
+    names = [field.name for field in fields(Row)]
+    head = ["rank", "candidate", *names, "val_accuracy_low", "val_accuracy_high", "pareto"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*head, "changes"], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for rank, own in enumerate(table.candidates, 1):
+        words = {
+            "rank": rank,
+            "candidate": printable(own.variant),
+            "pareto": own.number in front if table.front else None,
+            "changes": printable(
+                " ".join(f"{name}={level_label(value)}" for name, value in own.changes.items())
+            ),
+        }
+        writer.writerow(asdict(own) | words)
+    return out.getvalue()
+
+
+def _as_dict(table: SearchTable) -> dict[str, Any]:
+    best = table.candidates[0] if table.candidates else None
+    own = table.baseline
+    ranks = {one.number: rank for rank, one in enumerate(table.candidates, 1)}
+
+    def record(one: Candidate, *, config: bool = False) -> dict[str, Any]:
+        known = {"rank": ranks[one.number], "candidate": one.number} | asdict(one)
+        del known["number"]
+        if not config:
+            del known["config"]
+        return known | {"objectives": dict(zip(table.objectives, one.objectives, strict=False))}
+
+    return {
+        "study": table.study,
+        "dataset": table.dataset,
+        "design": "search",
+        "subset": table.subset,
+        "seeds": table.seeds,
+        "search": table.search,
+        "counts": table.progress.counts,
+        "planned": table.progress.planned,
+        "missing": table.progress.missing,
+        "replicates": table.progress.replicates,
+        "epochs": None if table.epochs is None else asdict(table.epochs),
+        "baseline": asdict(Row(**columns([]))) if own is None else record(own),
+        "effects": [],
+        "candidates": [record(one) for one in table.candidates],
+        "best": None if best is None else record(best, config=True),
+        "winners_curse": None if table.curse is None else asdict(table.curse),
+        "importance": asdict(table.importances),
+        "pareto": [record(one) for one in table.front],
+        "notes": table.notes,
+    }

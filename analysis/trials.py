@@ -68,6 +68,7 @@ class Trial:
     device: str | None
     precision: str | None
     bank: int | None
+    checkpoint: str | None  # path of the weights, relative to the folder of the database
     failure_reason: str | None
 
     @property
@@ -259,6 +260,7 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             device=known.get("device"),
             precision=known.get("precision"),
             bank=known.get("bank"),
+            checkpoint=known.get("checkpoint"),
             failure_reason=known.get("failure_reason"),
         )
 

@@ -3,8 +3,8 @@
     python benchmarks/overhead.py [--finished 1000] [--measured 50]
 
 No network is trained: an executor that makes figures up drives the real coordinator, sampler,
-pruner and ledger. CPU seconds of this process, each way with a database of its own that already holds
-finished trials.
+pruner and ledger. CPU seconds of this process, each way with a database of its own that already
+holds finished trials.
 """
 
 import argparse

@@ -9,7 +9,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +78,8 @@ def open_study(ledger: Ledger, plan: Plan, dataset: Mapping[str, Any]) -> None:
     stored = ledger.attributes().get("dataset")
     if stored is not None and stored["sha256"] != dataset["sha256"]:
         _refuse(ledger.name, [f"the content of {plan.dataset}"])
+    # A study keeps the most seeds and trials it was ever planned with: its results are still there.
+    plan = plan.at_least(ledger.plan())
     ledger.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, "dataset": dict(dataset)})
     ledger.fail_running("the run that started it ended without a word")
 
@@ -149,7 +150,6 @@ class Coordinator:
         Raises:
             StudyFailed, OutOfTime, KeyboardInterrupt: what ended the run; results are kept.
         """
-        self.ledger.describe({"last_run": datetime.now(UTC).isoformat(timespec="milliseconds")})
         self.view.show(self.state(), None)
         try:
             self.executor.run(self)
@@ -195,8 +195,8 @@ class Coordinator:
                 if self.work.on_epoch(bank.tasks[position], epoch):
                     stopped.append(position)
             bank.epochs = epoch.epoch
-        self._mind_the_time()
-        return stopped
+        self.on_tick()
+        return tuple(stopped)
 
     def on_results(self, job: Job, results: Sequence[Result]) -> None:
         """Write the results down at once."""

@@ -108,6 +108,10 @@ class Ledger:
             self.storage.set_study_user_attr(self.study_id, key, value)
 
     @_refusals()
+    def touch(self) -> None:
+        """Make this the study that ran last."""
+        self.describe({"last_run": datetime.now(UTC).isoformat(timespec="milliseconds")})
+
     def trials(self) -> list[FrozenTrial]:
         """Return every trial of the study."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)

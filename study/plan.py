@@ -175,18 +175,15 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan JSON-ready, its baseline in full; `Plan.from_dict` reads it back."""
-        values = {key: getattr(self, key) for key in _KEYS}
+        values = {key: getattr(self, key) for key in _KEYS if key not in _TABLES}
         return {
             **values,
             "baseline": {name: getattr(self.base_config, name) for name in _BASELINE_NAMES},
             "factors": {name: list(levels) for name, levels in self.factors.items()},
-            "search": self._search_table(),
+            **({"search": self._search_table(self.search)} if self.search else {}),
         }
 
-    def _search_table(self) -> dict[str, Any] | None:
-        if self.search is None:
-            return None
-        own = self.search
+    def _search_table(self, own: Search) -> dict[str, Any]:
         return {
             **own.given,
             "trials": own.trials,
@@ -235,6 +232,16 @@ class Plan:
                 raise UserError(f"trials = {trials}: is for searches; {self.design} has cells")
             values["search"] = {**values["search"], "trials": trials}
         return Plan.from_dict(values)
+
+    def at_least(self, stored: Mapping[str, Any] | None) -> "Plan":
+        """Return the plan with the seeds and trials of an earlier one, where those are more."""
+        if not stored:
+            return self
+        before = Plan.from_dict(stored)
+        trials = (
+            max(self.search.trials, before.search.trials) if self.search and before.search else None
+        )
+        return self.override(seeds=max(self.seeds, before.seeds), trials=trials)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

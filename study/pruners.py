@@ -1,8 +1,8 @@
 """Which trials are not worth going on with: pure rules over the values seen so far.
 
 Optuna's own pruners read every trial of the study at every report, 3-10 ms each; these keep what
-they need in memory and answer in microseconds. Higher values are better, steps count from 1, and every
-rule compares a trial only with what others reported at the same step.
+they need in memory and answer in microseconds. Higher values are better, steps count from 1, and
+every rule compares a trial only with what others reported at the same step.
 """
 
 import bisect

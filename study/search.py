@@ -4,7 +4,8 @@ Sampler and pruner see an in-memory mirror of the study, rebuilt from the databa
 that a resumed search knows all earlier trials. Every candidate is first trained on seed 0. Where
 the plan wants k > 1 seeds, survivors are confirmed on more of them by successive halving: of n
 candidates, the best n / 3 by mean get seed 1, of these n / 9 seed 2, and so on, never fewer than
-three; the baseline always goes along. So "best" is a mean, not the luckiest run.
+three; the baseline always goes along. So "best" is a mean, not the luckiest run. With several
+objectives, the Pareto front gets all seeds.
 """
 
 import itertools
@@ -210,6 +211,7 @@ class SearchWork:
                 params={**self.defaults, **trial.params},
                 distributions=self.distributions,
                 intermediate_values=trial.intermediate_values,
+                user_attrs={"candidate": number},
             )
         )
 
@@ -280,6 +282,10 @@ class SearchWork:
     def _replicates_due(self) -> Collection[tuple[int, int]]:
         if self.plan.seeds == 1 or self.handles or self._may_ask():
             return ()
+        if len(self.search.objectives) > 1:  # nobody is best: the whole front is confirmed
+            front = sorted(trial.user_attrs["candidate"] for trial in self.mirror.best_trials)
+            seeds = range(1, self.plan.seeds)
+            return [(n, s) for s in seeds for n in front if s not in self.candidates[n].values]
         if self.search.pruner == "wilcoxon":
             return next_by_wilcoxon(self.candidates, self.plan.seeds)
         return next_replicates(self.candidates, self.plan.seeds, self.baseline)
@@ -288,6 +294,7 @@ class SearchWork:
         """Name a new candidate after its trial."""
         if task.candidate is None or task in self.handles:
             task.candidate = number
+            self.handles[task].set_user_attr("candidate", number)
             if self.baseline is None and not task.changes:
                 self.baseline = number
             task.variant = BASELINE if number == self.baseline else f"#{number}"

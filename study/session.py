@@ -152,6 +152,9 @@ def run(
     if study_name is not None:
         check_name("--study-name", study_name)
     started = time.monotonic()
+    if storage.is_new(url):  # refused before a database is made
+        device_names(machine.device)
+        files.ready(plan.dataset, machine.data_dir, download=True)
     with storage.own(url, command) as database:
         from study.coordinator import Coordinator, State, check_same_plan, open_study
         from study.ledger import Ledger
@@ -163,6 +166,7 @@ def run(
         left = work_for(plan, trials)
         if left.done >= left.planned:
             announce(ledger.name, None)
+            ledger.touch()
             return State(left.planned, left.done, left.failed, 0, None)
         files.ready(plan.dataset, machine.data_dir, download=True)
         with workers_for(plan, left.planned - left.done, machine) as (executor, bank):
@@ -170,6 +174,7 @@ def run(
             found = executor.start()
             announce(ledger.name, estimate(plan, work, executor, found))
             open_study(ledger, plan, found["dataset"])
+            ledger.touch()
             ledger.describe(
                 {
                     "versions": {**found["versions"], **_versions()},

@@ -16,6 +16,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from study import catalog
 from study.cli import main
 from tests.plans import TINY, fingerprint
 from tests.studies import POOLING, ablation_trials, database
@@ -75,7 +76,7 @@ def states(folder: Path, name: str = "tiny") -> Counter[TrialState]:
 # Bad input: one line on stderr, exit code 2, nothing written.
 
 BAD = {
-    "show nothing": "study = 'nothing': choose from ablation, baseline, or a .toml file",
+    "show nothing": "study = 'nothing': choose from ablation, baseline, pareto, search, or a .toml file",
     "run nothing": "study = 'nothing': choose from ablation, baseline",
     "run missing.toml": "plan missing.toml: No such file or directory",
     "run bad.toml": "bad.toml: factors.width: has 0 levels",
@@ -178,8 +179,8 @@ def test_list_names_the_catalogue_and_the_database(done: Command) -> None:
     said = done("list")
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ablation", "baseline", "tiny"]
-    assert "in studies.db: 4 trials, last run 20" in lines[2]
+    assert [line.split()[0] for line in lines] == [*catalog.names(), "tiny"]
+    assert "in studies.db: 4 trials, last run 20" in lines[-1]
     found = done("list", "--json").json
     assert [(own["name"], own["stored"]) for own in found] == [
         ("ablation", False),

@@ -23,17 +23,14 @@ from study.coordinator import (
     OutOfTime,
     State,
     StudyFailed,
-    banks,
-    cost_key,
     open_study,
-    pending,
     plan_differences,
-    settled,
 )
 from study.executors import Failure, Job, Watcher
 from study.ledger import Ledger
 from study.plan import Cell, Plan
-from study.session import Machine, name_for
+from study.session import Machine, name_for, work_for
+from study.work import Task, banks, pending, settled
 from tests.plans import INLINE, Witness, fingerprint, run, tiny
 from tests.studies import POOLING, database, trial
 from trainer import checkpoint
@@ -100,12 +97,13 @@ MIXED = tiny(
 
 
 @given(st.lists(st.sampled_from(MIXED.cells), unique=True), st.integers(1, 20))
-def test_banks_hold_each_cell_once_and_only_what_fuses(todo: list[Cell], size: int) -> None:
-    found = banks(MIXED, todo, size)
-    assert Counter(cell for bank in found for cell in bank) == Counter(todo)
+def test_banks_hold_each_task_once_and_only_what_fuses(todo: list[Cell], size: int) -> None:
+    tasks = [Task(c.variant.label, c.seed, MIXED.config_of(c), {}, {}) for c in todo]
+    found = banks(tasks, size)
+    assert Counter(task for bank in found for task in bank) == Counter(tasks)
     for bank in found:
         assert 1 <= len(bank) <= size
-        assert len({MIXED.config_of(cell).fusion_key for cell in bank}) == 1
+        assert len({task.config.fusion_key for task in bank}) == 1
 
 
 def test_differences_between_plans_name_old_and_new() -> None:
@@ -287,6 +285,7 @@ def result(config: TrainConfig) -> Result:
         device="none",
         precision="fp32",
         bank=1,
+        latency_ms=1.0,
         state=None,
     )
 
@@ -343,13 +342,13 @@ def scripted(tmp_path: Path) -> Iterator[Callable[..., Coordinator]]:
         ) -> Coordinator:
             ledger = Ledger(opened, plan.name)
             open_study(ledger, plan, {"name": "digits", "sha256": ""})
-            costs = {cost_key(plan.config_of(cell)): Cost(1.0, 1) for cell in plan.cells}
+            work = work_for(plan, ledger.trials(), bank)
+            work.learn([Cost(1.0, 1) for _ in work.kinds()])
             return Coordinator(
-                plan,
+                work,
                 ledger,
                 Scripted(fate),
                 bank_size=bank,
-                costs=costs,
                 checkpoints=tmp_path / "checkpoints",
                 view=Witness(),
                 deadline=deadline,

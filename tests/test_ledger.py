@@ -11,11 +11,12 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from study import ledger as module
 from study import storage
-from study.ledger import Ledger, StorageFailed, categorical
+from study.ledger import Ledger, NewTrial, StorageFailed, categorical
 
 DISTRIBUTIONS = {"pooling": categorical(["max", "avg"]), "batchnorm": categorical([True, False])}
 PARAMS: dict[str, Any] = {"pooling": "avg", "batchnorm": False}
@@ -27,8 +28,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         found = Ledger(opened, "own")
         assert not found.exists
         assert found.plan() is None
-        found.create()
+        found.create([StudyDirection.MAXIMIZE])
         yield found
+
+
+def start(ledger: Ledger, attributes: dict[str, Any] | None = None) -> int:
+    (trial,) = ledger.start([NewTrial(PARAMS, DISTRIBUTIONS, attributes or {})])
+    return trial
 
 
 @pytest.fixture
@@ -53,11 +59,11 @@ def steps(file: Path) -> int:
 
 def test_optuna_reads_what_was_written(ledger: Ledger, file: Path) -> None:
     ledger.describe({"plan": {"name": "own"}, "hosts": ["ä"]})
-    trial = ledger.start(PARAMS, DISTRIBUTIONS, {"variant": "pooling=avg", "seed": 3})
+    trial = start(ledger, {"variant": "pooling=avg", "seed": 3})
     for epoch, value in enumerate((0.5, 0.75, 0.7), start=1):
         ledger.report(trial, epoch, value)
     attributes = {"history": [{"epoch": 1, "loss": 1e-300}], "nothing": None, "words": 'ü"\n'}
-    ledger.finish([(trial, TrialState.COMPLETE, 0.75, attributes)])
+    ledger.finish([(trial, TrialState.COMPLETE, [0.75], attributes)])
 
     study = theirs(file)
     (found,) = study.trials
@@ -85,9 +91,10 @@ def test_rows_are_those_that_optuna_writes(ledger: Ledger, file: Path) -> None:
     trial.set_user_attr("seed", 3)
     trial.report(0.5, 1)
     study.tell(trial, 0.75)
-    own = ledger.start(trial.params, DISTRIBUTIONS, {"seed": 3})
+    ledger = Ledger(ledger.storage, "own")  # one that knows of the other trial
+    (own,) = ledger.start([NewTrial(trial.params, DISTRIBUTIONS, {"seed": 3})])
     ledger.report(own, 1, 0.5)
-    ledger.finish([(own, TrialState.COMPLETE, 0.75, {})])
+    ledger.finish([(own, TrialState.COMPLETE, [0.75], {})])
 
     connection = sqlite3.connect(file)
     try:
@@ -116,7 +123,7 @@ def test_rows_are_those_that_optuna_writes(ledger: Ledger, file: Path) -> None:
 def test_epochs_are_written_in_batches(
     ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = ledger.start(PARAMS, DISTRIBUTIONS, {})
+    trial = start(ledger)
     ledger.report(trial, 1, 0.5)
     ledger.flush_if_due()
     assert steps(file) == 0  # not due yet
@@ -131,34 +138,36 @@ def test_epochs_are_written_in_batches(
     assert steps(file) == 2  # each once
 
     ledger.report(trial, 3, 0.7)
-    ledger.finish([(trial, TrialState.COMPLETE, 0.7, {})])
+    ledger.finish([(trial, TrialState.COMPLETE, [0.7], {})])
     assert steps(file) == 3
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
-def test_a_trial_without_a_finite_value_is_not_complete(
-    ledger: Ledger, value: float | None
+@pytest.mark.parametrize("values", [[math.nan], [math.inf], [0.5, -math.inf], None])
+def test_a_trial_without_finite_values_is_not_complete(
+    ledger: Ledger, values: list[float] | None
 ) -> None:
-    good, bad = (ledger.start(PARAMS, DISTRIBUTIONS, {}) for _ in range(2))
+    good, bad = (start(ledger) for _ in range(2))
     with pytest.raises(ValueError, match="finite"):
-        ledger.finish([(good, TrialState.COMPLETE, 0.5, {}), (bad, TrialState.COMPLETE, value, {})])
+        ledger.finish(
+            [(good, TrialState.COMPLETE, [0.5], {}), (bad, TrialState.COMPLETE, values, {})]
+        )
     assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING] * 2
 
 
 def test_an_ended_trial_stays_as_it_is(ledger: Ledger, file: Path) -> None:
-    trial = ledger.start(PARAMS, DISTRIBUTIONS, {})
-    ledger.finish([(trial, TrialState.COMPLETE, 0.5, {"seconds": 1.0})])
+    trial = start(ledger)
+    ledger.finish([(trial, TrialState.COMPLETE, [0.5], {"seconds": 1.0})])
     before = theirs(file).trials
 
-    ledger.finish([(trial, TrialState.COMPLETE, 0.9, {"seconds": 2.0, "late": True})])
+    ledger.finish([(trial, TrialState.COMPLETE, [0.9], {"seconds": 2.0, "late": True})])
     ledger.finish([(trial, TrialState.FAIL, None, {"failure_reason": "late"})])
 
     assert theirs(file).trials == before
 
 
 def test_what_a_dead_owner_left_running_fails(ledger: Ledger, file: Path) -> None:
-    done, left = (ledger.start(PARAMS, DISTRIBUTIONS, {}) for _ in range(2))
-    ledger.finish([(done, TrialState.COMPLETE, 0.5, {})])
+    done, left = (start(ledger) for _ in range(2))
+    ledger.finish([(done, TrialState.COMPLETE, [0.5], {})])
 
     assert ledger.fail_running("the owner died") == 1
     assert ledger.fail_running("again") == 0
@@ -171,27 +180,27 @@ def test_what_a_dead_owner_left_running_fails(ledger: Ledger, file: Path) -> Non
 
 
 def test_all_ends_of_one_call_are_one_transaction(ledger: Ledger) -> None:
-    first, second = (ledger.start(PARAMS, DISTRIBUTIONS, {}) for _ in range(2))
+    first, second = (start(ledger) for _ in range(2))
     with pytest.raises(TypeError):
         ledger.finish(
             [
-                (first, TrialState.COMPLETE, 0.5, {"seconds": 1.0}),
-                (second, TrialState.COMPLETE, 0.5, {"seconds": object()}),
+                (first, TrialState.COMPLETE, [0.5], {"seconds": 1.0}),
+                (second, TrialState.COMPLETE, [0.5], {"seconds": object()}),
             ]
         )
     assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING] * 2
 
 
 def test_a_database_that_refuses_says_so(ledger: Ledger) -> None:
-    trial = ledger.start(PARAMS, DISTRIBUTIONS, {})
+    trial = start(ledger)
     sqlalchemy.event.listen(
         ledger.storage.engine,
         "checkout",
         lambda connection, *_: connection.execute("PRAGMA query_only = 1"),
     )
     for write in (
-        lambda: ledger.finish([(trial, TrialState.COMPLETE, 0.5, {})]),
-        lambda: ledger.start(PARAMS, DISTRIBUTIONS, {}),
+        lambda: ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})]),
+        lambda: start(ledger),
         lambda: ledger.describe({"a": 1}),
     ):
         with pytest.raises(StorageFailed, match=r"^attempt to write a readonly database$"):

@@ -31,7 +31,7 @@ def test_without_a_pruner_every_trial_runs_to_its_end() -> None:
 def test_asha_keeps_the_best_third_at_each_rung() -> None:
     pruner = AshaPruner(1, 9)
     assert sorted(pruner.rungs) == [1, 3]
-    # Ascending values: each is the best so far, so nobody stops; descending: only the first goes on.
+    # Ascending values: each is the best so far, so nobody stops; descending: few go on.
     assert run(AshaPruner(1, 9), flat([v / 100 for v in range(30)], 9)) == [9] * 30
     lengths = run(AshaPruner(1, 9), flat([1 - v / 100 for v in range(30)], 9))
     assert lengths[:3] == [9, 9, 1]

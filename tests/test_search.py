@@ -1,6 +1,7 @@
 """A search's course, driven by a made-up trainer: no network is trained here."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ def test_tpe_finds_the_good_region_and_random_does_not_look_for_it() -> None:
     def late_distance(sampler: str) -> float:
         course = Course(plan(trials=60, sampler=sampler, pruner="none"))
         course.go()
-        return sum(abs(trial.params["dropout"] - 0.3) for trial in course.trials[40:]) / 20
+        return float(sum(abs(trial.params["dropout"] - 0.3) for trial in course.trials[40:])) / 20
 
     assert late_distance("tpe") < 0.6 * late_distance("random")
 
@@ -218,7 +219,7 @@ def test_survivors_are_confirmed_on_more_seeds_and_the_baseline_goes_along() -> 
     assert course.work.done == len(course.trials) == course.work.planned
 
 
-def candidates(*values: list[float | None]) -> dict[int, Candidate]:
+def candidates(*values: Sequence[float | None]) -> dict[int, Candidate]:
     return {
         number: Candidate({}, TrainConfig(), dict(enumerate(own)))
         for number, own in enumerate(values)
@@ -250,8 +251,13 @@ def test_wilcoxon_gives_up_who_is_surely_worse_than_the_best() -> None:
 
 
 def test_two_objectives_are_told_to_the_sampler() -> None:
-    course = Course(plan(trials=8, pruner="none", objectives=["val_accuracy", "parameters"]))
+    table = {"trials": 8, "pruner": "none", "objectives": ["val_accuracy", "parameters"]}
+    course = Course(plan(**table, seeds=2))
     course.go()
+    front = {trial.user_attrs["candidate"] for trial in course.work.mirror.best_trials}
+    assert front == {t.user_attrs["candidate"] for t in course.trials if t.user_attrs["seed"] == 1}
+    again = Course(plan(**table, seeds=2), course.trials)
+    assert not again.work.next(1)
     assert [d.name for d in course.work.mirror.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert all(len(trial.values) == 2 for trial in course.work.mirror.trials)
 

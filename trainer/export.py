@@ -1,4 +1,4 @@
-"""A trained network for use elsewhere: weights, config, and an ONNX file that takes plain images."""
+"""A trained network for use elsewhere: weights, config, and an ONNX file of plain images."""
 
 import importlib.util
 import logging

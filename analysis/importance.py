@@ -5,6 +5,7 @@ the functions, so that a report without a search does not wait for it.
 """
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -226,7 +227,12 @@ def _evaluate(
 
     study = optuna.create_study(direction="maximize")
     study.add_trials(rows)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=parameters)
+    with warnings.catch_warnings():
+        # Said once by our own warning about few trials, not at every resample.
+        warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)
+        found = optuna.importance.get_param_importances(
+            study, evaluator=evaluator, params=parameters
+        )
     return {name: float(share) for name, share in found.items()}
 
 

@@ -477,7 +477,8 @@ def best(
     if trial.test_accuracy is not None:
         print(f"test accuracy of seed {trial.seed}, whose weights these are: ", end="")
         print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
-    differs = ", ".join(f"{k} = {level_text(v)}" for k, v in trial.changes.items())
+    short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in trial.changes.items()}
+    differs = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())
     print(f"differs from the baseline in: {printable(differs) or 'nothing'}")
     for path in written or [weights]:
         print(path)

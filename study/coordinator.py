@@ -279,7 +279,7 @@ class Coordinator:
         return trial, TrialState.COMPLETE, self.work.objectives(result), attributes
 
     def _checkpoint(self, task: Task) -> Path:
-        name = task.variant.replace(" ", "_").replace("/", "-")
+        name = task.variant.replace("#", "trial-").replace(" ", "_").replace("/", "-")
         return self.checkpoints / self.ledger.name / f"{name}_seed={task.seed}.safetensors"
 
     def _abandon(self, reason: str) -> None:

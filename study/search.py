@@ -29,6 +29,8 @@ from study.work import Task, banks
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the mirror is nobody's business
+
 BASELINE = "baseline"
 FEW = 5  # durations before their mean says more than the estimate
 FINALISTS = 3

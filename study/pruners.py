@@ -73,10 +73,11 @@ class AshaPruner:
         values = self.rungs.get(step)
         if values is None:
             return False
+        as_good = len(values) - bisect.bisect_left(values, value)  # before it: they win a tie
         bisect.insort(values, value)
         kept = max(1, len(values) // ETA)
         # While a rung holds fewer than three, nobody has been beaten by enough others.
-        return len(values) >= ETA and value < values[-kept]
+        return len(values) >= ETA and as_good >= kept
 
 
 class HyperbandPruner:

@@ -46,6 +46,11 @@ def test_asha_spares_whoever_is_among_the_best_third_of_its_rung() -> None:
     assert pruner.report(6, 1, 0.42)  # third of seven: two go on
 
 
+def test_of_equals_the_earlier_ones_go_on() -> None:
+    lengths = run(AshaPruner(1, 9), flat([0.5] * 30, 9))
+    assert lengths.count(1) >= 18
+
+
 def test_the_median_rule_stops_who_never_reached_the_others_median() -> None:
     pruner = MedianPruner(startup_trials=3, warmup_steps=1)
     run(pruner, [[0.5, 0.6, 0.7]] * 3)

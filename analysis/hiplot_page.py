@@ -104,13 +104,11 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
         for trial in trials
     ]
     made = hiplot.Experiment.from_iterable(lines)
-    logarithmic = {_factor_column(name) for name in _searched_by_magnitude(trials)}
+    ranges = _ranges(trials)
     for name in columns:
         values = {line[name] for line in lines if name in line}
         if values:
-            made.parameters_definition[name].type = (
-                hiplot.ValueType.NUMERIC_LOG if name in logarithmic else _type(name, values)
-            )
+            made.parameters_definition[name].type = ranges.get(name) or _type(name, values)
     made.colorby = "val_accuracy" if "val_accuracy" in made.parameters_definition else "state"
     made.colormap = "interpolateViridis"
     made.display_data(hiplot.Displays.PARALLEL_PLOT).update(
@@ -131,9 +129,17 @@ def _factors(study: Study, trials: Iterable[Trial]) -> list[str]:
     return list(dict.fromkeys([*planned, *(name for trial in trials for name in trial.params)]))
 
 
-def _searched_by_magnitude(trials: Iterable[Trial]) -> set[str]:
-    ranges = {pair for trial in trials for pair in trial.distributions.items()}
-    return {name for name, text in ranges if json.loads(text)["attributes"].get("log")}
+def _ranges(trials: Iterable[Trial]) -> dict[str, hiplot.ValueType]:
+    """Return the axes of the parameters that a search drew from a range, by column."""
+    drawn = {name: text for trial in trials for name, text in trial.distributions.items()}
+    found = {}
+    for name, text in drawn.items():
+        distribution = json.loads(text)
+        if distribution["name"] != "CategoricalDistribution":
+            log = distribution["attributes"].get("log")
+            numeric, by_magnitude = hiplot.ValueType.NUMERIC, hiplot.ValueType.NUMERIC_LOG
+            found[_factor_column(name)] = by_magnitude if log else numeric
+    return found
 
 
 def _pareto(study: Study, trials: Sequence[Trial]) -> dict[int, dict[str, str]]:

@@ -3,8 +3,8 @@
     python benchmarks/search.py pruning                     # digits, a few minutes
     python benchmarks/search.py budget --data-dir DIR       # real Fashion-MNIST, 10,000 images
 
-`pruning`: the catalogue's search with 60 trials, with Hyperband and without, same sampler seeds:
-the share of trials pruned, the epochs spent, the best validation accuracy.
+`pruning`: the catalogue's search with 60 trials, with its pruner and without, same sampler
+seeds: the share of trials pruned, the epochs spent, the best validation accuracy.
 `budget`: TPE with Hyperband against random search without pruning, the same budget of epochs.
 
 Every search runs through the command line, as a user's would, into a database of its own.
@@ -115,7 +115,7 @@ def main() -> None:
     if args.part == "pruning":
         plan = load_plan("search", dataset="digits").override(trials=args.trials, seeds=1).to_dict()
         arms = {
-            "tpe + hyperband": plan,
+            f"tpe + {plan['search']['pruner']}": plan,
             "tpe, no pruning": {**plan, "search": {**plan["search"], "pruner": "none"}},
         }
     else:

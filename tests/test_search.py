@@ -1,5 +1,6 @@
 """A search's course, driven by a made-up trainer: no network is trained here."""
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,7 @@ class Course:
         self.trials = list(trials or [])
         self.work = SearchWork(plan, self.trials)
         self.number = len(self.trials)
+        self.wild = math.inf  # learning rates above it diverge
 
     def go(self, most: int = 10_000, *, interrupt_last: bool = False, size: int = 1) -> None:
         done = 0
@@ -66,6 +68,9 @@ class Course:
             if self.work.on_epoch(task, history[-1]):
                 outcome = "stopped"
                 break
+            if task.config.learning_rate > self.wild:
+                outcome = "diverged"
+                break
         result = Result(
             outcome=outcome,
             history=tuple(history),
@@ -83,7 +88,8 @@ class Course:
             latency_ms=1.0,
             state=None,
         )
-        state = TrialState.COMPLETE if outcome == "finished" else TrialState.PRUNED
+        states = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
+        state = states.get(outcome, TrialState.FAIL)
         attributes = {
             "candidate": task.candidate,
             "seed": task.seed,
@@ -188,6 +194,22 @@ def test_a_grid_runs_every_point_once_also_across_an_interruption() -> None:
     ]
     assert sorted(points) == [(16, "avg"), (16, "max"), (32, "avg"), (32, "max")]
     assert points[0] == (32, "max")
+
+
+def test_a_diverged_trial_is_settled_and_neither_best_nor_repeated() -> None:
+    course = Course(plan(trials=20, seeds=2))
+    course.wild = 1e-2
+    course.go()
+    diverged = [t.number for t in course.trials if t.user_attrs["outcome"] == "diverged"]
+    assert diverged
+    assert len([t for t in course.trials if t.user_attrs["seed"] == 0]) == 20
+    assert course.work.failed == len(diverged)
+    repeated = {t.user_attrs["candidate"] for t in course.trials if t.user_attrs["seed"] == 1}
+    assert repeated.isdisjoint(diverged)
+    failed = [t for t in course.work.mirror.trials if t.state == TrialState.FAIL]
+    assert len(failed) == len(diverged)
+    again = Course(plan(trials=20, seeds=2), course.trials)
+    assert not again.work.next(1)
 
 
 def test_an_epoch_budget_ends_the_proposals() -> None:

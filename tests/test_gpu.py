@@ -1,0 +1,38 @@
+"""The same promises on a CUDA device. Run them there: `pytest -m gpu`."""
+
+import pytest
+import torch
+
+from tests.test_train import MIXED, losses, small
+from trainer.data import ImageData
+from trainer.device import native_bf16, resolve
+from trainer.train import measure, train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+]
+
+
+def test_a_bank_on_the_gpu_trains_each_member_as_alone(digits: ImageData) -> None:
+    configs = [small(**member) for member in MIXED]
+    for config, fused in zip(configs, train(configs, digits, device="cuda"), strict=True):
+        (alone,) = train([config], digits, device="cuda")
+        assert losses(fused) == pytest.approx(losses(alone), rel=5e-3)
+
+
+def test_gpu_and_cpu_draw_the_same_random_numbers(digits: ImageData) -> None:
+    config = small(epochs=1, dropout=0.5, augmentation="flip+erase+translate+crop+rotate")
+    on_gpu, on_cpu = (train([config], digits, device=name)[0] for name in ("cuda", "cpu"))
+    assert losses(on_gpu) == pytest.approx(losses(on_cpu), rel=2e-2)
+
+
+def test_it_learns_in_bf16_where_the_gpu_has_it(digits: ImageData) -> None:
+    (result,) = train([small(width=16, epochs=8, precision="auto")], digits, device="cuda")
+    assert result.precision == ("bf16" if native_bf16(resolve("cuda")) else "fp32")
+    assert result.val_accuracy is not None
+    assert result.val_accuracy > 0.95
+
+
+def test_a_cost_is_measured_on_the_gpu(digits: ImageData) -> None:
+    assert measure(small(), digits, "cuda").seconds > 0

@@ -1,5 +1,6 @@
 """How a table becomes text, Markdown or LaTeX: headed blocks of words, and notes below."""
 
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -184,3 +185,14 @@ WRITERS: dict[str, Callable[[Page], str]] = {
     "markdown": _markdown,
     "latex": _latex,
 }
+
+
+def for_scale(test_accuracy: float | None, images: int | None) -> list[str]:
+    """Say how much of a test accuracy is the luck of its images: the binomial standard error."""
+    if test_accuracy is None or not images:
+        return []
+    error = math.sqrt(test_accuracy * (1 - test_accuracy) / images)
+    return [
+        f"For scale: one test of {images:,} images at {percent(test_accuracy, 1)} % has a binomial "
+        f"standard error of {percent(error)} points."
+    ]

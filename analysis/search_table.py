@@ -22,7 +22,7 @@ from analysis.candidates import (
 )
 from analysis.effects import Row, columns
 from analysis.importance import Importances, Share, importances
-from analysis.layout import Block, Page, accuracies, joined
+from analysis.layout import Block, Page, accuracies, for_scale, joined
 from analysis.progress import Progress, facts, progress
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial
@@ -262,14 +262,7 @@ def _notes(
     if found.warning:
         notes.append(f"Importance: {found.warning}")
     test = candidates[0].test_accuracy_mean if candidates else None
-    images = study.dataset.get("test_images")
-    if test is not None and images:
-        error = math.sqrt(test * (1 - test) / images)
-        notes.append(
-            f"For scale: one test of {images:,} images at {percent(test, 1)} % has a binomial "
-            f"standard error of {percent(error)} points."
-        )
-    return notes
+    return notes + for_scale(test, study.dataset.get("test_images"))
 
 
 def _curse_notes(curse: WinnersCurse) -> list[str]:

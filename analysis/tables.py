@@ -6,13 +6,12 @@ Here is the ablation table; that of a search is in `analysis/search_table.py`.
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from analysis.effects import CONFIDENCE, Effect, Row, ablation
-from analysis.layout import WRITERS, Block, Page, accuracies, joined
+from analysis.layout import WRITERS, Block, Page, accuracies, for_scale, joined
 from analysis.progress import Progress, facts, progress
 from analysis.search_table import SearchTable, search_table
 from analysis.text import level_label, percent, printable
@@ -102,14 +101,7 @@ def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) 
         notes.append(
             "* Not paired, as fewer than two seeds are in common: Welch's t, which needs more data."
         )
-    test, images = baseline.test_accuracy_mean, study.dataset.get("test_images")
-    if test is not None and images:
-        error = math.sqrt(test * (1 - test) / images)
-        notes.append(
-            f"For scale: one test of {images:,} images at {percent(test, 1)} % has a binomial "
-            f"standard error of {percent(error)} points."
-        )
-    return notes
+    return notes + for_scale(baseline.test_accuracy_mean, study.dataset.get("test_images"))
 
 
 def render(table: Table | SearchTable, format: str) -> str:

@@ -369,7 +369,6 @@ def status(
     from analysis.progress import as_dict, progress, render
 
     url = storage.locate(storage_option)
-    storage.check_readable(url)
     if not watch:
         now = progress(*_read(url, study))
         if as_json:
@@ -410,7 +409,6 @@ def report(
     if output_format not in FORMATS:
         raise UserError(choose("--format", output_format, FORMATS))
     url = storage.locate(storage_option)
-    storage.check_readable(url)
     from analysis import tables
 
     found, trials = _read(url, study)
@@ -439,7 +437,6 @@ def best(
     from analysis.trials import finished
 
     url = storage.locate(storage_option)
-    storage.check_readable(url)
     found, trials = _read(url, study)
     winner = progress(found, trials).best
     if winner is None:

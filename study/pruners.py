@@ -9,7 +9,7 @@ import bisect
 import math
 import statistics
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -59,11 +59,14 @@ class AshaPruner:
 
     Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020), the stopping
     variant: a trial is judged when it reaches a rung, by the values that were there before it. The
-    rungs are at `first * 3**k` steps.
+    rungs are at `first * 3**k` steps. As with their promotions, no more than a third of those that
+    reached a rung go on: a sampler that learns would otherwise send nearly all later trials
+    through, each better than the early ones. A new best always goes on.
     """
 
     def __init__(self, first: int, steps: int) -> None:
         self.rungs: dict[int, list[float]] = {}  # step -> values, ascending
+        self.passed: Counter[int] = Counter()  # step -> how many went on
         while first < steps:
             self.rungs[first] = []
             first *= ETA
@@ -75,9 +78,14 @@ class AshaPruner:
             return False
         as_good = len(values) - bisect.bisect_left(values, value)  # before it: they win a tie
         bisect.insort(values, value)
-        kept = max(1, len(values) // ETA)
-        # While a rung holds fewer than three, nobody has been beaten by enough others.
-        return len(values) >= ETA and as_good >= kept
+        kept = len(values) // ETA
+        goes_on = (
+            len(values) < ETA  # nobody has been beaten by enough others yet
+            or as_good == 0
+            or (as_good < kept and self.passed[step] < kept)
+        )
+        self.passed[step] += goes_on
+        return not goes_on
 
 
 class HyperbandPruner:

@@ -3,8 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -14,7 +14,7 @@ from study.plan import Plan, level_text
 from study.space import Search
 
 if TYPE_CHECKING:
-    from study.coordinator import State
+    from study.coordinator import State, View
     from study.session import Estimate
 
 SHOWN_VARIANTS = 60
@@ -34,25 +34,15 @@ class TerminalView:
         )
         self.task: TaskID | None = None
 
-    def __enter__(self) -> Self:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.progress.stop()
-
     def show(self, state: "State", event: str | None) -> None:
         """Move the bar."""
         if self.task is None:
             self.task = self.progress.add_task("trials", total=state.planned, note="")
         if event:
             self.progress.console.print(Text(event, style="dim"))
-        self.progress.update(self.task, completed=state.done, note=_note(state))
+        self.progress.update(
+            self.task, completed=state.done, total=state.planned, note=_note(state)
+        )
 
 
 class LinesView:
@@ -60,17 +50,6 @@ class LinesView:
 
     def __init__(self) -> None:
         self.next = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
     def show(self, state: "State", event: str | None) -> None:
         """Print a line when one is due, and at the end."""
@@ -83,18 +62,24 @@ class LinesView:
             print(", ".join(parts), file=sys.stderr, flush=True)
 
 
-class QuietView(LinesView):
+class QuietView:
     """Nothing at all."""
 
     def show(self, state: "State", event: str | None) -> None:
         """Keep quiet."""
 
 
-def view_for(console: Console, *, quiet: bool) -> TerminalView | LinesView:
-    """Return the view that suits the console."""
+@contextmanager
+def view_for(console: Console, *, quiet: bool) -> Iterator["View"]:
+    """Yield the view that suits the console."""
     if quiet:
-        return QuietView()
-    return TerminalView(console) if console.is_terminal else LinesView()
+        yield QuietView()
+    elif console.is_terminal:
+        view = TerminalView(console)
+        with view.progress:
+            yield view
+    else:
+        yield LinesView()
 
 
 def duration(seconds: float) -> str:

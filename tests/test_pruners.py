@@ -40,10 +40,20 @@ def test_asha_keeps_the_best_third_at_each_rung() -> None:
 
 def test_asha_spares_whoever_is_among_the_best_third_of_its_rung() -> None:
     pruner = AshaPruner(1, 9)
-    for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.5]):
+    for number, value in enumerate([0.5, 0.4, 0.3, 0.2, 0.1]):
         pruner.report(number, 1, value)
-    assert not pruner.report(5, 1, 0.45)  # second of six
-    assert pruner.report(6, 1, 0.42)  # third of seven: two go on
+    assert pruner.report(5, 1, 0.45)  # second of six, but two have gone on already
+    for number, value in enumerate([0.1, 0.1, 0.1], 6):
+        pruner.report(number, 1, value)
+    assert not pruner.report(9, 1, 0.46)  # second of ten, and the third that goes on
+
+
+def test_a_sampler_that_learns_does_not_send_everybody_through() -> None:
+    rng = random.Random(0)
+    learning = [0.5 + number / 200 + rng.gauss(0, 0.1) for number in range(100)]
+    lengths = run(AshaPruner(1, 9), flat(learning, 9))
+    assert sum(lengths) < 0.4 * 100 * 9
+    assert lengths[learning.index(max(learning))] == 9
 
 
 def test_of_equals_the_earlier_ones_go_on() -> None:

@@ -176,7 +176,7 @@ class SearchWork:
                 self._remember(trial, own["candidate"], own["seed"])
             elif own["candidate"] == trial.number:
                 unfinished.append(trial.params)
-        known = [own.params for own in self.candidates.values()]
+        known = {frozenset(own.params.items()) for own in self.candidates.values()}
         # What was interrupted is proposed again as it was, and the listed points come first.
         if self.search.sampler == "grid":
             points = list(self._grid())
@@ -185,8 +185,8 @@ class SearchWork:
                 that_matter(own, self.search.space, self.base) for own in ({}, *self.search.points)
             ] + unfinished
         for params in points:
-            if params not in known:
-                known.append(params)
+            if frozenset(params.items()) not in known:
+                known.add(frozenset(params.items()))
                 self.mirror.enqueue_trial(params)
 
     def _remember(self, trial: FrozenTrial, number: int, seed: int) -> None:
@@ -194,9 +194,7 @@ class SearchWork:
         config = TrainConfig.from_dict(own["config"])
         candidate = self.candidates.setdefault(number, Candidate(trial.params, config))
         complete = trial.state == TrialState.COMPLETE
-        candidate.values[seed] = (
-            own["history"][own["best_epoch"] - 1]["val_accuracy"] if complete else None
-        )
+        candidate.values[seed] = trial.values[0] if complete else None
         if number != trial.number:
             self.replicated += 1
             return
@@ -238,7 +236,7 @@ class SearchWork:
     @property
     def planned(self) -> int:
         """Search trials, and the replicates that are known so far."""
-        return self.search.trials + self.replicated + len(self._replicates_due())
+        return self._search_trials + self.replicated + len(self._replicates_due())
 
     @property
     def done(self) -> int:
@@ -260,10 +258,15 @@ class SearchWork:
         self.running.update((int(task.candidate or 0), task.seed) for task in bank)
         return bank
 
-    def _may_ask(self) -> bool:
+    @property
+    def _search_trials(self) -> int:
+        """How many trials the search has; once its epochs are spent, no more than there are."""
         budget = self.search.epoch_budget
-        proposed = self.settled + len(self.handles)
-        return proposed < self.search.trials and (budget is None or self.spent < budget)
+        spent = budget is not None and self.spent >= budget
+        return self.settled + len(self.handles) if spent else self.search.trials
+
+    def _may_ask(self) -> bool:
+        return self.settled + len(self.handles) < self._search_trials
 
     def _ask(self) -> None:
         handle = self.mirror.ask()
@@ -359,6 +362,6 @@ class SearchWork:
 
     def seconds_waiting(self) -> float:
         """Return the seconds of the trials not started, replicates due included."""
-        started = self.settled + len(self.handles) - len(self.asked)
+        started = self.settled + len(self.handles) - len(self.asked)  # settled, or running now
         due = sum(own not in self.running for own in self._replicates_due())
-        return (max(self.search.trials - started, 0) + due) * self.cost(None)
+        return (max(self._search_trials - started, 0) + due) * self.cost(None)

@@ -216,6 +216,10 @@ def test_an_epoch_budget_ends_the_proposals() -> None:
     course = Course(plan(trials=100, pruner="none", epoch_budget=5 * EPOCHS))
     course.go()
     assert len(course.trials) == 5
+    assert course.work.done == course.work.planned == 5
+    again = Course(course.plan, course.trials)
+    assert again.work.done == again.work.planned
+    assert again.work.seconds_waiting() == 0
 
 
 def test_proposals_for_a_bank_fuse() -> None:

@@ -322,17 +322,18 @@ class Bank:
         self, images: Tensor, labels: Tensor, indices: Tensor
     ) -> tuple[list[float], list[float]]:
         self.network.eval()
-        totals = torch.zeros(2, self.members, device=self.device, dtype=self.dtype)
+        loss = torch.zeros(self.members, device=self.device, dtype=self.dtype)
+        right = torch.zeros(self.members, device=self.device, dtype=torch.int64)
         with torch.inference_mode(), self._autocast():
             for batch in torch.split(indices, EVALUATION_BATCH):  # [B, K]
                 pixels = images[batch].view(*batch.shape, self.data.side, -1)
                 x = self._normalise(pixels.to(self.dtype).mul_(1 / 255))
                 logits = self.network(x).to(self.dtype)
-                right = (logits.argmax(2) == labels[batch]).to(self.dtype)
-                losses = _cross_entropy(logits, labels[batch], None)
-                totals += len(batch) * torch.stack([losses, right.mean(0)])
-        loss, accuracy = (totals / len(indices)).tolist()
-        return loss, accuracy
+                loss += len(batch) * _cross_entropy(logits, labels[batch], None)
+                right += (logits.argmax(2) == labels[batch]).sum(0)
+        size = len(indices)
+        # Counted and divided once: an accuracy is a fraction of whole images.
+        return (loss / size).tolist(), [count / size for count in right.tolist()]
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor | None) -> Tensor:

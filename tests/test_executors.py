@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,42 @@ def test_a_killed_worker_is_replaced_and_its_job_retried(
     assert len(watcher.results) == 4
     assert watcher.failures == [Failure("infrastructure", "worker process died (SIGKILL)")]
     assert len(before - after) == len(after - before) == 1
+
+
+def test_a_worker_killed_while_it_starts_is_replaced_too(
+    local: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.measure([CONFIG] * 2)  # all workers are there
+    watcher = Recorder([job(tmp_path, CONFIG.replace(seed=seed, epochs=40)) for seed in range(4)])
+    watcher.victim = psutil.Process(local.processes[0].process.pid)
+    killed: list[int | None] = []
+
+    def kill_the_first_replacement() -> None:
+        starting = [process for process in local.processes if process.starting]
+        if starting and not killed:
+            killed.append(starting[0].process.pid)
+            starting[0].process.kill()
+
+    monkeypatch.setattr(watcher, "on_tick", kill_the_first_replacement)
+    local.run(watcher)
+    assert killed
+    assert len(watcher.results) == 4
+    assert len(watcher.failures) == 1  # only jobs fail, not starts
+
+
+def test_workers_that_never_start_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = LocalExecutor([SPEC])
+    executor.start()
+    watcher = Recorder([job(tmp_path, CONFIG)])
+    watcher.victim = psutil.Process(executor.processes[0].process.pid)
+    executor.processes[0].spec = replace(SPEC, device="cuda:9")  # of the replacement
+    try:
+        with pytest.raises(UserError, match=r"workers cannot be started: device = 'cuda:9'"):
+            executor.run(watcher)
+    finally:
+        executor.close()
 
 
 def test_no_process_is_left() -> None:

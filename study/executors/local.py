@@ -16,6 +16,8 @@ from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.results import Cost, Epoch
 
+MAX_FAILED_STARTS = 3  # in a row, then there is no point in trying on
+
 _context = multiprocessing.get_context("spawn")
 
 
@@ -26,6 +28,7 @@ class LocalExecutor:
         self.specs = list(specs)
         self.slots = len(self.specs)
         self.processes: list[_Process] = []
+        self.failed_starts = 0  # in a row
 
     def start(self) -> dict[str, Any]:
         """Start every worker and wait until all are ready.
@@ -34,7 +37,7 @@ class LocalExecutor:
             UserError: a worker cannot work here.
         """
         self.processes = [_Process(spec) for spec in self.specs]
-        return describe_all([process.ready() for process in self.processes])
+        return describe_all([process.wait_until_ready() for process in self.processes])
 
     def measure(self, configs: Sequence[TrainConfig]) -> list[Cost]:
         """Return what each config will cost; all workers measure at once.
@@ -43,6 +46,8 @@ class LocalExecutor:
             UserError: a config cannot be trained here.
         """
         for i, process in enumerate(self.processes):
+            if process.starting:
+                process.wait_until_ready()
             process.send(("measure", list(configs[i :: self.slots])))
         answers = [
             process.receive() for process in self.processes
@@ -55,38 +60,53 @@ class LocalExecutor:
         return [costs[i] for i in range(len(configs))]
 
     def run(self, watcher: Watcher) -> None:
-        """Train the watcher's jobs until there are none; dead workers are replaced."""
+        """Train the watcher's jobs until there are none; dead workers are replaced.
+
+        Raises:
+            UserError: replacements keep failing to start.
+        """
         while True:
             for process in self.processes:
-                if process.job is None and (job := watcher.next_job()) is not None:
+                if process.idle and (job := watcher.next_job()) is not None:
                     process.job = job
                     process.send(("train", job))
-            busy = [process for process in self.processes if process.job]
-            if not busy:
-                return
-            spoke = wait([process.pipe for process in busy], TICK_SECONDS)
-            for process in busy:
+            listened = [process for process in self.processes if not process.idle]
+            nobody_trains = not any(process.job for process in self.processes)
+            if nobody_trains and len(listened) < self.slots:
+                return  # somebody is idle, and there is nothing to do
+            spoke = wait([process.pipe for process in listened], TICK_SECONDS)
+            for process in listened:
                 if process.pipe in spoke:
                     self._handle(process, watcher)
             watcher.on_tick()
 
     def _handle(self, process: "_Process", watcher: Watcher) -> None:
         job = process.job
-        assert job is not None
         kind, payload = process.receive()
         if kind == "epoch":
+            assert job is not None
             process.send(watcher.on_epoch(job, payload))
             return
         process.job = None
-        if kind == "results":
-            watcher.on_results(job, payload)
+        if kind == "ready":
+            process.starting = False
+            self.failed_starts = 0
             return
-        watcher.on_failure(job, payload)
-        if kind == "died":
-            process.kill()
-            fresh = _Process(process.spec)
-            self.processes[self.processes.index(process)] = fresh
-            fresh.ready()
+        if kind == "results":
+            assert job is not None
+            watcher.on_results(job, payload)
+        elif job is not None:
+            watcher.on_failure(job, payload)
+        if kind == "died" or process.starting:
+            self._replace(process, payload)
+
+    def _replace(self, process: "_Process", failure: Failure) -> None:
+        """Start another worker; the others go on meanwhile."""
+        self.failed_starts += process.starting
+        if self.failed_starts >= MAX_FAILED_STARTS:
+            raise UserError(f"workers cannot be started: {failure.reason}")
+        process.kill()
+        self.processes[self.processes.index(process)] = _Process(process.spec)
 
     def close(self) -> None:
         """Kill the workers: what they have finished has been handed over already."""
@@ -101,14 +121,21 @@ class _Process:
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
         self.job: Job | None = None
+        self.starting = True  # until it has loaded its data
         self.pipe, child = _context.Pipe()
         self.process = _context.Process(target=_serve, args=(spec, child), daemon=True)
         self.process.start()
         child.close()
 
-    def ready(self) -> dict[str, Any]:
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for something to do."""
+        return self.job is None and not self.starting
+
+    def wait_until_ready(self) -> dict[str, Any]:
         """Wait until the worker has loaded its data; return its description."""
         kind, payload = self.receive()
+        self.starting = False
         if kind != "ready":
             raise UserError(payload.reason)
         description: dict[str, Any] = payload

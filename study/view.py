@@ -46,20 +46,19 @@ class TerminalView:
 
 
 class LinesView:
-    """A line every few seconds: for logs and pipes."""
+    """A line every few seconds when something happens, else now and then: for logs and pipes."""
 
     def __init__(self) -> None:
-        self.next = 0.0
+        self.last = time.monotonic()
 
     def show(self, state: "State", event: str | None) -> None:
-        """Print a line when one is due, and at the end."""
-        now = time.monotonic()
-        last = state.done == state.planned and event is not None
-        if (event and "failed:" in event) or (event and now >= self.next) or last:
-            self.next = now + LINE_SECONDS
-            note = _note(state)
-            parts = [f"{state.done}/{state.planned} trials", *([note] if note else []), event or ""]
-            print(", ".join(parts), file=sys.stderr, flush=True)
+        """Print a line when one is due, at every failure, and at the end."""
+        waited = time.monotonic() - self.last
+        final = state.done == state.planned or (event is not None and "failed:" in event)
+        if (event and (final or waited > LINE_SECONDS)) or waited > 3 * LINE_SECONDS:
+            self.last = time.monotonic()
+            parts = [f"{state.done}/{state.planned} trials", _note(state), event]
+            print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
 class QuietView:

@@ -62,11 +62,3 @@ def test_damaged_weights_are_not_exported(weights: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="SHA-256"):
         export(copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_missing_packages_are_named(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainer.export.ONNX_PACKAGES", ("onnx", "no_such_package"))
-    with pytest.raises(UserError, match="no_such_package"):
-        export(weights, tmp_path)

@@ -1,6 +1,5 @@
 """A trained network for use elsewhere: weights, config, and an ONNX file of plain images."""
 
-import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -13,8 +12,6 @@ from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.models import build
-
-ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
 class Classifier(nn.Module):
@@ -59,13 +56,8 @@ def export(weights: Path, folder: Path) -> list[Path]:
     """Write `model.safetensors`, `model.json` and `model.onnx` of a checkpoint to a folder.
 
     Raises:
-        UserError: the checkpoint cannot be read, or the ONNX packages are missing.
+        UserError: the checkpoint cannot be read.
     """
-    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"ONNX export needs {', '.join(missing)}: pip install -c constraints.txt -e '.[export]'"
-        )
     state, about = checkpoint.read(weights)
     classifier, _ = read_classifier(weights)
     target = folder / "model.safetensors"

@@ -81,6 +81,9 @@ def verdict(effect: Effect) -> str:
 def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) -> list[str]:
     if not study.plan:
         return ["This study has no plan of fmnist-study: there is no baseline to compare with."]
+    scale = for_scale(baseline.test_accuracy_mean, study.dataset.get("test_images"))
+    if not effects:
+        return ["± is the standard deviation of n trials; no factor is varied.", *scale]
     verdicts = {verdict(effect) for effect in effects}
     factorial = study.plan.get("design") == "factorial"
     reference = "the factor's baseline level" if factorial else "the baseline"
@@ -101,7 +104,7 @@ def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) 
         notes.append(
             "* Not paired, as fewer than two seeds are in common: Welch's t, which needs more data."
         )
-    return notes + for_scale(baseline.test_accuracy_mean, study.dataset.get("test_images"))
+    return notes + scale
 
 
 def render(table: Table | SearchTable, format: str) -> str:

@@ -426,3 +426,13 @@ def test_hostile_names_break_no_format_of_a_search(tmp_path: Path, format: str) 
             assert r"\textbackslash{}input\{x\}" in text
         case "json":
             assert [own["variant"] for own in json.loads(text)["candidates"]] == HOSTILE
+
+
+def test_a_study_without_factors_explains_no_comparison(tmp_path: Path) -> None:
+    alone = plan({}, {})
+    url = database(tmp_path, [trial(alone, {}, seed, 0.9) for seed in range(3)], of=alone)
+    engine = connect(url)
+    (study,) = studies(engine)
+    text = render(tables.table(study, trials(engine, study.id)), "text")
+    assert "no factor is varied" in text
+    assert "Holm" not in text

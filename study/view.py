@@ -49,7 +49,7 @@ class LinesView:
     """A line every few seconds when something happens, else now and then: for logs and pipes."""
 
     def __init__(self) -> None:
-        self.last = time.monotonic()
+        self.last = time.monotonic() - 2 * LINE_SECONDS  # the first event is shown at once
 
     def show(self, state: "State", event: str | None) -> None:
         """Print a line when one is due, at every failure, and at the end."""

@@ -152,7 +152,8 @@ def run(
     if study_name is not None:
         check_name("--study-name", study_name)
     started = time.monotonic()
-    if storage.is_new(url):  # refused before a database is made
+    new = storage.is_new(url)
+    if new:  # refused before a database is made
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
     with storage.own(url, command) as database:
@@ -168,7 +169,8 @@ def run(
             announce(ledger.name, None)
             ledger.touch()
             return State(left.planned, left.done, left.failed, 0, None)
-        files.ready(plan.dataset, machine.data_dir, download=True)
+        if not new:  # else that was the first thing
+            files.ready(plan.dataset, machine.data_dir, download=True)
         with workers_for(plan, left.planned - left.done, machine) as (executor, bank):
             work = work_for(plan, trials, bank)
             found = executor.start()

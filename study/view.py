@@ -1,5 +1,6 @@
 """What a person sees while a study runs. Progress goes to stderr, results to stdout."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,14 +50,17 @@ class LinesView:
     """A line every few seconds when something happens, else now and then: for logs and pipes."""
 
     def __init__(self) -> None:
-        self.last = time.monotonic() - 2 * LINE_SECONDS  # the first event is shown at once
+        self.last = time.monotonic()  # line
+        self.last_event = -math.inf  # so that the first one is shown at once
 
     def show(self, state: "State", event: str | None) -> None:
         """Print a line when one is due, at every failure, and at the end."""
-        waited = time.monotonic() - self.last
+        now = time.monotonic()
         final = state.done == state.planned or (event is not None and "failed:" in event)
-        if (event and (final or waited > LINE_SECONDS)) or waited > 3 * LINE_SECONDS:
-            self.last = time.monotonic()
+        told = event is not None and (final or now - self.last_event > LINE_SECONDS)
+        if told or now - self.last > 3 * LINE_SECONDS:
+            self.last = now
+            self.last_event = now if told else self.last_event
             parts = [f"{state.done}/{state.planned} trials", _note(state), event]
             print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
 

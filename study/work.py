@@ -144,7 +144,7 @@ class DesignedWork:
         from study.ledger import categorical
 
         self.distributions = {name: categorical(plan.levels(name)) for name in plan.factors}
-        self.tasks = [_task(plan, cell) for cell in pending(plan, trials)]
+        self.tasks = [task_of(plan, cell) for cell in pending(plan, trials)]
         self.queue = deque(banks(self.tasks, bank_size))
         self.costs: dict[CostKey, Cost] = {}
         self.waiting = 0.0
@@ -209,7 +209,8 @@ class DesignedWork:
         return self.waiting
 
 
-def _task(plan: Plan, cell: Cell) -> Task:
+def task_of(plan: Plan, cell: Cell) -> Task:
+    """Return the task of a cell."""
     config = plan.config_of(cell)
     params = {name: getattr(config, name) for name in plan.factors}
     return Task(cell.variant.label, cell.seed, config, params, dict(cell.variant.changes))

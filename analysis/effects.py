@@ -228,19 +228,17 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     effects. A comparison that is listed in several tables counts once in the correction.
     """
     done = finished(trials)
-    groups = (_factorial_groups if plan.get("design") == "factorial" else _listed_groups)(
-        plan, done
-    )
+    rows = groups(plan, done)
     differences = {
         (point(row.changes), point(row.against)): paired_difference(_values(other), _values(own))
-        for row, own, other in groups
+        for row, own, other in rows
         if not same(row.changes, row.against)
     }
     corrected = dict(
         zip(differences, holm([found.p_value for found in differences.values()]), strict=True)
     )
     effects = []
-    for row, own, _ in groups:
+    for row, own, _ in rows:
         comparison = point(row.changes), point(row.against)
         difference = differences.get(comparison, NO_DIFFERENCE)
         effects.append(
@@ -276,6 +274,16 @@ def baseline_level(plan: Mapping[str, Any], factor: str) -> Any:
 
 
 Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
+
+
+def groups(plan: Mapping[str, Any], done: Iterable[Trial]) -> list[tuple[PlannedRow, Group, Group]]:
+    """Give each row of the table its trials, and those it is compared with.
+
+    A group holds finished trials by what pairs them: the seed; in a factorial the other factors'
+    levels and the seed.
+    """
+    of = _factorial_groups if plan.get("design") == "factorial" else _listed_groups
+    return of(plan, done)
 
 
 def _listed_groups(

@@ -18,7 +18,7 @@ from torch import Tensor
 from trainer import checkpoint, latency
 from trainer import device as devices
 from trainer.augment import Augmentation
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, normalization_constants
 from trainer.confusion import confusion
 from trainer.data import ImageData, split
 from trainer.errors import UserError
@@ -215,8 +215,10 @@ class Bank:
         for module in self.network.modules():
             if isinstance(module, Dropout):
                 module.step = self.clock
-        mean, std = data.normalisation
-        self.scale, self.shift = 1 / std, -mean / std
+        # Pixels in [0, 1] are multiplied and shifted, [K, 1, 1] each.
+        constants = [normalization_constants(c.normalization, data.normalisation) for c in configs]
+        own = torch.tensor([[1 / std, -mean / std] for mean, std in constants], dtype=self.dtype)
+        self.scale, self.shift = own.to(device)[..., None, None].unbind(1)
         smoothing = [config.label_smoothing for config in configs]
         self.smoothing = (
             torch.tensor(smoothing, device=device, dtype=self.dtype) if any(smoothing) else None

@@ -92,13 +92,29 @@ def on_dataset(plan: Mapping[str, Any], dataset: str) -> dict[str, Any]:
 
 
 def with_epochs(plan: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
-    """Return a plan with one number of epochs for all its variants, those with their own too."""
+    """Return a plan with one number of epochs for all its variants, those with their own too.
+
+    Reported figures keep the number that the plan had for them: with another they are not
+    comparable.
+    """
     lists = {
         key: [_without_epochs(entry) for entry in plan[key]]
         for key in ("variants", "reported")
         if isinstance(plan.get(key), list)
     }
+    if "reported" in lists and "epochs" in plan:
+        lists["reported"] = [
+            {"epochs": _epochs(before, plan["epochs"]), **entry}
+            if isinstance(entry, dict)
+            else entry
+            for before, entry in zip(plan["reported"], lists["reported"], strict=True)
+        ]
     return {**plan, **lists, "epochs": epochs}
+
+
+def _epochs(entry: Mapping[str, Any], default: Any) -> Any:
+    changes = entry.get("changes")
+    return changes.get("epochs", default) if isinstance(changes, dict) else default
 
 
 def _without_epochs(entry: Any) -> Any:

@@ -79,7 +79,12 @@ _FIGURES: Mapping[str, Check] = {
     "model_bytes": _whole(1),
     "seconds": _positive,  # of training
 }
-_REPORTED: Mapping[str, Check] = {"changes": table, **_FIGURES, "note": text}
+_REPORTED: Mapping[str, Check] = {
+    "changes": table,
+    **_FIGURES,
+    "epochs": _whole(1),  # of the training behind the figures, where the plan has another number
+    "note": text,
+}
 _CLAIM: Mapping[str, Check] = {"text": text, "factor": text, "best": _any_level}
 
 

@@ -148,3 +148,12 @@ def test_nobody_reports_on_a_search() -> None:
     search = {"design": "search", "factors": {}, "search": {"space": {"width": [4, 8]}}}
     with pytest.raises(UserError, match=r"reported.1.changes: baseline is no variant"):
         tiny(**search, source=SOURCE, reported=[HIT])
+
+
+def test_figures_remember_the_epochs_they_were_planned_with() -> None:
+    variants = [{"factor": "training", "level": "long", "changes": {"epochs": 40}}]
+    reported = [HIT, {"changes": {"epochs": 40}, "test_accuracy": 0.94}]
+    own = tiny(variants=variants, epochs=15, source=SOURCE, reported=reported)
+    assert [entry.get("epochs") for entry in own.to_dict()["reported"]] == [None, None]
+    shorter = own.override(epochs=2).override(epochs=3).to_dict()["reported"]
+    assert [(entry["changes"], entry["epochs"]) for entry in shorter] == [({}, 15), ({}, 40)]

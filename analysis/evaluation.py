@@ -95,7 +95,7 @@ def render(
         ],
         notes=[
             "Intervals: Wilson (1927), of the luck of the test images alone.",
-            "Latency: median and 95th percentile of 5 to 50 passes after a warm-up, each until "
+            "Latency: median and 95th percentile of 5 to 30 passes after a warm-up, each until "
             "its logits are computed, in the precision of trainings there; images/s by the median.",
         ],
     )

@@ -15,7 +15,7 @@ from trainer.streams import generator
 
 BATCH_SIZES = (1, 32)
 WARM_UP = 3  # passes, in which kernels are chosen and memory is taken
-LEAST, MOST = 5, 50  # timed passes
+LEAST, MOST = 5, 30  # timed passes: 1 or 2 % of a training that takes half a second
 SECONDS = 0.1  # of timed passes, when there are enough of them
 
 

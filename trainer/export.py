@@ -64,7 +64,8 @@ def export(weights: Path, folder: Path) -> list[Path]:
     state, about = checkpoint.read(weights)
     classifier, _ = read_classifier(weights)
     target = folder / "model.safetensors"
-    about.pop("sha256")
+    del about["sha256"]
+    about.pop("confused", None)  # images of the report page, no part of the network
     checkpoint.write(target, state, about)
     side = about["dataset"]["side"]
     with warnings.catch_warnings():

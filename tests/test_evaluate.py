@@ -15,6 +15,7 @@ from analysis import evaluation
 from analysis.trials import connect, studies, trials
 from study.cli import main
 from tests.plans import run, tiny
+from tests.studies import POOLING, database, trial
 from tests.test_train import MIXED, small
 from trainer import checkpoint, evaluate
 from trainer.data import ImageData
@@ -231,6 +232,22 @@ def test_the_text_names_the_accuracy_the_classes_and_the_latency(
     )
     for heading in ("test accuracy by true class", "predicted class (column)", "p95 ms"):
         assert heading in out
+
+
+def test_the_best_of_a_study_without_weights_is_named_but_not_exported(
+    tmp_path: Path, call: Callable[..., Said]
+) -> None:
+    database(tmp_path, [trial(POOLING, {}, 0, 0.9), trial(POOLING, {}, 1, 0.95)], of=POOLING)
+    where = ("--storage", tmp_path / "studies.db")
+    code, out, _ = call("best", *where, "--json")
+    assert (code, json.loads(out)["checkpoint"]) == (0, None)
+    code, out, _ = call("best", *where)
+    assert code == 0
+    assert "test accuracy of seed 1: 94.00 %" in out
+    code, out, err = call("best", *where, "--export", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "study 'test': trial 1 has no weights to export" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_figure_that_is_not_the_stored_one_is_said_so(

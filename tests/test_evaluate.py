@@ -283,3 +283,20 @@ def test_a_folder_that_is_not_whole_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_a_network_trained_on_a_gpu_has_its_figures_there_again_and_nearly_on_the_cpu(
+    digits: ImageData, tmp_path: Path
+) -> None:
+    configs = [small(**member, epochs=2, precision="auto") for member in MIXED]
+    results = train(configs, digits, device="cuda:0")
+    for k, (config, result) in enumerate(zip(configs, results, strict=True)):
+        trained = evaluate.read(keep(tmp_path / str(k), digits, config, result))
+        again = evaluate.evaluate(trained, digits, torch.device("cuda:0"))
+        assert again.test_accuracy == result.test_accuracy
+        assert set(again.inference) == {"cuda", "cpu"}
+        on_cpu = evaluate.evaluate(trained, digits, CPU)
+        assert on_cpu.precision == result.precision
+        assert on_cpu.test_accuracy == pytest.approx(result.test_accuracy, abs=0.01)

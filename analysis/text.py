@@ -1,5 +1,6 @@
 """Names and levels as text that is safe to show."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -12,6 +13,11 @@ def level_label(level: Any) -> str:
     if isinstance(level, float):
         return repr(level).removesuffix(".0")
     return str(level)
+
+
+def variant_label(changes: Mapping[str, Any]) -> str:
+    """Name a variant by what differs from the baseline, as trials do: `depth=2 residual=true`."""
+    return " ".join(f"{n}={level_label(level)}" for n, level in changes.items()) or "baseline"
 
 
 def printable(text: str) -> str:

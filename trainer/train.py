@@ -24,7 +24,7 @@ from trainer.confusion import confused, confusion
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout, by_member
-from trainer.models import build, parameter_count
+from trainer.models import build, describe, parameter_count
 from trainer.optim import BankOptimizer
 from trainer.results import Cost, Epoch, Inference, Result, State
 from trainer.streams import generator
@@ -153,6 +153,9 @@ class _Member:
             bank=bank_size,
             latency_ms=inference[bank.device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
+            multiply_adds=describe(
+                self.config, bank.data.side, len(bank.data.classes)
+            ).multiply_adds,
             model_bytes=checkpoint.size(self.state) if self.state else None,
             confusion={"test": bank.confusion(test)} if test else None,
             confused=self.confused,

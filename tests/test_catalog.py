@@ -1,6 +1,7 @@
 """The plans that ship with the package hold what they promise."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,41 @@ def test_batches_of_the_digits_plans_fit_its_images(name: str, digits: ImageData
     assert max(config.batch_size for config in [plan.base_config, *configs(plan)]) * 5 < training
 
 
+def test_the_documented_catalogue_is_this_one() -> None:
+    docs = (Path(__file__).parent.parent / "docs" / "plans.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| (`[\w`, -]+) \| .* \| ([\d, ]*)\|$", docs, re.MULTILINE)
+    sizes = {
+        name: int(count)
+        for names, counts in told
+        for name, count in zip(
+            re.findall(r"`([\w-]+)`", names), re.findall(r"\d+", counts) or ["60"] * 2, strict=True
+        )
+    }
+    assert set(sizes) == set(catalog.names())
+    designs = {name: load_plan(name) for name in sizes if load_plan(name).search is None}
+    assert {name: plan.variant_count for name, plan in designs.items()} == {
+        name: sizes[name] for name in designs
+    }
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_what_show_prints_fits_80_columns(
+    name: str, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMNIST_DATA_DIR", raising=False)
+    with pytest.raises(SystemExit):
+        cli.main(["show", name])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line for line in lines if len(line) > 80] == []
+    assert lines[0] == f"{name}: {load_plan(name).description}"
+    plan = load_plan(name)
+    assert any(line.startswith(f"{plan.variant_count} ") for line in lines)
+    named = [str(row.level) for row in plan.listed]
+    assert all(any(level in line for line in lines) for level in named)
+
+
 # The reference projects: what they varied, what they counted, what they said.
 
 SEEDS = ("lenet", "pooling", "pooling-wishes", "recipes", "structure", "batchnorm-lr")
@@ -130,6 +166,27 @@ COUNTS: dict[str, dict[tuple[str | None, Any], int]] = {
         ("network", "ResNet-18"): 11_175_370,
     },
 }
+
+
+def test_rows_say_what_they_change_and_what_they_are_compared_with(show: Show) -> None:
+    rows = {(row["factor"], row["level"]): row for row in show("structure")}
+
+    assert rows["width", 64] | {"multiply_adds": 0} == {
+        "variant": "width=64 residual=true",
+        "factor": "width",
+        "level": 64,
+        "changes": {"width": 64, "residual": True},
+        "against": {"residual": True},
+        "architecture": "convnet",
+        "epochs": 30,
+        "parameters": 1_480_906,
+        "multiply_adds": 0,
+        "seconds": None,
+    }
+    assert rows[None, None]["variant"] == rows["structure", "4 Conv"]["variant"] == "baseline"
+    cells = show("pooling")
+    assert [row["factor"] for row in cells if len(row["changes"]) != 1] == [None] * 19
+    assert {row["factor"] for row in cells} == {None, *load_plan("pooling").factors}
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -77,7 +77,7 @@ def _text(page: Page) -> str:
 def _text_rows(block: Block) -> list[str]:
     """Lay a block out with a line per row, and the words of `below` indented under it."""
     figures = {name: cells for name, cells in block.columns.items() if name != block.below}
-    head, *rows = _aligned(figures, left={list(figures)[block.labels - 1]})
+    head, *rows = _aligned(figures, left={list(figures)[block.labels - 1], "verdict"})
     words = block.columns[block.below] if block.below else [""] * len(rows)
     lines = [head]
     for row, under in zip(rows, words, strict=True):
@@ -169,6 +169,7 @@ LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
     "≠": r"$\neq$",
     "[": "{[}",  # after a line break, \\ would take it for its argument
     "]": "{]}",

@@ -10,16 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis import inference, reported
+from analysis import factorial_table, inference, reported
 from analysis.effects import Ablation, Effect, Row, ablation, point
 from analysis.evidence import NO_EVIDENCE
+from analysis.factorial import Anova, anova
 from analysis.inference import flat
 from analysis.layout import WRITERS, Block, Page, accuracies, for_scale, joined
 from analysis.power import ALPHA, detectable
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.search_table import SearchTable, search_table
-from analysis.text import level_label, percent, printable
+from analysis.text import level_label, p_text, percent, printable
 from analysis.trials import Study, Trial
 
 # Two pairs leave one degree of freedom: accuracies are counts, and two differences that happen
@@ -42,6 +43,7 @@ class Table:
     facts: list[str]  # what was run, and how much of it is there
     baseline: Row
     effects: list[Effect]
+    anova: Anova | str | None  # of a factorial; a text: why there is none
     spread: float | None  # usual standard deviation of paired differences
     reported: list[ReportedRow]  # figures of the plan's source beside ours
     source: dict[str, Any]  # the plan's: whose figures they are
@@ -56,6 +58,7 @@ def table(study: Study, trials: Sequence[Trial]) -> Table | SearchTable:
 def ablation_table(study: Study, trials: Sequence[Trial]) -> Table:
     """Compute the table of a study; one without a plan (another tool's) has no effects."""
     found = ablation(study.plan, trials)
+    variance = anova(study.plan, trials) if study.plan.get("design") == "factorial" else None
     theirs = compare_reported(study, trials)
     source = study.plan.get("source") or {}
     now = progress(study, trials)
@@ -70,10 +73,15 @@ def ablation_table(study: Study, trials: Sequence[Trial]) -> Table:
         facts=facts(study, now),
         baseline=found.baseline,
         effects=found.effects,
+        anova=variance,
         spread=found.spread,
         reported=theirs,
         source=source,
-        notes=[*_notes(study, found), *reported.notes(theirs, source)],
+        notes=[
+            *_notes(study, found),
+            *([] if variance is None else factorial_table.notes(variance)),
+            *reported.notes(theirs, source),
+        ],
     )
 
 
@@ -180,7 +188,7 @@ def _blocks(table: Table) -> list[Block]:
         "n": [str(row.n) for row in rows],
         "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
         "difference": ["", *_differences(effects)],
-        "p": ["", *(_p_value(effect.p_holm) for effect in effects)],
+        "p": ["", *(p_text(effect.p_holm) for effect in effects)],
         "verdict": ["", *(verdict(effect) for effect in effects)],
     }
     test = {
@@ -195,6 +203,7 @@ def _blocks(table: Table) -> list[Block]:
             names | test,
             nested=True,
         ),
+        *(factorial_table.blocks(table.anova) if isinstance(table.anova, Anova) else []),
         *inference.blocks(names, rows),
         *reported.blocks(table.reported, table.source),
     ]
@@ -210,12 +219,6 @@ def _differences(effects: Iterable[Effect]) -> list[str]:
         )
         for effect in effects
     )
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _page(table: Table) -> Page:
@@ -245,6 +248,8 @@ def _csv(table: Table) -> str:
         for one in table.reported
         if point(one.changes) not in (points if shown else ())
     ]
+    if isinstance(table.anova, Anova):
+        rows += factorial_table.csv_rows(table.anova)
     words = ("factor", "level", "changes", "against", "inference")
     names = [field.name for field in fields(Effect) if field.name not in words]
     names.sort(key=lambda name: name in vars(NO_EVIDENCE))  # what the text shows comes first
@@ -270,6 +275,7 @@ def _as_dict(table: Table) -> dict[str, Any]:
         "missing": table.progress.missing,
         "baseline": asdict(table.baseline),
         "effects": [_record(effect) for effect in table.effects],
+        **factorial_table.as_dict(table.anova),
         "spread_of_differences": table.spread,
         "source": table.source or None,
         "reported": [asdict(row) for row in table.reported],

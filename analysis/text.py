@@ -32,3 +32,10 @@ def printable(text: str) -> str:
 def percent(fraction: float | None, digits: int = 2) -> str:
     """Write a fraction as a percentage without its sign; None as nothing."""
     return "" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def p_text(p: float | None) -> str:
+    """Write a p-value; None as nothing."""
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -115,6 +115,16 @@ def test_what_show_prints_fits_80_columns(
     assert all(any(level in line for line in lines) for level in named)
 
 
+def test_a_description_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "evil.toml"
+    file.write_text('name = "x"\ndescription = "\\u001b[2J\\u202e"\n', encoding="utf-8")
+    with pytest.raises(SystemExit):
+        cli.main(["show", str(file), "--dataset", "mnist"])
+    assert capsys.readouterr().out.startswith("x: \\x1b[2J\\u202e\nablation on mnist, 10 epochs")
+
+
 # The reference projects: what they varied, what they counted, what they said.
 
 SEEDS = ("lenet", "pooling", "pooling-wishes", "recipes", "structure", "batchnorm-lr")

@@ -219,6 +219,13 @@ def test_every_code_has_a_fixture_and_every_fixture_a_test() -> None:
     assert {name for name, _, _, _ in MISTAKES} == files
 
 
+def test_every_code_is_explained() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "methodology.md").read_text(encoding="utf-8")
+    headings = [line[4:] for line in page.splitlines() if line.startswith("### ")]
+    assert headings == list(CODES)
+    assert page.count("\n*What*: ") == page.count("\n*Mend*: ") == len(CODES)
+
+
 def test_findings_are_sentences_with_numbers_gravest_first() -> None:
     text = (FIXTURES / "single-run.csv").read_text(encoding="utf-8")
     findings = examined("a.csv", text.replace("val_acc", "test_acc"), dataset="mnist")

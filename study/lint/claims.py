@@ -11,6 +11,7 @@ from study.lint.case import ROUNDING, Case, Values, field_of, lead, mean
 from study.lint.finding import Finding
 from study.plan import Level, level_text
 
+SHOWN = 0.00005  # accuracies are shown in hundredths of a point
 WHOLE_FROM_1 = ("kernel_size", "depth", "width", "batch_size", "epochs")  # 1 is their least
 
 
@@ -205,7 +206,7 @@ def _at_end(ends: Ends, values: Mapping[Any, float]) -> tuple[float, float] | No
     if best is None or best not in open_ends:
         return None
     neighbour = ordered[1] if best == ordered[0] else ordered[-2]
-    return (best, neighbour) if values[best] - values[neighbour] > ROUNDING else None
+    return (best, neighbour) if values[best] - values[neighbour] > SHOWN else None
 
 
 def _edge_message(factor: str, best: float, ends: Ends, ahead: str) -> str:

@@ -134,7 +134,8 @@ def _counted_runs(case: Case) -> Iterator[Finding]:
     yield Finding(
         "single-run",
         *_gravity(case.design, typical, "results"),
-        f"{message}{_crowd(case)}. Repeat each setting with {ENOUGH} seeds or more.",
+        f"{message}{_crowd(case)}. Repeat {'the best' if case.design == 'search' else 'each'} with "
+        f"{ENOUGH} seeds or more.",
     )
 
 

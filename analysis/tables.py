@@ -119,7 +119,7 @@ def _notes(study: Study, found: Ablation) -> list[str]:
     )
     pairs = "seeds and the other factors' levels" if factorial else "seeds"
     notes = [
-        f"Difference: level minus {reference} in points of validation accuracy, paired by {pairs}; "
+        f"Difference: level minus {reference} in points of {study.compared}, paired by {pairs}; "
         "[ ] is its 95 % interval (paired t). ± is the standard deviation of n trials.",
         f"p: two-sided t-test, corrected by Holm for all {found.family} comparisons of this table.",
         f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it.",
@@ -197,7 +197,7 @@ def _blocks(table: Table) -> list[Block]:
         "seconds": ["" if row.seconds is None else f"{row.seconds:,.1f}" for row in rows],
     }
     return [
-        Block("Validation accuracy in %", names | validation, nested=True),
+        Block(f"{table.progress.objective.capitalize()} in %", names | validation, nested=True),
         Block(
             "Test accuracy in % (looked at once, never used for a choice), size and seconds",
             names | test,

@@ -112,7 +112,11 @@ def _design(study: Study, table: Table, trials: Sequence[Trial]) -> tuple[str, A
 
 
 def _nothing_compared(table: Table, effects: Sequence[Effect]) -> str:
-    reached = f" It reaches {_accuracy(table.baseline)}." if table.baseline.n else ""
+    reached = (
+        f" It reaches {_accuracy(table.baseline, table.progress.objective)}."
+        if table.baseline.n
+        else ""
+    )
     if not effects:
         return f"The study varies nothing: it measures the baseline alone.{reached}"
     if table.baseline.n:
@@ -135,7 +139,7 @@ def _headline(study: Study, compared: Sequence[Effect], proven: Sequence[Effect]
     does = "gains" if (first.delta or 0.0) > 0 else "costs"
     sentence = (
         f"{printable(first.factor)} matters most: {printable(level_label(first.level))} {does} "
-        f"{_size(first.delta)} points of validation accuracy compared with "
+        f"{_size(first.delta)} points of {study.compared} compared with "
         f"{_reference(study, first)}."
     )
     best = next((one for one in proven if verdict(one) == "better"), None)
@@ -173,7 +177,7 @@ def _how_much(study: Study, proven: Sequence[Effect]) -> list[str]:
             bounds = sorted(abs(b) for b in (effect.delta_low, effect.delta_high) if b is not None)
             interval = _bounds(*bounds, sign=False) if len(bounds) == 2 else ""
             sentences.append(
-                f"{_level(effect)} {does} validation accuracy by {_size(effect.delta)} points "
+                f"{_level(effect)} {does} {study.compared} by {_size(effect.delta)} points "
                 f"compared with {_reference(study, effect)}{interval}."
             )
         more = [_level(one) for one in own[TOLD:]]
@@ -304,12 +308,13 @@ def _cost_of_best(table: Table, trials: Sequence[Trial]) -> list[str]:
         return []
     own = [trial for trial in done if trial.label == best.variant]
     if best.variant == base[0].label:
-        return ["The baseline has the highest mean validation accuracy of all variants."]
+        return [f"The baseline has the highest mean {table.progress.objective} of all variants."]
     of = [one for one in table.effects if same(one.changes, own[0].changes) and not one.against]
     better = any(verdict(one) == "better" for one in of)
     doubt = "" if better else ", which is not proven better than the baseline"
     return [
-        f"{printable(best.variant)} has the highest mean validation accuracy of all variants, "
+        f"{printable(best.variant)} has the highest mean {table.progress.objective} of all "
+        "variants, "
         f"{percent(best.mean)} %{doubt}.{_ratios(own, base)}"
     ]
 
@@ -374,7 +379,7 @@ def _search(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Answers]:
     gain = None if base is None or base is best else _between(trials, base, best)
     headline = (
         f"The best of {count(len(table.candidates), 'finished candidate')} is {name}, with "
-        f"{_accuracy(best)}."
+        f"{_accuracy(best, table.progress.objective)}."
     )
     return headline, {
         MATTERS: _important(table),
@@ -512,10 +517,10 @@ def _foreign(now: Progress) -> tuple[str, Answers]:
     }
 
 
-def _accuracy(row: Row) -> str:
+def _accuracy(row: Row, compared: str) -> str:
     mean = percent(row.val_accuracy_mean)
     over = "on a single seed" if row.n == 1 else f"the mean of {row.n} trials"
-    return f"{mean} % validation accuracy, {over}"
+    return f"{mean} % {compared}, {over}"
 
 
 def _level(effect: Effect) -> str:

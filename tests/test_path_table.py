@@ -127,7 +127,7 @@ def test_text_json_and_csv(whole: Table) -> None:
     assert lines[2].startswith("baseline           3  81.00 ±1.00")
     assert lines[3].startswith("+ activation=gelu  3")
     assert max(map(len, text.splitlines())) <= 80
-    assert "Fawcett and Hoos" in text
+    assert "Fawcett and Hoos 2016" in " ".join(text.split())
     known = as_dict(whole)["path"]
     assert known["steps"][3]["changes"] == {
         "activation": "gelu", "batchnorm": False, "pooling": "avg",

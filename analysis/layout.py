@@ -138,26 +138,41 @@ def _escape_markdown(text: str) -> str:
 
 
 def _latex(page: Page) -> str:
-    lines = [
-        r"\begin{table}",
-        r"\centering\footnotesize",
-        rf"\caption{{{_escape_latex('. '.join([page.title, *page.facts]))}}}",
-    ]
-    for block in page.blocks:
-        figures = len(block.columns) - block.labels - (block.below is not None)
-        words = r"p{0.3\linewidth}" if block.below else ""
-        lines += [
-            rf"\par\medskip {_escape_latex(block.title)}\par\smallskip",
-            rf"\begin{{tabular}}{{{'l' * block.labels}{'r' * figures}{words}}}",
-            r"\toprule",
-            " & ".join(map(_escape_latex, block.columns)) + r" \\",
-            r"\midrule",
-            *(" & ".join(map(_escape_latex, row)) + r" \\" for row in block.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
+    # A table for each block: one for all would not fit on a page, and LaTeX breaks none.
+    about = _escape_latex(". ".join([page.title, *page.facts]))
+    title = _escape_latex(page.title)
+    tables = [
+        [
+            rf"\caption{{{title if number else about}. {_escape_latex(block.title)}}}",
+            *_tabular(block),
         ]
-    lines += [r"\par\smallskip\raggedright", *(rf"{_escape_latex(n)}\par" for n in page.notes)]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+        for number, block in enumerate(page.blocks)
+    ] or [[rf"\caption{{{about}}}"]]
+    tables[-1] += [
+        r"\par\smallskip\raggedright",
+        *(rf"{_escape_latex(note)}\par" for note in page.notes),
+    ]
+    lines = [
+        line
+        for table in tables
+        for line in (r"\begin{table}", r"\centering\footnotesize", *table, r"\end{table}")
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tabular(block: Block) -> list[str]:
+    figures = len(block.columns) - block.labels - (block.below is not None)
+    words = r"p{0.3\linewidth}" if block.below else ""
+    return [
+        r"\par\smallskip",
+        rf"\begin{{tabular}}{{{'l' * block.labels}{'r' * figures}{words}}}",
+        r"\toprule",
+        " & ".join(map(_escape_latex, block.columns)) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_escape_latex, row)) + r" \\" for row in block.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
 
 
 LATEX = {

@@ -169,7 +169,8 @@ def facts(study: Study, progress: Progress) -> list[str]:
     if subset or images:
         of = f" of {images:,}" if subset and images else ""
         words.append(f"{subset or images:,}{of} training images")
-    words += [f"{plan[name]} {name}" for name in ("epochs", "seeds") if plan.get(name)]
+    budget = [(plan[name], name) for name in ("epochs", "seeds") if plan.get(name)]
+    words += [f"{count} {name if count != 1 else name[:-1]}" for count, name in budget]
     lines = (", ".join(words), _origin(study), count_line(progress), _beside_line(progress))
     return [line for line in lines if line]
 

@@ -202,13 +202,15 @@ def _blocks(table: Table) -> list[Block]:
         "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
         "seconds": ["" if row.seconds is None else f"{row.seconds:,.1f}" for row in rows],
     }
+    test = {title: cells for title, cells in test.items() if any(map(str.strip, cells))}
+    figures = (
+        "Test accuracy in % (looked at once, never used for a choice), size and seconds"
+        if "accuracy" in test
+        else "Size and seconds"
+    )
     return [
         Block(f"{table.progress.objective.capitalize()} in %", names | validation, nested=True),
-        Block(
-            "Test accuracy in % (looked at once, never used for a choice), size and seconds",
-            names | test,
-            nested=True,
-        ),
+        *([Block(figures, names | test, nested=True)] if test else []),
         *paths.blocks(table.path),
         *(factorial_table.blocks(table.anova) if isinstance(table.anova, Anova) else []),
         *inference.blocks(names, rows),

@@ -152,7 +152,7 @@ def _latex(page: Page) -> str:
         line
         for table in tables
         for line in (
-            r"\begin{table}",
+            r"\begin{table}[!htbp]",
             r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
             *table,
             r"\end{table}",

@@ -119,7 +119,7 @@ def _notes(study: Study, found: Ablation) -> list[str]:
     reference = (
         "the factor's baseline level"
         if factorial
-        else "the baseline, or what the plan names instead"
+        else "the baseline, or what the plan names instead,"
         if listed
         else "the baseline"
     )

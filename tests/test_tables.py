@@ -269,7 +269,9 @@ def test_what_others_are_compared_with_is_a_row_of_its_table(tmp_path: Path) -> 
 
     assert [verdict(effect) for effect in found.effects] == ["reference", "not proven"]
     assert re.search(r"  32 +3  91.67 ±2.08 +reference\n", text)
-    assert "level minus the baseline, or what the plan names instead" in " ".join(text.split())
+    assert "level minus the baseline, or what the plan names instead, in points" in " ".join(
+        text.split()
+    )
     assert "Reference: the rows of a table are compared with it." in text
 
 

@@ -33,7 +33,7 @@ def test_the_smallest_detectable_difference_has_the_wanted_power(n: int, alpha: 
     assert detectable(1) is None
 
 
-@given(st.floats(0.03, 20), st.sampled_from([0.05, 0.005]))
+@given(st.floats(0.05, 20), st.sampled_from([0.05, 0.005]))
 def test_so_many_pairs_detect_it_and_one_less_does_not(effect: float, alpha: float) -> None:
     n = needed(effect, alpha)
     assert n is not None

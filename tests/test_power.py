@@ -54,5 +54,6 @@ def test_the_note_before_a_run() -> None:
     measured = note(0.005, 10)
     assert measured.startswith("10 seeds: 0.5 points; for 0.2: 52 seeds")
     assert "0.5 points, of the trials so far" in measured
+    assert note(0.16, 2).startswith("2 seeds: 185 points; ")
     assert note(None, 1).startswith("1 seed: no difference, as it has no spread")
     assert "more than 10,000 seeds" in note(0.1, 5)

@@ -43,6 +43,11 @@ def shielded() -> Iterator[None]:
         _interrupt(number)
 
 
+def is_waiting() -> bool:
+    """Whether a signal is held back: who waits for something should not wait much longer."""
+    return _waiting is not None
+
+
 def _on_signal(number: int, _frame: FrameType | None) -> None:
     global _seen, _waiting  # noqa: PLW0603 # as above
     if _seen:

@@ -1,6 +1,7 @@
 """The work itself, in whichever process it happens: load data once, measure and train banks."""
 
 import dataclasses
+import errno
 import platform
 import traceback
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def failure_of(error: Exception) -> Failure:
     reason = f"{type(error).__name__}: {first_line}"
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return Failure("memory", reason)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure("disk", reason)
     if isinstance(error, OSError):
         return Failure("infrastructure", reason)
     last = traceback.extract_tb(error.__traceback__)[-1]

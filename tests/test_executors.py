@@ -253,7 +253,8 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead() -> None:
         (UserError("width = 0: wrong"), "user", "width = 0: wrong"),
         (MemoryError("no room"), "memory", "MemoryError: no room"),
         (torch.OutOfMemoryError("CUDA\nmore"), "memory", "OutOfMemoryError: CUDA"),
-        (OSError(28, "No space left"), "infrastructure", "OSError: [Errno 28] No space left"),
+        (OSError(28, "No space left"), "disk", "OSError: [Errno 28] No space left"),
+        (OSError(5, "I/O error"), "infrastructure", "OSError: [Errno 5] I/O error"),
         (ValueError(), "error", "ValueError: "),
     ],
 )

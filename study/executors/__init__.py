@@ -17,12 +17,13 @@ TICK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """One worker: its device, its OpenMP threads, and the data set it reads."""
+    """One worker: its device, its OpenMP threads, the data set it reads; how often it saves."""
 
     device: str
     threads: int
     dataset: str
     data_dir: Path | None
+    resume_seconds: float = 20.0  # of training between two resume points
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,17 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from scipy import special
 
+from analysis.evidence import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
+from analysis.power import CONFIDENCE
 from analysis.trials import Trial, finished
 
-CONFIDENCE = 0.95
-# Two accuracies that differ by less than this are equal but for the rounding of floats.
-ROUNDING = 1e-12
-
-Condition = TypeVar("Condition", bound=Hashable)  # what two values have in common, e.g. the seed
+Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
+Values = Mapping[Hashable, float]  # the same of validation accuracies
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,9 @@ class Difference:
     paired: bool
 
 
+NO_DIFFERENCE = Difference(0, None, None, None, None, paired=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """What the finished trials of one level have in common. Accuracies are fractions."""
@@ -57,7 +59,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect(Row):
+class Effect(Row, Evidence):
     """A level of a factor against the baseline's level. Differences are fractions."""
 
     factor: str
@@ -69,6 +71,13 @@ class Effect(Row):
     p_holm: float | None
     paired: bool
     compared: int  # pairs behind the difference; if not paired, the size of the smaller sample
+    changes: dict[str, Any]  # what differs from the baseline
+    against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the row is only listed because others are compared with it."""
+        return same(self.changes, self.against)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,17 @@ class Ablation:
     baseline: Row
     effects: list[Effect]
     family: int  # p-values that were corrected together
+    spread: float | None  # usual standard deviation of paired differences, see `spread`
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of an ablation's table, before any result."""
+
+    factor: str
+    level: Any
+    changes: dict[str, Any]  # what differs from the baseline
+    against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
 
 
 def summarize(values: Sequence[float]) -> Summary:
@@ -111,7 +131,7 @@ def paired_difference(
         return _t_interval(float(np.mean(deltas)), error, len(deltas) - 1, len(deltas), paired=True)
     sizes = (len(baseline), len(level))
     if min(sizes) == 0:
-        return Difference(0, None, None, None, None, paired=True)
+        return NO_DIFFERENCE
     if min(sizes) > 1:
         a, b = np.array(list(baseline.values())), np.array(list(level.values()))
         parts = np.array([a.var(ddof=1) / a.size, b.var(ddof=1) / b.size])
@@ -151,46 +171,129 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def planned_rows(plan: Mapping[str, Any]) -> list[PlannedRow]:
+    """List the rows of an ablation's table in plan order, without the baseline; of others, none.
+
+    First the levels of the factors, each a single change of the baseline; then the listed variants.
+    One of these may be the baseline or what others are compared with: a row without a difference.
+    """
+    if plan.get("design") != "ablation":
+        return []
+    rows = [
+        PlannedRow(factor, level, {factor: level}, {})
+        for factor, levels in plan.get("factors", {}).items()
+        for level in levels
+        if level != baseline_level(plan, factor)
+    ]
+    return rows + [
+        PlannedRow(
+            own["factor"],
+            own["level"],
+            differing(plan, own["changes"]),
+            differing(plan, own.get("against") or {}),
+        )
+        for own in plan.get("variants") or []
+    ]
+
+
+def differing(plan: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the changes to what a plan's baseline has anyway."""
+    base = {**plan.get("baseline", {}), "epochs": plan.get("epochs")}
+    return {
+        name: level for name, level in changes.items() if name not in base or base[name] != level
+    }
+
+
+def point(changes: Mapping[str, Any]) -> frozenset[tuple[str, Hashable]]:
+    """Return what identifies a variant, in whatever order its changes were written."""
+    return frozenset(
+        # A database of others may hold anything as a level.
+        (name, level if isinstance(level, Hashable) else repr(level))
+        for name, level in changes.items()
+    )
+
+
+def same(changes: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether two sets of changes make the same variant."""
+    return point(changes) == point(others)
+
+
 def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     """Estimate the effect of every planned level that is not the baseline's.
 
-    `design = "ablation"`: the variant that changes this one factor, against the baseline variant,
-    paired by seed. `design = "factorial"`: the main effect, that is every cell with this level
-    against the cell with the baseline's level, paired by seed and the other factors' levels. A
-    level without a finished trial is there with `n = 0`; a plan without factors has no effects.
+    `design = "ablation"`: the variant of a row against the baseline, or against the variant that
+    the row names, paired by seed. `design = "factorial"`: the main effect, that is every cell with
+    this level against the cell with the baseline's level, paired by seed and the other factors'
+    levels. A level without a finished trial is there with `n = 0`; a plan without factors has no
+    effects. A comparison that is listed in several tables counts once in the correction.
     """
     done = finished(trials)
-    groups = _by_level(plan, done)
-    found = []
-    for factor, levels in plan.get("factors", {}).items():
-        reference = _values(groups[factor, baseline_level(plan, factor)])
-        for level in levels:
-            if level != baseline_level(plan, factor):
-                group = groups[factor, level]
-                difference = paired_difference(reference, _values(group))
-                found.append((factor, level, list(group.values()), difference))
-    corrected = holm([difference.p_value for *_, difference in found])
-    effects = [
-        Effect(
-            factor=factor,
-            level=level,
-            delta=difference.delta,
-            delta_low=difference.low,
-            delta_high=difference.high,
-            p_value=difference.p_value,
-            p_holm=p_holm,
-            paired=difference.paired,
-            compared=difference.n,
-            **columns(trials_of_level),
+    rows = groups(plan, done)
+    compared = {
+        (point(row.changes), point(row.against)): (_values(other), _values(own))
+        for row, own, other in rows
+        if not same(row.changes, row.against)
+    }
+    differences = {key: paired_difference(*values) for key, values in compared.items()}
+    corrected = dict(
+        zip(differences, holm([found.p_value for found in differences.values()]), strict=True)
+    )
+    effects = []
+    for row, own, _ in rows:
+        comparison = point(row.changes), point(row.against)
+        difference = differences.get(comparison, NO_DIFFERENCE)
+        more = evidence(*compared[comparison]) if comparison in compared else NO_EVIDENCE
+        effects.append(
+            Effect(
+                factor=row.factor,
+                level=row.level,
+                delta=difference.delta,
+                delta_low=difference.low,
+                delta_high=difference.high,
+                p_value=difference.p_value,
+                p_holm=corrected.get(comparison),
+                paired=difference.paired,
+                compared=difference.n,
+                changes=row.changes,
+                against=row.against,
+                **vars(more),
+                **columns(list(own.values())),
+            )
         )
-        for (factor, level, trials_of_level, difference), p_holm in zip(
-            found, corrected, strict=True
-        )
-    ]
     baseline = [trial for trial in done if trial.variant is not None and not trial.changes]
     return Ablation(
-        Row(**columns(baseline)), effects, sum(p_holm is not None for p_holm in corrected)
+        baseline=Row(**columns(baseline)),
+        effects=effects,
+        family=sum(p is not None for p in corrected.values()),
+        spread=_spread(compared.values()),
     )
+
+
+def spread_of_differences(plan: Mapping[str, Any], trials: Iterable[Trial]) -> float | None:
+    """Return the usual standard deviation of a plan's paired differences, a fraction.
+
+    What `power.note` asks for. The median over the comparisons, each variance divided by the median
+    of chi square over its degrees of freedom: a variant that fails at times and so differs wildly
+    does not count for more than another. None without two pairs anywhere, or any spread.
+    """
+    rows = groups(plan, finished(trials))
+    return _spread(
+        (_values(other), _values(own))
+        for row, own, other in rows
+        if not same(row.changes, row.against)
+    )
+
+
+def _spread(compared: Iterable[tuple[Values, Values]]) -> float | None:
+    variances = []
+    for baseline, level in compared:
+        seeds = baseline.keys() & level.keys()
+        if len(seeds) > 1:
+            freedom = len(seeds) - 1
+            variance = float(np.var([level[seed] - baseline[seed] for seed in seeds], ddof=1))
+            variances.append(variance * freedom / (2 * special.gammaincinv(freedom / 2, 0.5)))
+    found = math.sqrt(np.median(variances)) if variances else 0.0
+    return found if found > ROUNDING else None
 
 
 def baseline_level(plan: Mapping[str, Any], factor: str) -> Any:
@@ -203,24 +306,53 @@ def baseline_level(plan: Mapping[str, Any], factor: str) -> Any:
     return levels[0] if plan.get("design") == "factorial" and level not in levels else level
 
 
-def _by_level(
+def groups(plan: Mapping[str, Any], done: Iterable[Trial]) -> list[tuple[PlannedRow, Group, Group]]:
+    """Give each row of the table its trials, and those it is compared with.
+
+    A group holds finished trials by what pairs them: the seed; in a factorial the other factors'
+    levels and the seed.
+    """
+    of = _factorial_groups if plan.get("design") == "factorial" else _listed_groups
+    return of(plan, done)
+
+
+def _listed_groups(
     plan: Mapping[str, Any], done: Iterable[Trial]
-) -> defaultdict[tuple[str, Any], dict[Hashable, Trial]]:
-    """Group trials by (factor, level), each under the condition that pairs it across levels."""
-    groups: defaultdict[tuple[str, Any], dict[Hashable, Trial]] = defaultdict(dict)
-    factorial = plan.get("design") == "factorial"
+) -> list[tuple[PlannedRow, Group, Group]]:
+    """Give each row its trials and those it is compared with, by seed."""
+    variants: defaultdict[Hashable, dict[Hashable, Trial]] = defaultdict(dict)
     for trial in done:
-        for factor in plan.get("factors", {}):
-            if factorial:
-                others = tuple(trial.params.get(name) for name in plan["factors"] if name != factor)
-                groups[factor, trial.params.get(factor)][others, trial.seed] = trial
-            elif trial.variant is not None and trial.changes.keys() <= {factor}:
-                level = trial.changes.get(factor, baseline_level(plan, factor))
-                groups[factor, level][trial.seed] = trial
-    return groups
+        if trial.variant is not None:
+            variants[point(trial.changes)][trial.seed] = trial
+    return [
+        (row, variants[point(row.changes)], variants[point(row.against)])
+        for row in planned_rows(plan)
+    ]
 
 
-def _values(trials: Mapping[Hashable, Trial]) -> dict[Hashable, float]:
+def _factorial_groups(
+    plan: Mapping[str, Any], done: Iterable[Trial]
+) -> list[tuple[PlannedRow, Group, Group]]:
+    """Give each level all cells that have it, and those with the factor's baseline level."""
+    factors = plan.get("factors", {})
+    groups: defaultdict[tuple[str, Any], dict[Hashable, Trial]] = defaultdict(dict)
+    for trial in done:
+        for factor in factors:
+            others = tuple(trial.params.get(name) for name in factors if name != factor)
+            groups[factor, trial.params.get(factor)][others, trial.seed] = trial
+    return [
+        (
+            PlannedRow(factor, level, {factor: level}, {factor: baseline_level(plan, factor)}),
+            groups[factor, level],
+            groups[factor, baseline_level(plan, factor)],
+        )
+        for factor, levels in factors.items()
+        for level in levels
+        if level != baseline_level(plan, factor)
+    ]
+
+
+def _values(trials: Group) -> Values:
     return {key: trial.value for key, trial in trials.items() if trial.value is not None}
 
 
@@ -245,12 +377,11 @@ def columns(trials: Sequence[Trial]) -> dict[str, Any]:
 
 def planned_cells(plan: Mapping[str, Any]) -> int | None:
     """Count the (variant, seed) cells of a plan; None for a design without fixed cells."""
-    factors = plan.get("factors", {})
     if plan.get("design") == "ablation":
-        changed = ((f, level) for f, levels in factors.items() for level in levels)
-        variants = 1 + sum(level != baseline_level(plan, f) for f, level in changed)
+        listed = (changes for row in planned_rows(plan) for changes in (row.changes, row.against))
+        variants = len({point({}), *map(point, listed)})
     elif plan.get("design") == "factorial":
-        variants = math.prod(len(levels) for levels in factors.values())
+        variants = math.prod(len(levels) for levels in plan.get("factors", {}).values())
     else:
         return None
     return int(variants * plan["seeds"])

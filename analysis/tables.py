@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.effects import CONFIDENCE, Effect, Row, ablation
+from analysis.effects import Effect, Row, ablation
 from analysis.layout import WRITERS, Block, Page, accuracies, for_scale, joined
+from analysis.power import ALPHA
 from analysis.progress import Progress, facts, progress
 from analysis.search_table import SearchTable, search_table
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial
 
-ALPHA = 1 - CONFIDENCE
 # Two pairs leave one degree of freedom: accuracies are counts, and two differences that happen
 # to agree would look certain.
 FEWEST_PAIRS = 3
@@ -69,6 +69,8 @@ def verdict(effect: Effect) -> str:
     """Say in a word what the data prove about a level, at 5 % after Holm's correction."""
     if effect.n == 0:
         return "not run"
+    if effect.is_reference:
+        return "reference"
     if effect.delta == effect.delta_low == effect.delta_high == 0:
         return "identical"
     if effect.compared < FEWEST_PAIRS:
@@ -86,18 +88,27 @@ def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) 
         return ["± is the standard deviation of n trials; no factor is varied.", *scale]
     verdicts = {verdict(effect) for effect in effects}
     factorial = study.plan.get("design") == "factorial"
-    reference = "the factor's baseline level" if factorial else "the baseline"
+    listed = any(effect.against for effect in effects)
+    reference = (
+        "the factor's baseline level"
+        if factorial
+        else "the baseline, or what the plan names instead"
+        if listed
+        else "the baseline"
+    )
     pairs = "seeds and the other factors' levels" if factorial else "seeds"
     notes = [
         f"Difference: level minus {reference} in points of validation accuracy, paired by {pairs}; "
         "[ ] is its 95 % interval (paired t). ± is the standard deviation of n trials.",
         f"p: two-sided t-test, corrected by Holm for all {family} comparisons of this table.",
-        f"Better and worse: p is at most {ALPHA:.2g}. Not proven: chance may explain it.",
+        f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it.",
     ]
     if "too few" in verdicts:
         notes.append(
             f"Too few: with fewer than {FEWEST_PAIRS} pairs no claim is made. Run more seeds."
         )
+    if "reference" in verdicts:
+        notes.append("Reference: the rows of a table are compared with it.")
     if "identical" in verdicts:
         notes.append("Identical: no seed's accuracy changed at all.")
     if any(effect.n and not effect.paired for effect in effects):
@@ -184,14 +195,19 @@ def _record(effect: Effect) -> dict[str, Any]:
 
 def _csv(table: Table) -> str:
     # Fractions at full precision, an empty cell for what is not known; the baseline comes first.
-    names = [field.name for field in fields(Effect) if field.name not in ("factor", "level")]
+    words = ("factor", "level", "changes", "against")
+    names = [field.name for field in fields(Effect) if field.name not in words]
     out = io.StringIO()
-    writer = csv.DictWriter(out, ["factor", "level", *names, "verdict"], lineterminator="\n")
+    heading = ["factor", "level", *names, "verdict"]
+    writer = csv.DictWriter(out, heading, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerow({"factor": "baseline", **asdict(table.baseline)})
     for effect in table.effects:
-        words = {"factor": effect.factor, "level": level_label(effect.level)}
-        writer.writerow(_record(effect) | {name: printable(word) for name, word in words.items()})
+        named = {
+            "factor": printable(effect.factor),
+            "level": printable(level_label(effect.level)),
+        }
+        writer.writerow(_record(effect) | named)
     return out.getvalue()
 
 

@@ -70,6 +70,12 @@ class Trial:
     bank: int | None
     checkpoint: str | None  # path of the weights, relative to the folder of the database
     failure_reason: str | None
+    failure_kind: str | None  # what sort of failure that was, in a word
+    best_value: float | None  # of a pruned trial: accuracy of its best epoch; `value` is the last
+    latency_ms: float | None  # median for one image, on the device that trained
+    inference: dict[str, Any]  # device -> images at once -> p50_ms, p95_ms, images_per_second
+    model_bytes: int | None  # the weights as a file, fp32
+    confusion: dict[str, Any]  # "test" -> counts by [true class][predicted class]
 
     @property
     def label(self) -> str:
@@ -262,6 +268,12 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             bank=known.get("bank"),
             checkpoint=known.get("checkpoint"),
             failure_reason=known.get("failure_reason"),
+            failure_kind=known.get("failure_kind"),
+            best_value=known.get("best_value"),
+            latency_ms=known.get("latency_ms"),
+            inference=_object(known.get("inference")),
+            model_bytes=known.get("model_bytes"),
+            confusion=_object(known.get("confusion")),
         )
 
     return [trial(*head) for head in heads]

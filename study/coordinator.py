@@ -395,6 +395,8 @@ class Coordinator:
         # Each attempt has a file of its own: a worker that was thought dead spoils no other's.
         attempt = self.begun[task.variant, task.seed]
         name = task.variant.replace("#", "trial-").replace(" ", "_").replace("/", "-")
+        if len(name) > 150:  # a variant of many changes; file systems allow 255 bytes in all
+            name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         again = f"_attempt={attempt}" if attempt > 1 else ""
         return self._folder / f"{name}_seed={task.seed}{again}.safetensors"
 

@@ -57,6 +57,15 @@ class NewTrial(NamedTuple):
     attributes: Mapping[str, Any]
 
 
+class EndedTrial(NamedTuple):
+    """A trial that ended elsewhere."""
+
+    made: NewTrial
+    state: TrialState
+    values: Sequence[float] | None
+    steps: Mapping[int, float]  # intermediate values
+
+
 class StorageFailed(Exception):  # noqa: N818 # it is a state of affairs, not a mistake
     """The database refused a write: the file is gone or damaged, or somebody holds it."""
 
@@ -238,8 +247,16 @@ class Ledger:
 
         They are numbered from `next_number`.
         """
+        fresh = self._fresh(trials)
+        started = self._commit(lambda session, _: [self._insert(session, own) for own in fresh])
+        self._open.update(zip(started, fresh, strict=True))
+        self.next_number += len(started)
+        return started
+
+    def _fresh(self, trials: Sequence[NewTrial]) -> list[_Open]:
+        """Return new trials as they will be stored."""
         now = _utc_now()
-        fresh = [
+        return [
             _Open(
                 number,
                 now,
@@ -254,10 +271,6 @@ class Ledger:
             )
             for number, trial in enumerate(trials, self.next_number)
         ]
-        started = self._commit(lambda session, _: [self._insert(session, own) for own in fresh])
-        self._open.update(zip(started, fresh, strict=True))
-        self.next_number += len(started)
-        return started
 
     def _insert(self, session: Session, own: _Open) -> int:
         row = {"number": own.number, "study_id": self.study_id, "state": TrialState.RUNNING}
@@ -285,9 +298,8 @@ class Ledger:
 
     def report(self, trial_id: int, step: int, value: float) -> None:
         """Note an intermediate value; it is in the database a few seconds later."""
-        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-        self._open[trial_id].intermediate[step] = stored, kind.name
-        self._steps.append(_step(trial_id, step, stored, kind.name))
+        self._open[trial_id].intermediate[step] = stored = _stored_step(value)
+        self._steps.append(_step(trial_id, step, *stored))
 
     def flush_if_due(self) -> None:
         """Write what has been noted, unless that was done just now."""
@@ -303,10 +315,12 @@ class Ledger:
             ValueError: a completed trial has no finite value. Optuna would take +inf for the best.
         """
         for _, state, values, _ in ends:
-            fine = values is not None and all(map(math.isfinite, values))
-            if state == TrialState.COMPLETE and not fine:
-                raise ValueError(f"a completed trial needs finite values, not {values}")
-        records = {end[0]: self._record(end) for end in ends if end[0] in self._open}
+            _check_values(state, values)
+        records = {
+            trial_id: self._record(self._open[trial_id], state, values, more)
+            for trial_id, state, values, more in ends
+            if trial_id in self._open
+        }
         if not records:
             return
         with shielded():
@@ -317,10 +331,14 @@ class Ledger:
             self._close(records)
             self.in_order = True
 
-    def _record(self, end: End) -> dict[str, Any]:
+    def _record(
+        self,
+        own: _Open,
+        state: TrialState,
+        values: Sequence[float] | None,
+        more: Mapping[str, Any],
+    ) -> dict[str, Any]:
         """Return a trial's end as it is stored and journaled, its checksum included."""
-        trial_id, state, values, more = end
-        own = self._open[trial_id]
         assert not own.attributes.keys() & more.keys(), "attributes are written once"
         stored = [
             (number, kind.name)
@@ -351,35 +369,94 @@ class Ledger:
                 _trials.c.trial_id.in_(records), _trials.c.state == TrialState.RUNNING
             )
             alive = {trial_id: records[trial_id] for trial_id in session.scalars(running)}
-            new = {
-                trial_id: {
-                    key: text
-                    for key, text in record["attributes"].items()
-                    if key not in self._open[trial_id].attributes
-                }
-                for trial_id, record in alive.items()
-            }
-            self._write_attributes(session, new)
-            rows = [
-                {"trial_id": trial_id, "objective": i, "value": value, "value_type": kind}
-                for trial_id, record in alive.items()
-                for i, (value, kind) in enumerate(record["values"])
-            ]
-            if rows:
-                session.execute(_values.insert(), rows)
-            for trial_id, record in alive.items():
-                completed = datetime.fromisoformat(record["completed"])
-                session.execute(
-                    sqlalchemy.update(_trials)
-                    .where(_trials.c.trial_id == trial_id)
-                    .values(state=TrialState[record["state"]], datetime_complete=completed)
-                )
-                seal.take_trial(json.loads(record["attributes"][CHECKSUM]))
+            self._end(session, seal, alive)
 
         self._commit(write, flush=True)
         for trial_id in records:
             del self._open[trial_id]
         self.ended += len(records)
+
+    def _end(
+        self, session: Session, seal: Seal, records: Mapping[int, Mapping[str, Any]]
+    ) -> None:
+        new = {
+            trial_id: {
+                key: text
+                for key, text in record["attributes"].items()
+                if key not in self._open[trial_id].attributes
+            }
+            for trial_id, record in records.items()
+        }
+        self._write_attributes(session, new)
+        rows = [
+            {"trial_id": trial_id, "objective": i, "value": value, "value_type": kind}
+            for trial_id, record in records.items()
+            for i, (value, kind) in enumerate(record["values"])
+        ]
+        if rows:
+            session.execute(_values.insert(), rows)
+        for trial_id, record in records.items():
+            completed = datetime.fromisoformat(record["completed"])
+            session.execute(
+                sqlalchemy.update(_trials)
+                .where(_trials.c.trial_id == trial_id)
+                .values(state=TrialState[record["state"]], datetime_complete=completed)
+            )
+            seal.take_trial(json.loads(record["attributes"][CHECKSUM]))
+
+    def store(
+        self,
+        directions: Sequence[StudyDirection],
+        attributes: Mapping[str, Any],
+        trials: Sequence[EndedTrial],
+    ) -> None:
+        """Write a whole study that ended elsewhere in one transaction; it must not exist yet.
+
+        Raises:
+            ValueError: a completed trial has no finite value.
+        """
+        fresh = self._fresh([trial.made for trial in trials])
+        for own, trial in zip(fresh, trials, strict=True):
+            _check_values(trial.state, trial.values)
+            own.intermediate = {step: _stored_step(value) for step, value in trial.steps.items()}
+        records = [
+            self._record(own, trial.state, trial.values, {})
+            for own, trial in zip(fresh, trials, strict=True)
+        ]
+
+        def write(session: Session, seal: Seal) -> int:
+            study = models.StudyModel(study_name=self.name)
+            session.add(study)
+            session.flush()
+            self._study_id = int(study.study_id)
+            session.add_all(
+                models.StudyDirectionModel(
+                    study_id=self._study_id, objective=index, direction=direction
+                )
+                for index, direction in enumerate(directions)
+            )
+            for key, value in attributes.items():
+                self._set(session, key, json.dumps(value))
+                seal.take_attribute(key, json.dumps(value))
+            ids = [self._insert(session, own) for own in fresh]
+            self._open = dict(zip(ids, fresh, strict=True))
+            steps = [
+                _step(trial_id, step, *value)
+                for trial_id, own in self._open.items()
+                for step, value in own.intermediate.items()
+            ]
+            if steps:
+                session.execute(_intermediate.insert(), steps)
+            self._end(session, seal, dict(zip(ids, records, strict=True)))
+            return self._study_id
+
+        self._seal = Seal(self.name, [direction.name for direction in directions])
+        study_id = None
+        try:
+            study_id = self._commit(write)
+            self.next_number = len(trials)
+        finally:
+            self._study_id, self._open = study_id, {}
 
     def _write_attributes(
         self, session: Session, attributes: Mapping[int, Mapping[str, str]]
@@ -549,6 +626,17 @@ def _step(trial_id: int, step: int, value: float | None, kind: str) -> dict[str,
         "intermediate_value": value,
         "intermediate_value_type": kind,
     }
+
+
+def _stored_step(value: float) -> Number:
+    number, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    return number, kind.name
+
+
+def _check_values(state: TrialState, values: Sequence[float] | None) -> None:
+    fine = values is not None and all(map(math.isfinite, values))
+    if state == TrialState.COMPLETE and not fine:
+        raise ValueError(f"a completed trial needs finite values, not {values}")
 
 
 def _utc_now() -> datetime:

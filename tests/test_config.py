@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import (
+    ARCHITECTURE_FIELDS,
     AUGMENTATIONS,
     DATASETS,
     FIELD_NAMES,
     TrainConfig,
     augmentation_names,
+    biased_under_batchnorm,
+    normalization_constants,
 )
 from trainer.errors import UserError
 
@@ -176,9 +179,10 @@ def test_a_changed_copy_is_checked_again_and_leaves_the_original() -> None:
         config.replace(width=0)
 
 
-# Field -> a valid value that is not the default. `architecture` has one valid value so far.
+# Field -> a valid value that is not the default.
 OTHER: dict[str, Any] = {
     "dataset": "digits",
+    "architecture": "toy",
     "subset": 100,
     "validation_fraction": 0.5,
     "depth": 4,
@@ -190,6 +194,8 @@ OTHER: dict[str, Any] = {
     "pooling": "avg",
     "activation": "gelu",
     "residual": True,
+    "stem": "7x7",
+    "pretrained": True,
     "optimizer": "sgd",
     "learning_rate": 0.1,
     "weight_decay": 0.1,
@@ -202,6 +208,7 @@ OTHER: dict[str, Any] = {
     "exponential_factor": 0.5,
     "label_smoothing": 0.1,
     "augmentation": "flip",
+    "normalization": "none",
     "early_stopping": "val_loss",
     "patience": 8,
     "precision": "fp64",
@@ -212,7 +219,7 @@ OTHER: dict[str, Any] = {
 MAY_DIFFER = {
     *("seed", "learning_rate", "weight_decay", "momentum", "dropout", "label_smoothing"),
     *("schedule", "step_epochs", "step_factor", "exponential_factor"),
-    *("augmentation", "early_stopping", "patience"),
+    *("augmentation", "normalization", "early_stopping", "patience"),
 }
 
 
@@ -224,8 +231,61 @@ def test_configs_fuse_exactly_where_they_differ_in_per_member_fields_alone(name:
     assert (changed.fusion_key == config.fusion_key) == (name in MAY_DIFFER)
 
 
-def test_every_field_but_the_architecture_was_changed_above() -> None:
-    assert {*FIELD_NAMES} - OTHER.keys() == {"architecture"}
+def test_every_field_was_changed_above() -> None:
+    assert {*FIELD_NAMES} == OTHER.keys()
+
+
+NETWORK_FIELDS = {
+    *("depth", "width", "kernel_size", "batchnorm", "conv_bias", "dropout", "pooling"),
+    *("activation", "residual", "stem", "pretrained"),
+}
+
+
+def test_an_architecture_reads_network_fields_and_each_of_them_has_a_reader() -> None:
+    assert frozenset.union(*ARCHITECTURE_FIELDS.values()) == NETWORK_FIELDS
+    for architecture in ARCHITECTURE_FIELDS:
+        assert TrainConfig(architecture=architecture).architecture == architecture
+
+
+def test_a_normalization_is_the_data_sets_or_none_or_constants_in_one_spelling() -> None:
+    of_the_data = (0.3, 0.4)
+    for text, constants in [
+        ("dataset", of_the_data),
+        ("none", (0.0, 1.0)),
+        ("0.286/0.126", (0.286, 0.126)),
+        ("0.5/1", (0.5, 1.0)),
+    ]:
+        assert (
+            normalization_constants(TrainConfig(normalization=text).normalization, of_the_data)
+            == constants
+        )
+    for wrong in ("0.50/1", "00/1", "0.5", "0.5/", "a/b", "-0.1/1", "0.5/1e-3", "0.5/inf", "٣/1"):
+        with pytest.raises(
+            UserError, match=r"^normalization = .*choose dataset, none, or MEAN/STD"
+        ):
+            TrainConfig(normalization=wrong)
+    for outside in ("1.1/1", "0.5/0", "0.5/0.0001", "0.5/1001"):
+        with pytest.raises(UserError, match=r"^normalization = .*from 0.001 to 1000"):
+            TrainConfig(normalization=outside)
+
+
+@pytest.mark.parametrize(
+    ("fields", "biased"),
+    [
+        ({"architecture": "resnet_like", "conv_bias": True}, True),
+        ({"architecture": "resnet_like", "conv_bias": False}, False),
+        ({"architecture": "resnet_like", "conv_bias": True, "stem": "7x7"}, False),
+        ({"architecture": "conv_pairs", "conv_bias": True}, True),
+        ({"architecture": "conv_pairs", "conv_bias": True, "batchnorm": False}, False),
+        ({"architecture": "convnet", "conv_bias": True}, False),  # it leaves the bias out
+        ({"architecture": "convnet3", "conv_bias": True}, False),  # pooling lies between
+        ({"architecture": "vgg_like", "conv_bias": True}, False),  # the activation lies between
+    ],
+)
+def test_a_bias_under_a_batch_norm_is_known_from_the_config(
+    fields: dict[str, Any], biased: bool
+) -> None:
+    assert biased_under_batchnorm(TrainConfig(**fields)) == biased
 
 
 def test_an_augmentation_has_one_spelling() -> None:

@@ -18,8 +18,11 @@ from analysis.effects import (
     holm,
     paired_difference,
     planned_cells,
+    planned_rows,
+    spread_of_differences,
     summarize,
 )
+from analysis.evidence import NO_EVIDENCE, evidence
 from analysis.trials import connect, trials
 from tests.studies import POOLING, ablation_trials, database, plan, trial
 
@@ -214,3 +217,107 @@ def test_the_reference_of_a_factorial_is_one_of_its_levels() -> None:
     of = plan({"width": [8, 16]}, {"width": 32})
     assert baseline_level(of, "width") == 32
     assert baseline_level(of | {"design": "factorial"}, "width") == 8
+
+
+LISTED = plan(
+    {"width": [16, 32]},
+    {"depth": 4, "width": 32, "residual": False, "learning_rate": 1e-2},
+    variants=[
+        {"factor": "structure", "level": "2 conv", "changes": {"depth": 2}},
+        {"factor": "structure", "level": "4 conv", "changes": {"depth": 4}},
+        {"factor": "structure", "level": "4 conv + res", "changes": {"residual": True}},
+        {
+            "factor": "width with residual",
+            "level": 32,
+            "changes": {"width": 32, "residual": True},
+            "against": {"residual": True},
+        },
+        {
+            "factor": "width with residual",
+            "level": 16,
+            "changes": {"residual": True, "width": 16},
+            "against": {"residual": True},
+        },
+        {"factor": "width again", "level": 16, "changes": {"width": 16, "epochs": 2}},
+    ],
+)
+
+
+def test_listed_variants_are_rows_after_the_factors() -> None:
+    assert [(row.level, row.changes, row.against) for row in planned_rows(LISTED)] == [
+        (16, {"width": 16}, {}),
+        ("2 conv", {"depth": 2}, {}),
+        ("4 conv", {}, {}),
+        ("4 conv + res", {"residual": True}, {}),
+        (32, {"residual": True}, {"residual": True}),
+        (16, {"residual": True, "width": 16}, {"residual": True}),
+        (16, {"width": 16}, {}),
+    ]
+    assert planned_rows(LISTED | {"design": "factorial"}) == []
+    # baseline, width 16, depth 2, residual, residual with width 16
+    assert planned_cells(LISTED) == 5 * 3
+
+
+def test_a_listed_variant_is_compared_with_what_it_names(tmp_path: Path) -> None:
+    values: list[tuple[dict[str, Any], list[float]]] = [
+        ({}, [0.900, 0.912, 0.921]),
+        ({"width": 16}, [0.890, 0.901, 0.911]),
+        ({"residual": True}, [0.910, 0.913, 0.930]),
+        # As another writer of the database might have ordered it.
+        ({"width": 16, "residual": True}, [0.880, 0.871, 0.895]),
+    ]
+    found = analyse(
+        tmp_path,
+        LISTED,
+        (
+            trial(LISTED, changes, seed, value)
+            for changes, own in values
+            for seed, value in enumerate(own)
+        ),
+    )
+
+    by_row = {(effect.factor, effect.level): effect for effect in found.effects}
+    narrow = by_row["width with residual", 16]
+    expected = stats.ttest_rel(values[3][1], values[2][1])
+    assert (narrow.n, narrow.compared) == (3, 3)
+    assert narrow.delta == pytest.approx(np.mean(values[3][1]) - np.mean(values[2][1]))
+    assert narrow.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+    reference = by_row["width with residual", 32]
+    assert reference.is_reference
+    assert (reference.n, reference.delta, reference.p_value) == (3, None, None)
+    assert by_row["structure", "2 conv"].n == 0
+    # The same comparison in two tables is one hypothesis.
+    assert by_row["width", 16].delta == by_row["width again", 16].delta
+    assert by_row["width", 16].p_holm == by_row["width again", 16].p_holm
+    assert found.family == 3
+
+
+def test_every_effect_carries_its_evidence(tmp_path: Path) -> None:
+    values = {"baseline": [0.9, 0.91, 0.92], "pooling=avg": [0.91, 0.93, 0.93]}
+    found = analyse(tmp_path, POOLING, ablation_trials(POOLING, values))
+
+    pooling, batchnorm = found.effects
+    baseline, level = (dict(enumerate(own)) for own in values.values())
+    assert {name: getattr(pooling, name) for name in vars(NO_EVIDENCE)} == vars(
+        evidence(baseline, level)
+    )
+    assert {name: getattr(batchnorm, name) for name in vars(NO_EVIDENCE)} == vars(NO_EVIDENCE)
+
+
+def test_the_usual_spread_is_the_median_of_all_comparisons(tmp_path: Path) -> None:
+    of = plan({"width": [8, 16, 32, 64]}, {"width": 8})
+    values = {
+        "baseline": [0.5, 0.5, 0.5],
+        "width=16": [0.51, 0.52, 0.53],
+        "width=32": [0.52, 0.54, 0.56],
+        "width=64": [0.1, 0.9, 0.5],  # fails at times
+    }
+    url = database(tmp_path, ablation_trials(of, values), of=of)
+    known = trials(connect(url), 1)
+    # Half of the variances over three seeds lie below log(2) times the true one.
+    assert spread_of_differences(of, known) == pytest.approx(0.02 / np.log(2) ** 0.5)
+    assert ablation(of, known).spread == spread_of_differences(of, known)
+
+
+def test_without_pairs_there_is_no_usual_spread(tmp_path: Path) -> None:
+    assert analyse(tmp_path, POOLING, [trial(POOLING, {}, 0, 0.9)]).spread is None

@@ -68,7 +68,7 @@ def job(folder: Path, *configs: TrainConfig) -> Job:
 
 def figures(result: Result) -> list[Any]:
     """What must not depend on where a result was made: everything but times."""
-    timed = ("seconds", "images_per_second", "latency_ms", "history")
+    timed = ("seconds", "images_per_second", "latency_ms", "inference", "history")
     values = [value for key, value in result.to_dict().items() if key not in timed]
     return [*values, *((e.train_loss, e.val_loss, e.val_accuracy) for e in result.history)]
 

@@ -228,6 +228,28 @@ def test_verdicts(tmp_path: Path, values: dict[str, list[float]], word: str) -> 
     assert verdict(effect) == word
 
 
+def test_what_others_are_compared_with_is_a_row_of_its_table(tmp_path: Path) -> None:
+    of = plan({}, {"width": 32, "residual": False}) | {
+        "variants": [
+            {"factor": "width", "level": width, "changes": {"residual": True, "width": width},
+             "against": {"residual": True}}
+            for width in (32, 16)
+        ]
+    }  # fmt: skip
+    rows = [
+        trial(of, changes, seed, value + seed**2 / 100)
+        for changes, value in ((({"residual": True}), 0.9), ({"residual": True, "width": 16}, 0.8))
+        for seed in range(3)
+    ]
+    found = table(tmp_path, rows, of)
+    text = render(found, "text")
+
+    assert [verdict(effect) for effect in found.effects] == ["reference", "not proven"]
+    assert re.search(r"  32 +3  91.67 ±2.08 +reference\n", text)
+    assert "level minus the baseline, or what the plan names instead" in " ".join(text.split())
+    assert "Reference: the rows of a table are compared with it." in text
+
+
 def test_unpaired_differences_are_marked(tmp_path: Path) -> None:
     of = plan({"pooling": ["max", "avg"]}, {"pooling": "max"})
     rows = [trial(of, {}, seed, 0.9 + seed / 100) for seed in range(3)]

@@ -11,7 +11,7 @@ from trainer.config import TrainConfig
 from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.results import Epoch, Result
-from trainer.train import Bank, measure, train
+from trainer.train import Bank, Evaluation, measure, train
 
 CPU = torch.device("cpu")
 
@@ -116,9 +116,9 @@ def test_the_best_epoch_is_the_first_of_highest_validation_accuracy_and_its_weig
     bank = Bank([config], digits, CPU)
     assert result.state is not None
     bank.load_state(0, result.state)
-    loss, accuracy = bank.validate()
-    assert loss[0] == pytest.approx(result.val_loss)
-    assert accuracy[0] == result.val_accuracy
+    again = bank.validate()
+    assert again.loss[0] == pytest.approx(result.val_loss)
+    assert again.accuracy[0] == result.val_accuracy
 
 
 def test_test_figures_never_choose_anything(digits: ImageData) -> None:
@@ -132,13 +132,13 @@ def test_the_test_set_is_evaluated_once(digits: ImageData, monkeypatch: pytest.M
     looks = []
     test = Bank.test
 
-    def count(bank: Bank) -> tuple[list[float], list[float]]:
+    def count(bank: Bank) -> Evaluation:
         looks.append(bank.members)
         return test(bank)
 
     monkeypatch.setattr(Bank, "test", count)
     train([small(seed=0), small(seed=1)], digits)
-    assert looks == [2]
+    assert looks == [1, 1]  # of each member, alone
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])

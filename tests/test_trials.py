@@ -57,6 +57,22 @@ def test_a_trial_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
     assert ours.started <= ours.completed <= datetime.now(UTC)
 
 
+def test_costs_of_inference_and_kinds_of_failure_are_read(tmp_path: Path) -> None:
+    inference = {"cpu": {"1": {"p50_ms": 0.8, "p95_ms": 1.1, "images_per_second": 1200.0}}}
+    costs: dict[str, Any] = {"latency_ms": 0.8, "inference": inference, "model_bytes": 203_000}
+    rows = [
+        trial(POOLING, {}, 0, 0.9, **costs),
+        trial(POOLING, {}, 1, None, state=TrialState.FAIL, failure_kind="crash"),
+        trial(POOLING, {}, 2, 0.5, state=TrialState.PRUNED, best_value=0.6),
+    ]
+
+    ended, failed, pruned = trials(connect(database(tmp_path, rows, of=POOLING)), 1)
+
+    assert (ended.latency_ms, ended.inference, ended.model_bytes) == tuple(costs.values())
+    assert (failed.failure_kind, failed.inference, failed.model_bytes) == ("crash", {}, None)
+    assert (pruned.best_value, ended.best_value) == (0.6, None)
+
+
 def test_times_are_utc_wherever_they_were_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,10 +25,19 @@ def write(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> 
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = save({name: tensor.contiguous() for name, tensor in state.items()})
+    weights = _serialised(state)
     write_atomically(path, weights)
     described = {**about, "sha256": hashlib.sha256(weights).hexdigest()}
     write_atomically(path.with_suffix(".json"), json.dumps(described, indent=1).encode())
+
+
+def size(state: Mapping[str, Tensor]) -> int:
+    """Return the bytes of the file of these weights in fp32, without writing it."""
+    return len(_serialised({name: tensor.float() for name, tensor in state.items()}))
+
+
+def _serialised(state: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,6 +3,7 @@
 No torch here: plans are checked, shown and costed without loading it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -11,7 +12,26 @@ from typing import Any, Self
 from trainer.errors import UserError, choose
 
 DATASETS = ("fashion-mnist", "digits", "mnist", "kmnist")
-AUGMENTATIONS = ("flip", "erase", "translate", "crop", "rotate")
+AUGMENTATIONS = ("flip", "erase", "translate", "crop", "rotate", "noise")
+
+# Architecture -> the network fields that it reads. The others do not change its network.
+ARCHITECTURE_FIELDS: Mapping[str, frozenset[str]] = {
+    name: frozenset(own.split())
+    for name, own in {
+        "convnet": "depth width kernel_size batchnorm conv_bias dropout pooling activation "
+        "residual",
+        "convnet3": "width kernel_size batchnorm conv_bias dropout pooling activation",
+        "lenet": "dropout pooling activation",
+        "vgg_like": "batchnorm conv_bias dropout pooling activation",
+        "resnet_like": "conv_bias activation stem",
+        "mobilenet_v2": "dropout",
+        "toy": "activation",
+        "conv_pairs": "batchnorm conv_bias activation",
+        "resnet18": "pretrained",
+        "resnet20": "activation stem",
+        "resnet32": "activation stem",
+    }.items()
+}
 
 # What may differ between the members of one bank; everything else shapes the tensors or the loop.
 PER_MEMBER = frozenset(
@@ -27,6 +47,7 @@ PER_MEMBER = frozenset(
         "dropout",
         "label_smoothing",
         "augmentation",
+        "normalization",
         "early_stopping",
         "patience",
     }
@@ -80,6 +101,39 @@ def _augmentation(default: str) -> Any:
     return field(default=default, metadata={"check": check})
 
 
+# One spelling for one preprocessing, so that two levels of a factor are never the same.
+_DECIMAL = r"(0|[1-9]\d{0,3})(\.\d{0,8}[1-9])?"
+
+
+def _normalization(default: str) -> Any:
+    def check(value: Any) -> str | None:
+        if value in ("dataset", "none"):
+            return None
+        if not re.fullmatch(f"{_DECIMAL}/{_DECIMAL}", value, re.ASCII):
+            return "choose dataset, none, or MEAN/STD such as '0.286/0.353', no needless zeros"
+        mean, std = map(float, value.split("/"))
+        if not (mean <= 1 and 0.001 <= std <= 1000):
+            return "MEAN must be at most 1 and STD from 0.001 to 1000; pixels are in [0, 1]"
+        return None
+
+    return field(default=default, metadata={"check": check})
+
+
+def normalization_constants(
+    normalization: str, dataset: tuple[float, float]
+) -> tuple[float, float]:
+    """Return what is subtracted from pixels in [0, 1] and what they are divided by.
+
+    Args:
+        normalization: a valid value of the field.
+        dataset: mean and standard deviation of the training images.
+    """
+    if normalization == "dataset":
+        return dataset
+    mean, std = ("0", "1") if normalization == "none" else normalization.split("/")
+    return float(mean), float(std)
+
+
 def augmentation_names(augmentation: str) -> tuple[str, ...]:
     """Split `"flip+erase"` into its names; `"none"` into no name."""
     return () if augmentation == "none" else tuple(augmentation.split("+"))
@@ -99,18 +153,21 @@ class TrainConfig:
     subset: int | None = _number(None, 10)
     validation_fraction: float = _number(0.2, 0, 1, open_low=True, open_high=True)
 
-    # Network. `convnet`: `depth` steps of convolution, batch norm, activation; step s has
-    # `width * s` channels (s = 1, 2, ...); the first two steps pool 2x2.
-    architecture: str = _one_of("convnet", "convnet")
+    # Network: `ARCHITECTURE_FIELDS` says who reads what. `convnet`: `depth` steps of convolution,
+    # batch norm, activation; step s has `width * s` channels (s = 1, 2, ...); the first two steps
+    # pool 2x2. The others are in `trainer.models`.
+    architecture: str = _one_of("convnet", *ARCHITECTURE_FIELDS)
     depth: int = _number(2, 1, 16)
     width: int = _number(32, 1, 4096)
     kernel_size: int = _number(3, 1, 15, odd=True)
     batchnorm: bool = field(default=True)
-    conv_bias: bool = field(default=False)  # never directly in front of a batch norm
+    conv_bias: bool = field(default=False)  # convnet: never directly in front of a batch norm
     dropout: float = _number(0.2, 0, 1, open_high=True)  # on the features before the classifier
     pooling: str = _one_of("max", "max", "avg")
-    activation: str = _one_of("leaky_relu", "relu", "leaky_relu", "gelu", "silu")
+    activation: str = _one_of("leaky_relu", "relu", "leaky_relu", "gelu", "silu", "prelu")
     residual: bool = field(default=False)  # a bottleneck block after every step
+    stem: str = _one_of("3x3", "3x3", "7x7")  # 7x7: stride 2, then max pool 3x3 stride 2
+    pretrained: bool = field(default=False)  # start from torchvision's ImageNet weights
 
     # Optimisation.
     optimizer: str = _one_of("adam", "sgd", "adam", "adamw")
@@ -125,6 +182,7 @@ class TrainConfig:
     exponential_factor: float = _number(0.99, 0, 1, open_low=True)  # per epoch
     label_smoothing: float = _number(0.0, 0, 1, open_high=True)
     augmentation: str = _augmentation("none")
+    normalization: str = _normalization("dataset")  # of pixels in [0, 1]; none: left there
 
     # Early stopping, on validation figures only.
     early_stopping: str = _one_of("none", "none", "val_loss", "val_accuracy")
@@ -172,6 +230,16 @@ class TrainConfig:
     def fusion_key(self) -> tuple[Any, ...]:
         """What two configs must have in common to be trained in one bank."""
         return tuple(getattr(self, name) for name in FIELD_NAMES if name not in PER_MEMBER)
+
+
+def biased_under_batchnorm(config: TrainConfig) -> bool:
+    """Whether a convolution keeps a bias directly under a batch norm, which cancels it.
+
+    Only networks of others do, to be comparable with their published counts.
+    """
+    if config.architecture == "conv_pairs":
+        return config.conv_bias and config.batchnorm
+    return config.conv_bias and config.architecture == "resnet_like" and config.stem == "3x3"
 
 
 FIELD_NAMES = tuple(item.name for item in fields(TrainConfig))

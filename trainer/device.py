@@ -51,6 +51,12 @@ def precision(config: TrainConfig, device: torch.device) -> str:
     return "bf16" if native_bf16(device) else "fp32"
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has computed what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def prepare_process(threads: int) -> None:
     """Set a worker process up for training: OpenMP threads, and memory that is kept.
 

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, "Tensor"]  # one member's weights and batch-norm statistics, by name
+Inference = dict[str, dict[str, dict[str, float]]]  # device -> batch size -> figures
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,22 @@ class Result:
     test_accuracy: float | None
     test_loss: float | None
     parameters: int
-    seconds: float  # the member's share of the bank's time, evaluation included
+    # The member's share of the bank's time, evaluation included; the timing of inference is not.
+    seconds: float
     images_per_second: float  # of the whole bank, training only
     device: str
     precision: str
     bank: int  # members at the start
-    latency_ms: float | None  # median time of the best epoch's network for one image, alone
+    latency_ms: float | None  # median time of the network for one image, where it was trained
     state: State | None = field(repr=False)  # of the best epoch, on the CPU
+    inference: Inference | None = None  # latency and throughput, see `trainer.latency`
+    model_bytes: int | None = None  # size of the weights' file, fp32
+    confusion: dict[str, list[list[int]]] | None = None  # {"test": [true class][predicted class]}
+    # Test images it was most wrong about, see `trainer.confusion`: too large for the database.
+    confused: list[dict[str, Any]] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the weights, JSON-ready."""
+        """Return everything but weights and images, JSON-ready."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        del values["state"]
+        del values["state"], values["confused"]
         return {**values, "history": [asdict(epoch) for epoch in self.history]}

@@ -9,20 +9,24 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer import checkpoint, latency
 from trainer import device as devices
 from trainer.augment import Augmentation
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, normalization_constants
+from trainer.confusion import confused, confusion
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout, by_member
 from trainer.models import build, parameter_count
 from trainer.optim import BankOptimizer
-from trainer.results import Cost, Epoch, Result, State
+from trainer.results import Cost, Epoch, Inference, Result, State
 from trainer.resume import ResumePoints, Standing
 from trainer.streams import generator
 
@@ -68,11 +72,12 @@ def train(
         started = time.perf_counter()
         train_loss, train_accuracy = bank.train_epoch(epoch)
         trained = time.perf_counter() - started
-        val_loss, val_accuracy = bank.validate()
+        validated = bank.validate()
         share = (time.perf_counter() - started) / len(alive)
         for k, member in enumerate(alive):
             rate = bank.learning_rate(k, epoch)
-            figures = train_loss[k], train_accuracy[k], val_loss[k], val_accuracy[k], rate, share
+            validation = validated.loss[k], validated.accuracy[k]
+            figures = train_loss[k], train_accuracy[k], *validation, rate, share
             member.record(Epoch(epoch, *figures), bank, k, trained)
         stopped = on_epoch({m.position: m.history[-1] for m in alive}) if on_epoch else ()
         staying = []
@@ -92,6 +97,15 @@ def train(
         member.outcome = member.outcome or "finished"
     _test(members, bank.data, bank.device)
     return [member.result(len(configs), bank) for member in members]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a bank makes of some images."""
+
+    loss: list[float]  # mean per member, K of them
+    accuracy: list[float]
+    predicted: Tensor  # classes, int64 [N, K]
 
 
 def _go_on(
@@ -148,10 +162,11 @@ class _Member:
         self.best: Epoch | None = None
         self.state: State | None = None
         self.outcome: str | None = None  # None: still in training
-        self.test: tuple[float, float] | None = None  # loss, accuracy
+        self.test: Evaluation | None = None
+        self.confused: list[dict[str, Any]] | None = None
         self.seconds = 0.0  # of the test evaluation
         self.images_per_second = 0.0
-        self.latency_ms: float | None = None
+        self.inference: Inference | None = None
         self.parameters = 0
 
     def record(self, epoch: Epoch, bank: "Bank", k: int, trained: float) -> None:
@@ -195,40 +210,48 @@ class _Member:
 
     def result(self, bank_size: int, bank: "Bank") -> Result:
         """Sum the course up."""
+        test, inference = self.test, self.inference
         return Result(
             outcome=self.outcome or "finished",
             history=tuple(self.history),
             best_epoch=self.best.epoch if self.best else None,
             val_accuracy=self.best.val_accuracy if self.best else None,
             val_loss=self.best.val_loss if self.best else None,
-            test_accuracy=self.test[1] if self.test else None,
-            test_loss=self.test[0] if self.test else None,
+            test_accuracy=test.accuracy[0] if test else None,
+            test_loss=test.loss[0] if test else None,
             parameters=self.parameters,
             seconds=sum(epoch.seconds for epoch in self.history) + self.seconds,
             images_per_second=self.images_per_second,
             device=devices.describe(bank.device),
             precision=bank.precision,
             bank=bank_size,
-            latency_ms=self.latency_ms,
+            latency_ms=inference[bank.device.type]["1"]["p50_ms"] if inference else None,
+            inference=inference,
+            model_bytes=checkpoint.size(self.state) if self.state else None,
+            confusion={"test": bank.confusion(test)} if test else None,
+            confused=self.confused,
             state=self.state,
         )
 
 
 def _test(members: Sequence[_Member], data: ImageData, device: torch.device) -> None:
-    """Evaluate each finished member's best epoch on the test set: the only look at it."""
-    ended = [m for m in members if m.outcome in ("finished", "early-stopped") and m.state]
-    if not ended:
-        return
-    started = time.perf_counter()
-    best = Bank([member.config for member in ended], data, device)
-    for k, member in enumerate(ended):
-        assert member.state is not None
-        best.load_state(k, member.state)
-    figures = list(zip(*best.test(), strict=True))
-    share = (time.perf_counter() - started) / len(ended)
-    for member, figure in zip(ended, figures, strict=True):
-        member.test, member.seconds = figure, share
-        member.latency_ms = Bank([member.config], data, device).latency_ms()
+    """Evaluate each finished member's best epoch on the test set: the only look at it.
+
+    Each in a network of its own, as its weights will be used: to the last image the figures are
+    those that the written weights give, whoever the neighbours were.
+    """
+    inference: Inference | None = None
+    for member in members:
+        if member.outcome not in ("finished", "early-stopped") or member.state is None:
+            continue
+        started = time.perf_counter()
+        alone = Bank.trained(member.config, member.state, data, device)
+        member.test = alone.test()
+        member.confused = confused(alone, member.test)
+        member.seconds = time.perf_counter() - started
+        # Members of a bank are networks of one shape, which is all that their speed depends on.
+        inference = inference or latency.inference(alone.network, member.config, data.side, device)
+        member.inference = inference
 
 
 class Bank:
@@ -270,12 +293,23 @@ class Bank:
         for module in self.network.modules():
             if isinstance(module, Dropout):
                 module.step = self.clock
-        mean, std = data.normalisation
-        self.scale, self.shift = 1 / std, -mean / std
+        # Pixels in [0, 1] are multiplied and shifted, [K, 1, 1] each.
+        constants = [normalization_constants(c.normalization, data.normalisation) for c in configs]
+        own = torch.tensor([[1 / std, -mean / std] for mean, std in constants], dtype=self.dtype)
+        self.scale, self.shift = own.to(device)[..., None, None].unbind(1)
         smoothing = [config.label_smoothing for config in configs]
         self.smoothing = (
             torch.tensor(smoothing, device=device, dtype=self.dtype) if any(smoothing) else None
         )
+
+    @classmethod
+    def trained(
+        cls, config: TrainConfig, state: State, data: ImageData, device: torch.device
+    ) -> "Bank":
+        """Return the bank of one member that these weights are."""
+        bank = cls([config.replace(pretrained=False)], data, device)  # not to be read in vain
+        bank.load_state(0, state)
+        return bank
 
     @property
     def images_per_epoch(self) -> int:
@@ -314,34 +348,29 @@ class Bank:
         with torch.no_grad():
             return torch.stack([losses, (logits.argmax(2) == labels).to(self.dtype).mean(0)])
 
-    def validate(self) -> tuple[list[float], list[float]]:
-        """Return loss and accuracy per member, each on its own validation images."""
+    def validate(self) -> Evaluation:
+        """Evaluate each member on its own validation images."""
         return self._evaluate(self.data.train_images, self.data.train_labels, self.val_indices)
 
-    def test(self) -> tuple[list[float], list[float]]:
-        """Return loss and accuracy per member on the test set."""
+    def test(self) -> Evaluation:
+        """Evaluate every member on the test set."""
         labels = self.data.test_labels
         every = torch.arange(len(labels), device=self.device)[:, None].expand(-1, self.members)
         return self._evaluate(self.data.test_images, labels, every)
 
-    def latency_ms(self, runs: int = 20) -> float:
-        """Return the median milliseconds of one forward pass of one image per member.
+    def confusion(self, test: Evaluation, k: int = 0) -> list[list[int]]:
+        """Count the test images of each class by what member k took them for."""
+        return confusion(test.predicted[:, k], self.data.test_labels, len(self.data.classes))
 
-        Timed after a few passes that prepare kernels; the weights do not matter.
-        """
+    def logits(self, images: Tensor, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield, batch by batch, indices [B, K] of images [N, H*W] and their logits [B, K, C]."""
         self.network.eval()
-        pixels = self.data.test_images[:1, None].expand(-1, self.members, -1)
-        x = self._normalise(
-            pixels.reshape(1, self.members, self.data.side, -1).to(self.dtype).mul_(1 / 255)
-        )
-        seconds = []
-        with torch.inference_mode(), self._autocast():
-            for _ in range(3 + runs):
-                started = time.perf_counter()
-                self.network(x)
-                _synchronise(self.device)
-                seconds.append(time.perf_counter() - started)
-        return statistics.median(seconds[3:]) * 1000
+        for batch in torch.split(indices, EVALUATION_BATCH):
+            with torch.inference_mode(), self._autocast():
+                pixels = images[batch].view(*batch.shape, self.data.side, -1)
+                x = self._normalise(pixels.to(self.dtype).mul_(1 / 255))
+                logits = self.network(x).to(self.dtype)
+            yield batch, logits
 
     def state(self, k: int) -> State:
         """Copy member k's weights and statistics to the CPU."""
@@ -392,22 +421,18 @@ class Bank:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
             yield
 
-    def _evaluate(
-        self, images: Tensor, labels: Tensor, indices: Tensor
-    ) -> tuple[list[float], list[float]]:
-        self.network.eval()
+    def _evaluate(self, images: Tensor, labels: Tensor, indices: Tensor) -> Evaluation:
         loss = torch.zeros(self.members, device=self.device, dtype=self.dtype)
-        right = torch.zeros(self.members, device=self.device, dtype=torch.int64)
-        with torch.inference_mode(), self._autocast():
-            for batch in torch.split(indices, EVALUATION_BATCH):  # [B, K]
-                pixels = images[batch].view(*batch.shape, self.data.side, -1)
-                x = self._normalise(pixels.to(self.dtype).mul_(1 / 255))
-                logits = self.network(x).to(self.dtype)
-                loss += len(batch) * _cross_entropy(logits, labels[batch], None)
-                right += (logits.argmax(2) == labels[batch]).sum(0)
+        predicted = torch.empty_like(indices)
+        done = 0
+        for batch, logits in self.logits(images, indices):
+            loss += len(batch) * _cross_entropy(logits, labels[batch], None)
+            predicted[done : done + len(batch)] = logits.argmax(2)
+            done += len(batch)
         size = len(indices)
         # Counted and divided once: an accuracy is a fraction of whole images.
-        return (loss / size).tolist(), [count / size for count in right.tolist()]
+        right = (predicted == labels[indices]).sum(0).tolist()
+        return Evaluation((loss / size).tolist(), [count / size for count in right], predicted)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor | None) -> Tensor:
@@ -439,7 +464,7 @@ def measure(
     for step, batch in enumerate(bank.order(1)[: steps + 2]):
         started = time.perf_counter()
         bank.train_step(step, batch)
-        _synchronise(bank.device)
+        devices.synchronise(bank.device)
         seconds.append(time.perf_counter() - started)
         if sum(seconds[2:]) > 0.5:
             break
@@ -447,8 +472,3 @@ def measure(
     evaluated = len(bank.val_indices) * config.epochs + len(data.test_labels)
     steps_in_all = bank.steps_per_epoch * config.epochs + evaluated / config.batch_size / 3
     return Cost(per_step * steps_in_all, bank.parameters)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -48,7 +48,7 @@ class Worker:
         return [measure(config, self.data, self.device) for config in configs]
 
     def train(self, job: Job, on_epoch: Watch) -> list[Result]:
-        """Train a job, write its checkpoints, return its results without weights."""
+        """Train a job, write its checkpoints, return its results without weights and images."""
         resume = None
         if job.resume_points:
             resume = ResumePoints(job.resume_points, self.same, self.resume_seconds)
@@ -61,9 +61,10 @@ class Worker:
                     "config": config.to_dict(),
                     "result": result.to_dict(),
                     "dataset": self.description["dataset"],
+                    "confused": result.confused,
                 }
                 checkpoint.write(path, result.state, about)
-        return [dataclasses.replace(result, state=None) for result in results]
+        return [dataclasses.replace(result, state=None, confused=None) for result in results]
 
 
 def failure_of(error: Exception) -> Failure:

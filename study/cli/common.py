@@ -1,0 +1,135 @@
+"""What the commands share: the app, how a plan or a stored study is found, printing."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from study import catalog, storage
+from study.plan import Plan, load_plan
+from trainer.errors import UserError, choose
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from rich.console import Console
+
+    from analysis.trials import Study, Trial
+
+app = typer.Typer(
+    name="fmnist-study",
+    help="Hyperparameter studies of small image classifiers: which choice matters, by how much, "
+    "and how sure we are.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def plan_for(source: str, storage_option: str | None, dataset: str | None, **changes: Any) -> Plan:
+    """Find a plan: in the catalogue, in a file, or with a stored study of that name."""
+    if source in catalog.names() or source.endswith(".toml"):
+        plan = load_plan(source, dataset=dataset)
+    else:
+        stored = studies_if_any(storage.locate(storage_option))
+        plans = {study.name: study.plan for study in stored if study.plan}
+        if source not in plans:
+            raise UserError(choose("study", source, _known(plans)))
+        plan = Plan.from_dict(plans[source]).override(dataset=dataset)
+    return plan.override(**changes)
+
+
+def _known(stored: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys([*catalog.names(), *stored]), "or a .toml file"]
+
+
+def stored_studies(url: "sqlalchemy.URL") -> "list[Study]":
+    """Read every study of a database that is there."""
+    storage.check_readable(url)
+    from analysis import trials
+
+    with _reading(url):
+        return trials.studies(trials.connect(url))
+
+
+def studies_if_any(url: "sqlalchemy.URL") -> "list[Study]":
+    """Read every study; none where there is no database yet."""
+    return [] if storage.is_new(url) else stored_studies(url)
+
+
+def trials_of(url: "sqlalchemy.URL", study: "Study") -> "list[Trial]":
+    """Read the trials of a study."""
+    from analysis import trials
+
+    with _reading(url):
+        return trials.trials(trials.connect(url), study.id)
+
+
+@contextmanager
+def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
+    """Say in one line that a database is damaged: in its pages, or in its JSON."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, ValueError) as error:
+        where = storage.display(url)
+        raise UserError(f"storage {where}: cannot be read: {storage.reason(error)}") from error
+
+
+def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":
+    """Read a study: by its name, by its plan's (then the newest), or the one that ran last."""
+    stored = stored_studies(url)
+    if not stored:
+        raise UserError(f"storage {storage.display(url)}: holds no study yet")
+    if name is None:
+        found = stored[-1]
+    else:
+        plan_name = load_plan(name).name if name.endswith(".toml") else name
+        exact = [study for study in stored if study.name in (name, plan_name)]
+        of_plan = [study for study in stored if study.plan.get("name") == plan_name]
+        if not exact and not of_plan:
+            raise UserError(choose("study", name, [study.name for study in stored]))
+        found = (exact or of_plan)[-1]
+    return found, trials_of(url, found)
+
+
+def write_hiplot(study: "Study", trials: "list[Trial]", out: Path | None) -> Path:
+    """Write the HiPlot page of a study to its folder; return its path."""
+    from analysis import hiplot_page
+
+    if not trials:
+        raise UserError(f"study {study.name!r}: has no trials yet, so there is no page to write")
+    folder = page_folder(study.name, out)
+    try:
+        return hiplot_page.write(study, trials, folder / "hiplot.html")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def page_folder(study: str, out: Path | None) -> Path:
+    """Return the folder of a study's pages: `--out DIR`, else `reports/STUDY`."""
+    folder = Path("reports") / study
+    if out is None and not folder.resolve().is_relative_to(Path("reports").resolve()):
+        raise UserError(f"study {study!r}: its name leads out of reports/; give --out DIR")
+    return out or folder
+
+
+def stderr() -> "Console":
+    """Return a console on stderr, where progress goes."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def say(text: str, *, parseable: bool) -> None:
+    """Print a remark: to stderr where stdout must stay parseable."""
+    print(text, file=sys.stderr if parseable else sys.stdout)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2, allow_nan=False))

@@ -1,0 +1,49 @@
+"""The arguments and options that several commands have in common."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PlanSource = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A catalogue name, a plan file, or a stored study.")
+]
+StudyName = Annotated[
+    str | None,
+    typer.Argument(metavar="[STUDY]", help="A stored study; left out: the one that ran last."),
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL|PATH",
+        help="The database; default $FMNIST_STUDY_STORAGE, else ./studies.db.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", metavar="NAME", help="fashion-mnist, digits, mnist or kmnist."),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where the data is; default $FMNIST_DATA_DIR, else ./data."),
+]
+SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Replicate seeds per variant.")]
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="Trials of a search.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs per trial.")]
+SubsetOption = Annotated[
+    int | None, typer.Option("--subset", help="Use so many images of the training set.")
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, or cuda:0,1,...")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Workers; default: one per core or GPU.")
+]
+BankOption = Annotated[
+    str, typer.Option("--bank", metavar="auto|N", help="Trials trained together in one program.")
+]
+ExecutorOption = Annotated[
+    str, typer.Option("--executor", metavar="NAME", help="local (processes) or inline.")
+]

@@ -13,7 +13,6 @@ from typing import Any
 CHECKSUM = "checksum"  # attribute of a trial
 SEAL = "seal"  # attribute of a study
 DAMAGED = "DAMAGED"  # state of a trial that is not what was written
-ENDED = ("COMPLETE", "FAIL", "PRUNED")
 
 Number = tuple[float | None, str]  # as Optuna stores one: value, and its kind
 
@@ -35,7 +34,10 @@ def trial_checksum(
         {str(step): list(value) for step, value in intermediate.items()},
         {key: text for key, text in attributes.items() if key != CHECKSUM},
     ]
-    text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
+    try:
+        text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
+    except TypeError:  # a damaged cell may be of any type
+        return "none"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -53,28 +55,25 @@ def is_damaged(
     """
     if stored is not None:
         return stored != json.dumps(expected)
-    return seal is not None and state not in ("RUNNING", "WAITING") and number >= seal["before"]
+    running = state in ("RUNNING", "WAITING")
+    older = seal is None or (isinstance(number, int) and number < seal["before"])
+    return not running and not older
 
 
 def damage(
-    name: str,
-    directions: Sequence[str],
-    attributes: Mapping[str, str],
-    checksums: Sequence[str],
+    name: str, directions: Sequence[str], attributes: Mapping[str, str], sealed: bool
 ) -> str | None:
-    """Say what is wrong with a study; None: nothing.
+    """Say what is wrong with a study's own rows; None: nothing.
 
     Args:
         name: its name.
         directions: of its objectives.
         attributes: its attributes as stored, JSON.
-        checksums: of its trials, as stored, JSON.
+        sealed: whether it has trials with checksums, and so must have a seal.
     """
     seal = seal_of(attributes)
     if seal is None:
-        if SEAL in attributes or checksums:
-            return "its seal is damaged or missing"
-        return None
+        return "its seal is damaged or missing" if SEAL in attributes or sealed else None
     if seal["name"] != name:
         return f"it was written under another name, {seal['name']!r}"
     if seal["directions"] != list(directions):
@@ -83,10 +82,23 @@ def damage(
         text = attributes.get(key)
         if text is None or hashlib.sha256(text.encode()).hexdigest() != digest:
             return f"its attribute {key!r} is not what was written"
+    return None
+
+
+def missing(attributes: Mapping[str, str], checksums: Sequence[str]) -> str | None:
+    """Say what is wrong with the trials of a study as a whole; None: nothing.
+
+    Args:
+        attributes: the study's, as stored, JSON.
+        checksums: of its trials, as stored, JSON.
+    """
+    seal = seal_of(attributes)
+    if seal is None:
+        return None
     if len(checksums) != seal["trials"]:
-        return f"{seal['trials']} trials have ended and been written, {len(checksums)} are there"
+        return f"{seal['trials']} trials were written, {len(checksums)} are there as written"
     if f"{sum(map(_number, checksums)) % 2**256:064x}" != seal["total"]:
-        return "its trials are not those that were written"
+        return "the trials are not those that were written"
     return None
 
 

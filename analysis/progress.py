@@ -16,6 +16,7 @@ STATES = {
     "PRUNED": "pruned",
     "RUNNING": "running",
     "WAITING": "waiting",
+    "DAMAGED": "damaged",
 }
 VALIDATION_ACCURACY = "validation accuracy"
 
@@ -55,6 +56,8 @@ class Progress:
     best: Best | None
     running: list[Running]
     seconds_per_trial: float | None  # mean of the finished trials
+    damaged: int  # trials that are not what was written, and count nowhere
+    missing_results: str | None  # why not all that was written may be here
 
 
 def progress(study: Study, trials: Sequence[Trial]) -> Progress:
@@ -86,6 +89,8 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         seconds_per_trial=summarize(
             [trial.seconds for trial in done if trial.seconds is not None]
         ).mean,
+        damaged=sum(trial.state == "DAMAGED" for trial in trials),
+        missing_results=study.missing,
     )
 
 
@@ -138,6 +143,15 @@ def _replicates_line(progress: Progress) -> str:
     return f"beside them, replicates of the best on further seeds: {parts}" if parts else ""
 
 
+def _damage_line(progress: Progress) -> str:
+    parts = []
+    if progress.damaged:
+        parts.append(f"{progress.damaged:,} trials are not what was written, and count nowhere")
+    if progress.missing_results:
+        parts.append(progress.missing_results)
+    return f"DAMAGED: {'; '.join(parts)}" if parts else ""
+
+
 def facts(study: Study, progress: Progress) -> list[str]:
     """Say what was run, and how much of it is there."""
     plan, images = study.plan, study.dataset.get("train_images")
@@ -148,7 +162,9 @@ def facts(study: Study, progress: Progress) -> list[str]:
         of = f" of {images:,}" if subset and images else ""
         words.append(f"{subset or images:,}{of} training images")
     words += [f"{plan[name]} {name}" for name in ("epochs", "seeds") if plan.get(name)]
-    lines = (", ".join(words), count_line(progress), _replicates_line(progress))
+    lines = (
+        ", ".join(words), count_line(progress), _replicates_line(progress), _damage_line(progress)
+    )  # fmt: skip
     return [line for line in lines if line]
 
 
@@ -157,6 +173,8 @@ def render(progress: Progress) -> str:
     lines = [printable(progress.study), count_line(progress)]
     if progress.replicates:
         lines.append(_replicates_line(progress))
+    if damage := _damage_line(progress):
+        lines.append(damage)
     best = progress.best
     if best is not None:
         accuracy = progress.objective == VALIDATION_ACCURACY

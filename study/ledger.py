@@ -376,9 +376,7 @@ class Ledger:
             del self._open[trial_id]
         self.ended += len(records)
 
-    def _end(
-        self, session: Session, seal: Seal, records: Mapping[int, Mapping[str, Any]]
-    ) -> None:
+    def _end(self, session: Session, seal: Seal, records: Mapping[int, Mapping[str, Any]]) -> None:
         new = {
             trial_id: {
                 key: text

@@ -114,8 +114,10 @@ def replay(database: "RDBStorage", journal: Journal, tell: Tell) -> None:
         if fate == "conflict":
             file = journal.file_of(trial)
             kept = file.rename(backup.aside(file, "conflict"))
-            tell(f"trial {trial['number']} of {name} in the journal fits no trial of the database: "
-                 f"it is kept as {kept}")
+            tell(
+                f"trial {trial['number']} of {name} in the journal fits no trial of the database: "
+                f"it is kept as {kept}"
+            )
     if restored:
         results = "result" if restored == 1 else "results"
         tell(f"{restored} {results} put back from the journal")

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from study import backup, recovery
+from study.journal import Journal, folder_of
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def check_readable(url: sqlalchemy.URL) -> None:
     if path is None:
         _check_server(url)
         return
-    if not path.exists() and recovery.folder_of(path).is_dir():
+    if not path.exists() and folder_of(path).is_dir():
         raise UserError(
             f"storage {display(url)}: no such file any more, but its journal is there: "
             "'fmnist-study run ...' restores it"
@@ -212,6 +213,18 @@ def own(
         finally:
             storage.remove_session()
             storage.engine.dispose()
+
+
+def mend(url: sqlalchemy.URL, tell: Callable[[str], None]) -> None:
+    """Restore a database that was damaged or taken away, and its journal's results.
+
+    Raises:
+        UserError: another process owns it, or it cannot be used.
+    """
+    path = sqlite_path(url)
+    if path is not None and recovery.is_possible(path):
+        with own(url, "restore", tell) as storage:
+            recovery.replay(storage, Journal(folder_of(path)), tell)
 
 
 @contextmanager

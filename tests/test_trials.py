@@ -255,7 +255,7 @@ def test_queries_do_not_grow_with_the_trials(tmp_path: Path) -> None:
         statements.append(statement)
 
     assert len(trials(engine, 1)) == 16
-    assert len(statements) == 5
+    assert len(statements) == 6
 
 
 def test_reading_loads_neither_torch_nor_optuna_nor_scipy_stats() -> None:

@@ -196,7 +196,9 @@ class _Member:
         self.outcome = "stopped"
 
     def _best(self) -> Epoch | None:
-        fine = [e for e in self.history if math.isfinite(e.train_loss) and math.isfinite(e.val_loss)]
+        fine = [
+            e for e in self.history if math.isfinite(e.train_loss) and math.isfinite(e.val_loss)
+        ]
         return max(fine, key=lambda epoch: epoch.val_accuracy, default=None)
 
     def _epochs_without_improvement(self) -> int:

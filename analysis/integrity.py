@@ -17,7 +17,7 @@ DAMAGED = "DAMAGED"  # state of a trial that is not what was written
 Number = tuple[float | None, str]  # as Optuna stores one: value, and its kind
 
 
-def trial_checksum(
+def trial_checksum(  # noqa: PLR0917 # what a trial is
     number: int,
     state: str,
     values: Sequence[Number],

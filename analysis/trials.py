@@ -250,17 +250,10 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             INTERMEDIATE.c.intermediate_value_type,
         ):
             intermediate[trial_id][step] = value, kind
-        seal = integrity.seal_of(
-            {
-                integrity.SEAL: text
-                for (text,) in connection.execute(
-                    sa.select(STUDY_ATTRIBUTES.c.value_json).where(
-                        STUDY_ATTRIBUTES.c.study_id == study_id,
-                        STUDY_ATTRIBUTES.c.key == integrity.SEAL,
-                    )
-                )
-            }
+        sealed = sa.select(STUDY_ATTRIBUTES.c.key, STUDY_ATTRIBUTES.c.value_json).where(
+            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == integrity.SEAL
         )
+        seal = integrity.seal_of({key: text for key, text in connection.execute(sealed)})
     distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
 
     def level(value: float, text: str) -> Any:

@@ -24,7 +24,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def trial_checksum(
+def trial_checksum(  # noqa: PLR0917 # what a trial is
     number: int,
     state: str,
     values: Sequence[Number],

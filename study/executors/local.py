@@ -7,7 +7,6 @@ gets its job, so nothing can come of it later. Workers do not outlive their pare
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from study.executors import TICK_SECONDS, Failure, Job, Watcher, WorkerSpec, describe_all
+from study.executors.lifeline import die_with_parent
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.results import Cost, Epoch
@@ -27,14 +27,13 @@ MAX_FAILED_STARTS = 10  # in a row, then there is no point in trying on
 MAX_MEASUREMENTS = 3  # of the same configs, where workers die of them
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 120.0  # then a worker hangs
-PR_SET_PDEATHSIG = 1
 
 # On Linux workers are forked from a server that has loaded torch but used nothing of it: another
 # worker costs a tenth of a second instead of two.
 _FORKED = sys.platform == "linux"
 _context: Any = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
 if _FORKED:
-    _context.set_forkserver_preload(["study.executors.worker"])
+    _context.set_forkserver_preload(["study.executors.preload"])
 
 
 class LocalExecutor:
@@ -258,12 +257,6 @@ def _unheard_by_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when its parent is gone, even while it is stopped."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class _Voice:
     """A worker's side of the pipe: says that it lives, ends it when its parent has."""
 
@@ -288,7 +281,7 @@ class _Voice:
 def _serve(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> None:
     """Be a worker process: answer requests until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _die_with_parent()
+    die_with_parent()
     voice = _Voice(pipe)
     from study.executors.worker import Worker, failure_of  # loads torch, in the child only
 

@@ -1,9 +1,13 @@
 """The networks of the reference projects compute what their projects wrote."""
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
+import torch
 from torch import nn
 
 from tests.networks import (
@@ -16,7 +20,11 @@ from tests.networks import (
     one,
     wear_in,
 )
+from trainer import checkpoint
 from trainer.architectures.mobilenet import SETTINGS
+from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
+from trainer.data import ImageData
+from trainer.export import export, read_classifier
 from trainer.vision import torchvision
 
 
@@ -197,3 +205,25 @@ def test_mobilenet_v2_is_torchvisions_with_the_settings_of_seed_002(side: int) -
     theirs = models.MobileNetV2(num_classes=CLASSES, inverted_residual_setting=settings)
     theirs.features[0][0] = nn.Conv2d(1, 32, 3, stride=2, padding=1, bias=False)
     check(theirs, side, architecture="mobilenet_v2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURE_FIELDS)
+def test_every_architecture_is_the_same_in_onnx(
+    architecture: str, digits: ImageData, tmp_path: Path
+) -> None:
+    fields: dict[str, Any] = {"activation": "prelu", "residual": True}
+    config = TrainConfig(dataset="digits", architecture=architecture, width=8, **fields)
+    network = one(8, **config.to_dict()).float()
+    wear_in(network)
+    weights = tmp_path / "best.safetensors"
+    about = {"config": config.to_dict(), "result": {}, "dataset": digits.describe()}
+    checkpoint.write(weights, network.state_dict(), about)
+    onnx = export(weights, tmp_path / "out")[-1]
+    classifier, _ = read_classifier(weights)
+    session = onnxruntime.InferenceSession(str(onnx))
+    for size in (1, 7):
+        images = torch.rand(size, 1, 8, 8, generator=torch.Generator().manual_seed(size))
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, classifier(images).numpy(), rtol=1e-3, atol=1e-4)

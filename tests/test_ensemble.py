@@ -16,6 +16,7 @@ from analysis.ensemble import Ensemble, Member, candidates, render, vote
 from analysis.proportions import compare, wilson
 from analysis.trials import Trial, connect, studies, trials
 from study.cli import main
+from study.session import Machine
 from tests.plans import run, tiny
 from tests.studies import POOLING, database, trial
 from tests.test_train import small
@@ -344,3 +345,23 @@ def test_weights_that_are_not_the_trials_are_refused_by_name(
     assert message in err
     assert name in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.real
+def test_networks_and_a_forest_vote_on_real_images(
+    fashion_mnist_dir: Path, tmp_path: Path, call: Callable[..., Said]
+) -> None:
+    plan = tiny(dataset="fashion-mnist", subset=1000, epochs=1)
+    where = Machine(device="cpu", executor="inline", data_dir=fashion_mnist_dir)
+    run(plan, tmp_path / "studies.db", machine=where)
+    code, out, _ = call(
+        tmp_path, "--top", 2, "--random-forest", "--json", "--data-dir", fashion_mnist_dir
+    )
+    assert code == 0
+    found = json.loads(out)
+    assert found["test"]["ensemble"]["images"] == 10_000
+    best = trials_of(tmp_path)[0]
+    network, _, forest = found["members"]
+    assert network["test_accuracy"] == best.test_accuracy
+    assert forest["test_accuracy"] > 0.7  # of 800 images; the networks have seen one epoch
+    assert found["test"]["ensemble"]["accuracy"] > network["test_accuracy"]

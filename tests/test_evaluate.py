@@ -15,6 +15,7 @@ from analysis import evaluation
 from analysis.trials import connect, studies, trials
 from study.cli import main
 from tests.plans import run, tiny
+from tests.studies import POOLING, database, trial
 from tests.test_train import MIXED, small
 from trainer import checkpoint, evaluate
 from trainer.data import ImageData
@@ -233,6 +234,22 @@ def test_the_text_names_the_accuracy_the_classes_and_the_latency(
         assert heading in out
 
 
+def test_the_best_of_a_study_without_weights_is_named_but_not_exported(
+    tmp_path: Path, call: Callable[..., Said]
+) -> None:
+    database(tmp_path, [trial(POOLING, {}, 0, 0.9), trial(POOLING, {}, 1, 0.95)], of=POOLING)
+    where = ("--storage", tmp_path / "studies.db")
+    code, out, _ = call("best", *where, "--json")
+    assert (code, json.loads(out)["checkpoint"]) == (0, None)
+    code, out, _ = call("best", *where)
+    assert code == 0
+    assert "test accuracy of seed 1: 94.00 %" in out
+    code, out, err = call("best", *where, "--export", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "study 'test': trial 1 has no weights to export" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_figure_that_is_not_the_stored_one_is_said_so(
     weights: Path, call: Callable[..., Said]
 ) -> None:
@@ -266,3 +283,20 @@ def test_a_folder_that_is_not_whole_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_a_network_trained_on_a_gpu_has_its_figures_there_again_and_nearly_on_the_cpu(
+    digits: ImageData, tmp_path: Path
+) -> None:
+    configs = [small(**member, epochs=2, precision="auto") for member in MIXED]
+    results = train(configs, digits, device="cuda:0")
+    for k, (config, result) in enumerate(zip(configs, results, strict=True)):
+        trained = evaluate.read(keep(tmp_path / str(k), digits, config, result))
+        again = evaluate.evaluate(trained, digits, torch.device("cuda:0"))
+        assert again.test_accuracy == result.test_accuracy
+        assert set(again.inference) == {"cuda", "cpu"}
+        on_cpu = evaluate.evaluate(trained, digits, CPU)
+        assert on_cpu.precision == result.precision
+        assert on_cpu.test_accuracy == pytest.approx(result.test_accuracy, abs=0.01)

@@ -349,6 +349,10 @@ def test_a_row_off_the_axes_of_an_ablation_is_listed(tmp_path: Path) -> None:
     assert made.plan["variants"] == [
         {"factor": "lr + width", "level": "0.01 + 64", "changes": changes}
     ]
+    # A level that is there with others alone is no level of its factor.
+    wide = imported(tmp_path, ABLATION + "0.1,no,16,0.7\n")
+    assert wide.plan["factors"]["width"] == [32, 64]
+    assert wide.levels["width"] == [16, 32, 64]
     study, rows = stored(made, tmp_path)
     listed = effects.ablation(study.plan, rows).effects[-1]
     assert (listed.factor, listed.n) == ("lr + width", 1)

@@ -69,7 +69,9 @@ def best(
     print(f"{printable(found.name)}: {printable(winner.variant)}, best by validation accuracy")
     print(f"validation accuracy {percent(winner.mean)}{spread} %, n = {winner.n}")
     if trial.test_accuracy is not None:
-        print(f"test accuracy of seed {trial.seed}, whose weights these are: ", end="")
+        which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
+        whose = "" if weights is None else ", whose weights these are"
+        print(f"test accuracy of {which}{whose}: ", end="")
         print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
     short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in trial.changes.items()}
     differs = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())

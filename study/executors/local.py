@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -185,10 +186,7 @@ class _Process:
         self.starting = True  # until it has loaded its data
         self.heard = time.monotonic()
         self.pipe, child = _context.Pipe()
-        self.process = _context.Process(target=_serve, args=(spec, child), daemon=True)
-        _start_forkserver()
-        with _unheard_by_children():
-            self.process.start()
+        self.process = _started(spec, child)
         child.close()
 
     @property
@@ -236,12 +234,20 @@ class _Process:
         self.pipe.close()
 
 
-def _start_forkserver() -> None:
-    if _FORKED:
-        from multiprocessing import forkserver
-
-        with _unheard_by_children():
-            forkserver.ensure_running()
+def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
+    """Start a worker process; the server that it is forked from too, where that has died."""
+    for attempt in range(MAX_FAILED_STARTS):
+        process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
+        try:
+            with _unheard_by_children():
+                if _FORKED:
+                    forkserver.ensure_running()
+            process.start()
+            return process
+        except (EOFError, OSError) as error:
+            failure = error
+            time.sleep(0.1 * attempt)  # until it is seen to be dead
+    raise UserError(f"workers cannot be started: {type(failure).__name__}: {failure}")
 
 
 @contextlib.contextmanager

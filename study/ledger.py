@@ -91,6 +91,17 @@ def _refusals() -> Iterator[None]:
         raise (DiskFull if full else StorageFailed)(str(error)) from error
 
 
+def _patiently(write: Callable[[], Done]) -> Done:
+    """Write; again while another process holds the database, for a while or until a signal."""
+    began = time.monotonic()
+    while True:
+        try:
+            return write()
+        except _Busy:
+            if signals.has_come() or time.monotonic() - began > PATIENCE_SECONDS:
+                raise
+
+
 @dataclass
 class _Open:
     """A trial as it is stored: of a running one, all that its checksum and record will need."""
@@ -158,10 +169,14 @@ class Ledger:
         assert self._study_id is not None
         return self._study_id
 
-    @_refusals()
     def create(self, directions: Sequence[StudyDirection]) -> None:
         """Create the study with a direction per objective."""
-        self._study_id = self.storage.create_new_study(list(directions), self.name)
+
+        @_refusals()
+        def make() -> int:
+            return self.storage.create_new_study(list(directions), self.name)
+
+        self._study_id = _patiently(make)
         self._seal = Seal(self.name, [direction.name for direction in directions])
 
     def _count(self) -> int:
@@ -538,14 +553,8 @@ class Ledger:
         Raises:
             StorageFailed: it was not written, none of it.
         """
-        began = time.monotonic()
-        while True:
-            try:
-                with shielded():
-                    return self._try(write, flush=flush)
-            except _Busy:
-                if signals.is_waiting() or time.monotonic() - began > PATIENCE_SECONDS:
-                    raise
+        with shielded():
+            return _patiently(lambda: self._try(write, flush=flush))
 
     def _try(self, write: Callable[[Session, Seal], Done], *, flush: bool) -> Done:
         fault = self.identity.fault() if self.identity else None

@@ -214,14 +214,14 @@ def run(
                     checkpoints=keeper.folder / "checkpoints",
                     view=view,
                     deadline=started + timeout if timeout else None,
-                    attempts=_attempts(trials),
+                    attempts=attempts(trials),
                     parameters=max((cost.parameters for _, cost in costs.costs), default=0),
                     back_up=lambda: keeper.mind(ledger),
                 )
                 return coordinator.run()
 
 
-def _attempts(trials: "Sequence[FrozenTrial]") -> Counter[tuple[str, int]]:
+def attempts(trials: "Sequence[FrozenTrial]") -> Counter[tuple[str, int]]:
     """Count how often each cell (variant, seed) was begun."""
     attributes = (trial.user_attrs for trial in trials)
     return Counter((own.get("variant"), own.get("seed")) for own in attributes)

@@ -27,6 +27,7 @@ def handled() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+        _seen = False
 
 
 @contextmanager
@@ -38,14 +39,14 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-    if _depth == 0 and _waiting is not None:
-        number, _waiting = _waiting, None
-        _interrupt(number)
+        if _depth == 0 and _waiting is not None:
+            number, _waiting = _waiting, None
+            _interrupt(number)  # also where the block itself has failed
 
 
-def is_waiting() -> bool:
-    """Whether a signal is held back: who waits for something should not wait much longer."""
-    return _waiting is not None
+def has_come() -> bool:
+    """Whether a signal has come: who waits for something should not wait any longer."""
+    return _seen
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:

@@ -33,7 +33,7 @@ SERVER_LOCKS = {
     "mysql": "SELECT GET_LOCK(CONCAT('fmnist-study.', DATABASE()), 0)",
     "mariadb": "SELECT GET_LOCK(CONCAT('fmnist-study.', DATABASE()), 0)",
 }
-BUSY_SECONDS = 5  # of one try to write; `Ledger` tries again
+BUSY_SECONDS = 0.5  # of one try to write; `Ledger` tries again, and hears signals between
 
 
 def locate(where: str | None) -> sqlalchemy.URL:

@@ -59,7 +59,12 @@ def test_a_trial_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
 
 def test_costs_of_inference_and_kinds_of_failure_are_read(tmp_path: Path) -> None:
     inference = {"cpu": {"1": {"p50_ms": 0.8, "p95_ms": 1.1, "images_per_second": 1200.0}}}
-    costs: dict[str, Any] = {"latency_ms": 0.8, "inference": inference, "model_bytes": 203_000, "multiply_adds": 9}
+    costs: dict[str, Any] = {
+        "latency_ms": 0.8,
+        "inference": inference,
+        "model_bytes": 203_000,
+        "multiply_adds": 9,
+    }
     rows = [
         trial(POOLING, {}, 0, 0.9, **costs),
         trial(POOLING, {}, 1, None, state=TrialState.FAIL, failure_kind="crash"),

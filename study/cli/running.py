@@ -259,7 +259,9 @@ def _run(
                 argv=sys.argv[1:],
                 view=view,
                 announce=announce,
-                tell=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+                tell=lambda line: console.print(
+                    line, highlight=False, markup=False, soft_wrap=True
+                ),
                 timeout=limit,
             )
         code = 1 if state.failed else 0

@@ -25,7 +25,7 @@ from trainer.errors import UserError
 from trainer.results import Cost, Epoch
 
 MAX_FAILED_STARTS = 10  # in a row, then there is no point in trying on
-MAX_MEASUREMENTS = 3  # of the same configs, where workers die of them
+MAX_MEASUREMENTS = 10  # of the same configs, where workers die meanwhile
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 120.0  # then a worker hangs
 
@@ -240,9 +240,9 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:
             with _unheard_by_children():
-                if _FORKED:
-                    forkserver.ensure_running()
-            process.start()
+                (forkserver.ensure_running if _FORKED else process.start)()
+            if _FORKED:
+                process.start()
             return process
         except (EOFError, OSError) as error:
             failure = error

@@ -262,9 +262,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_late_result_comes_to_nothing(
         executor.run(watch)
     finally:
         executor.close()
-    assert watch.failures == [
-        Failure("infrastructure", "worker process said nothing for 12 s")
-    ]
+    assert watch.failures == [Failure("infrastructure", "worker process said nothing for 12 s")]
     assert len(watch.results) == 1
     assert not paused.is_running()
 

@@ -254,7 +254,7 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
         sealed = sa.select(STUDY_ATTRIBUTES.c.key, STUDY_ATTRIBUTES.c.value_json).where(
             STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == integrity.SEAL
         )
-        seal = integrity.seal_of({key: text for key, text in connection.execute(sealed)})
+        seal = integrity.seal_of({row.key: row.value_json for row in connection.execute(sealed)})
     distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
 
     def level(value: float, text: str) -> Any:

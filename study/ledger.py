@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models  # the schema's only definition; Optuna exports no other
@@ -33,6 +33,7 @@ from study.signals import shielded
 from study.storage import Identity, reason
 
 FLUSH_SECONDS = 2.0
+READ_AT_ONCE = 500  # trials
 PATIENCE_SECONDS = 60.0  # with another process that holds the database
 
 _trials = sqlalchemy.inspect(models.TrialModel).local_table
@@ -113,6 +114,14 @@ class _Open:
     intermediate: dict[int, Number] = field(default_factory=dict)
     values: dict[int, Number] = field(default_factory=dict)
     state: str = "RUNNING"
+    completed: datetime | None = None
+
+    def is_damaged(self, seal: Seal) -> bool:
+        """Whether it is not what was written."""
+        running = self.state in ("RUNNING", "WAITING")
+        if running or (CHECKSUM not in self.attributes and self.number < seal.before):
+            return False
+        return self.attributes.get(CHECKSUM) != json.dumps(self.checksum)
 
     @property
     def checksum(self) -> str:
@@ -149,6 +158,7 @@ class Ledger:
         self._study_id: int | None = None
         self._open: dict[int, _Open] = {}  # by trial id
         self._distributions: dict[int, tuple[BaseDistribution, str]] = {}
+        self._parsed_distributions: dict[str, BaseDistribution] = {}  # by their JSON
         self.ended = 0  # trials, since the last backup
         self.in_order = True  # whether the database has all that the journal has
         with _refusals():
@@ -240,21 +250,58 @@ class Ledger:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
     def sound_trials(self) -> list[FrozenTrial]:
-        """Return the trials without those that have changed since they were written.
+        """Return the trials without those that have changed since they were written, by number.
 
         A damaged trial settles nothing: what it stands for is run again.
         """
         assert self._seal is not None
+        every = sqlalchemy.select(_trials.c.trial_id).where(_trials.c.study_id == self.study_id)
+        sound: list[FrozenTrial] = []
         with _refusals(), Session(self.storage.engine) as session:
-            found = _load(session, _trials.c.study_id == self.study_id)
-        damaged = {
-            trial_id
-            for trial_id, own in found.items()
-            if own.state not in ("RUNNING", "WAITING")
-            and (CHECKSUM in own.attributes or own.number >= self._seal.before)
-            and own.attributes.get(CHECKSUM) != json.dumps(own.checksum)
-        }
-        return [trial for trial in self.trials() if trial._trial_id not in damaged]
+            ids = list(session.scalars(every.order_by(_trials.c.number)))
+            for first in range(0, len(ids), READ_AT_ONCE):
+                which = _trials.c.trial_id.in_(ids[first : first + READ_AT_ONCE])
+                for trial_id, own in sorted(_load(session, which).items()):
+                    if not own.is_damaged(self._seal):
+                        sound.append(self._frozen(trial_id, own))
+        return sound
+
+    def _frozen(self, trial_id: int, own: _Open) -> FrozenTrial:
+        """Return a stored trial as Optuna would; its own reading takes ten times as long."""
+        distributions = {name: self._parsed(text) for name, (_, text) in own.params.items()}
+        to_value = models.TrialValueModel.stored_repr_to_value
+        to_step = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
+        value_kinds = models.TrialValueModel.TrialValueType
+        step_kinds = models.TrialIntermediateValueModel.TrialIntermediateValueType
+        return FrozenTrial(
+            number=own.number,
+            state=TrialState[own.state],
+            value=None,
+            values=[
+                to_value(value, value_kinds[kind])
+                for _, (value, kind) in sorted(own.values.items())
+            ]
+            or None,
+            datetime_start=own.started,
+            datetime_complete=own.completed,
+            params={
+                name: distributions[name].to_external_repr(value)
+                for name, (value, _) in own.params.items()
+            },
+            distributions=distributions,
+            user_attrs={key: json.loads(text) for key, text in own.attributes.items()},
+            system_attrs={},
+            intermediate_values={
+                step: to_step(value, step_kinds[kind])
+                for step, (value, kind) in own.intermediate.items()
+            },
+            trial_id=trial_id,
+        )
+
+    def _parsed(self, text: str) -> BaseDistribution:
+        if text not in self._parsed_distributions:  # a study repeats the same few
+            self._parsed_distributions[text] = json_to_distribution(text)
+        return self._parsed_distributions[text]
 
     def start(self, trials: Sequence[NewTrial]) -> list[int]:
         """Create running trials in one transaction; return their ids.
@@ -587,11 +634,15 @@ class Ledger:
 def _load(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[int, _Open]:
     """Read trials as they are stored, by id."""
     heads = sqlalchemy.select(
-        _trials.c.trial_id, _trials.c.number, _trials.c.datetime_start, _trials.c.state
+        _trials.c.trial_id,
+        _trials.c.number,
+        _trials.c.datetime_start,
+        _trials.c.datetime_complete,
+        _trials.c.state,
     ).where(which)
     found = {
-        trial_id: _Open(number, started, {}, {}, state=state.name)
-        for trial_id, number, started, state in session.execute(heads)
+        trial_id: _Open(number, started, {}, {}, state=state.name, completed=completed)
+        for trial_id, number, started, completed, state in session.execute(heads)
     }
 
     def rows(table: sqlalchemy.Table, *columns: str) -> Iterator[Any]:

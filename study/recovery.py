@@ -46,9 +46,10 @@ def restore(database: Path, tell: Tell) -> None:
             return  # removed on purpose
         fault = "is gone"
     else:
-        fault = _fault(database, copy if unfinished else None)
-        if fault is None or (database.stat().st_size == 0 and not copy.is_file()):
+        found = _fault(database, copy if unfinished else None)
+        if found is None or (database.stat().st_size == 0 and not copy.is_file()):
             return
+        fault = found
         kept = backup.aside(database, "damaged")
         for suffix in ("", *backup.SIDE_FILES):
             file = database.with_name(database.name + suffix)

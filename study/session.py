@@ -224,7 +224,7 @@ def run(
 def attempts(trials: "Sequence[FrozenTrial]") -> Counter[tuple[str, int]]:
     """Count how often each cell (variant, seed) was begun."""
     attributes = (trial.user_attrs for trial in trials)
-    return Counter((own.get("variant"), own.get("seed")) for own in attributes)
+    return Counter((own["variant"], own["seed"]) for own in attributes if "variant" in own)
 
 
 def name_for(plan: Plan, stored: Callable[[str], Mapping[str, Any] | None]) -> str:

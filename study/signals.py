@@ -18,7 +18,7 @@ _seen = False
 @contextmanager
 def handled() -> Iterator[None]:
     """Turn SIGINT into KeyboardInterrupt and SIGTERM into SystemExit(143); a second one kills."""
-    global _seen, _waiting  # signals are the process's
+    global _seen, _waiting  # noqa: PLW0603 # signals are the process's
     _seen, _waiting = False, None
     names = (signal.SIGINT, signal.SIGTERM)
     before = {name: signal.signal(name, _on_signal) for name in names}

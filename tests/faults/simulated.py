@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from study import session
@@ -104,7 +105,7 @@ class Simulated:
 
     def _acknowledge(self, config: TrainConfig, value: float) -> None:
         if self.acknowledged:
-            with open(self.acknowledged, "a", encoding="utf-8") as file:
+            with Path(self.acknowledged).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"config": config.to_dict(), "value": value}) + "\n")
 
     def close(self) -> None:

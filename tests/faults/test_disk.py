@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from study.journal import Journal
 from study.ledger import DiskFull, Ledger
@@ -161,7 +162,7 @@ def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
 ) -> None:
     from study import storage
     from study.coordinator import open_study
-    from study.ledger import NewTrial, TrialState
+    from study.ledger import NewTrial
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

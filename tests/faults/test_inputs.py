@@ -223,9 +223,8 @@ keys = st.sampled_from(
 def test_any_table_is_a_plan_or_a_user_s_error_in_one_line(table: dict[str, Any]) -> None:
     try:
         plan = Plan.from_dict({"name": "x", "dataset": "digits", **table})
-    except UserError as error:
-        assert str(error)
-        return
+    except UserError:
+        return  # nothing else may be raised
     assert Plan.from_dict(plan.to_dict()).hash == plan.hash
 
 
@@ -252,10 +251,12 @@ def test_a_plan_with_typing_errors_is_a_plan_or_a_user_s_error(
         text = text[: place % len(text)] + letter + text[place % len(text) + 1 :]
     file = tmp_path / "any.toml"
     file.write_text(text)
+    said = "any.toml: "
     try:
         load_plan(str(file))
     except UserError as error:
-        assert "any.toml: " in str(error)
+        said = str(error)
+    assert "any.toml: " in said
 
 
 # Objectives that are none.

@@ -1,4 +1,4 @@
-"""The owner of a study dies, is interrupted, or loses its database: nothing acknowledged is lost."""
+"""The owner of a study dies, or loses its database: nothing acknowledged is lost."""
 
 import random
 import signal
@@ -99,7 +99,7 @@ def is_alive(process: object) -> bool:
 
     assert isinstance(process, psutil.Process)
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, in whatever state a run is: an end within seconds, and nothing left running."""
+"""SIGINT and SIGTERM, in whatever state: an end within seconds, and nothing left running."""
 
 import signal
 import sqlite3
@@ -45,7 +45,7 @@ def test_while_the_workers_start_and_measure(
 ) -> None:
     write_plan(tmp_path, seeds=100, epochs=100)
     with running("study.cli", TRAIN, tmp_path) as own:
-        until(lambda: (tmp_path / "studies.db.owner.json").exists(), "the lock")
+        until((tmp_path / "studies.db.owner.json").exists, "the lock")
         time.sleep(wait)
         end(own, number, code, tmp_path / "studies.db")
 

@@ -53,7 +53,7 @@ def test_a_storm_of_kills_leaves_exactly_the_planned_cells(
     for _ in range(3):  # a cell that was hit three times is left to the next start
         words = ["run", "tiny.toml", "--workers", str(workers)]
         with running("study.cli", words, tmp_path) as own:
-            until(lambda: own.workers, "workers")  # noqa: B023
+            until(lambda: own.workers, "workers")
             while own.process.poll() is None:
                 time.sleep(seconds)
                 alive = own.workers

@@ -36,7 +36,7 @@ def blocks(found: Anova) -> list[Block]:
     }
     proven = {term.factors for term in found.terms if verdict(term) == "matters"}
     pairs = [pair for pair in found.pairs if pair.factors in proven]
-    title = "What explains the variance of the validation accuracy"
+    title = "What explains the variance of the accuracy"
     return [Block(title, columns, labels=1), *([_pair_block(pairs)] if pairs else [])]
 
 

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from analysis import integrity
 
+VALIDATION_ACCURACY = "validation accuracy"
 LOCK_TIMEOUT = 60.0  # seconds to wait for a writer that holds the database
 WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of a SQLite file whose journal is a write-ahead log
 
@@ -37,6 +38,14 @@ class Study:
     trial_count: int
     damage: str | None = None  # why its plan and description cannot be trusted
     missing: str | None = None  # why not all of its trials may be here
+
+    @property
+    def compared(self) -> str:
+        """What a trial's value is: of an imported study, perhaps no validation accuracy."""
+        if not self.plan.get("imported"):
+            return VALIDATION_ACCURACY
+        measured_on = self.plan["imported"].get("selected_on")
+        return f"{measured_on} accuracy" if measured_on else "accuracy"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The commands over results: `report`, `lint`, `import`."""
+"""The commands over results: `report`, `compare`, `lint`, `import`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from study.cli.common import (
     studies_if_any,
     trials_of,
     write_hiplot,
+    write_report,
 )
 from study.cli.options import DatasetOption, JsonOption, StorageOption, StudyName
 from trainer.errors import UserError, choose
@@ -23,15 +24,27 @@ if TYPE_CHECKING:
     from analysis.trials import Trial
 
 FORMATS = ("text", "markdown", "csv", "latex", "json")
+FIGURES = ("png", "svg", "pdf")
 
 
 @app.command()
 def report(
     study: StudyName = None,
     storage_option: StorageOption = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Also write reports/STUDY/report.html.")
+    ] = False,
     hiplot: Annotated[
         bool, typer.Option("--hiplot", help="Also write reports/STUDY/hiplot.html.")
     ] = False,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            "--figures",
+            metavar="FORMAT",
+            help="Also write the figures of the page as files: png, svg or pdf.",
+        ),
+    ] = None,
     output_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
     ] = "text",
@@ -43,18 +56,47 @@ def report(
     """Print the ablation table; write pages."""
     if output_format not in FORMATS:
         raise UserError(choose("--format", output_format, FORMATS))
+    if figures is not None and figures not in FIGURES:
+        raise UserError(choose("--figures", figures, FIGURES))
     url = storage.locate(storage_option)
     from analysis import tables
 
     found, trials = read(url, study)
-    print(tables.render(tables.table(found, trials), output_format))
-    if hiplot or open_page:
-        page = write_hiplot(found, trials, out)
-        say(f"HiPlot page: {page}", parseable=output_format != "text")
-        if open_page:
-            import webbrowser
+    table = tables.table(found, trials)
+    print(tables.render(table, output_format))
+    parseable, pages = output_format != "text", []
+    if hiplot:
+        pages.append(write_hiplot(found, trials, out))
+        say(f"HiPlot page: {pages[-1]}", parseable=parseable)
+    if html or figures or (open_page and not hiplot):
+        page, *drawn = write_report(found, trials, table, url, out, figures)
+        pages.append(page)
+        say(f"report page: {page}", parseable=parseable)
+        if drawn:
+            say(f"{len(drawn)} figures: {drawn[0].parent}", parseable=parseable)
+    if open_page:
+        import webbrowser
 
-            webbrowser.open(page.absolute().as_uri())
+        webbrowser.open(pages[-1].absolute().as_uri())
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A stored study.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    storage_option: StorageOption = None,
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
+    ] = "text",
+) -> None:
+    """Compare two studies: what differs, and the difference of each common variant."""
+    if output_format not in FORMATS:
+        raise UserError(choose("--format", output_format, FORMATS))
+    url = storage.locate(storage_option)
+    from analysis.compare import compare as beside
+    from analysis.compare import render
+
+    print(render(beside(*read(url, first), *read(url, second)), output_format))
 
 
 @app.command()

@@ -339,6 +339,8 @@ def _result(sheet: Sheet, roles: Roles, run: Run) -> _Result:
     for key in ("parameters", "latency_ms", "images_per_second"):
         own = [one for best in (False, True) for one in known.get((key, best), ())]
         attributes[key] = next((one for one in reversed(own) if one is not None), None)
+    if roles.compared == "test_accuracy":  # it chose, so it is none that was looked at once
+        del attributes["test_accuracy"]
     attributes["seconds"] = _seconds(known.get(("seconds", False), []))
     trained = figure("epochs")
     if len(run) > 1:

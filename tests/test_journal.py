@@ -194,5 +194,5 @@ def test_a_reader_is_told_of_the_journal_of_a_database_that_is_gone(
     file: Path, journal: Journal
 ) -> None:
     journal.write(RECORDS)
-    with pytest.raises(UserError, match=r"its journal is there: .fmnist-study run \.\.\.. restores it"):
+    with pytest.raises(UserError, match="its journal is there"):
         storage.check_readable(storage.locate(str(file)))

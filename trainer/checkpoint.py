@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from trainer.atomic import write_atomically as write_atomically  # of this room, too
+from trainer.atomic import write_atomically
 from trainer.errors import UserError
 
 

@@ -83,10 +83,9 @@ class Running:
         """The processes that train: forked from a server that the owner has started."""
         found = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.process.pid).children(recursive=True):
+            for child in psutil.Process(self.process.pid).children():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "forkserver" in " ".join(child.cmdline()) and not child.children():
-                        found.append(child)
+                    found += child.children()
         return found
 
 

@@ -119,6 +119,7 @@ def test_a_disk_that_is_full_to_the_last_byte_in_the_middle_of_a_write_loses_not
     assert_sound(disk.folder / "studies.db")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["--quiet"]])
 def test_a_paused_study_can_be_interrupted_and_goes_on_later(
     tmp_path: Path, small_disk: Callable[[str], SmallDisk], words: list[str]
@@ -140,6 +141,7 @@ def test_a_paused_study_can_be_interrupted_and_goes_on_later(
     assert_sound(file)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
     tmp_path: Path, small_disk: Callable[[str], SmallDisk]
 ) -> None:

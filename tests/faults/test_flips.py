@@ -47,6 +47,14 @@ def finished(file: Path, plan: Any) -> None:
         )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def four_trials(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The database of a finished study of four trials."""
+    file = tmp_path_factory.mktemp("finished") / "studies.db"
+    finished(file, tiny())
+    return file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("design", "flips"),
     [
@@ -114,10 +122,10 @@ def test_a_flipped_bit_is_noticed_or_harmless(
     ],
 )  # fmt: skip
 def test_a_changed_figure_is_never_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, words: str
+    tmp_path: Path, four_trials: bytes, capsys: pytest.CaptureFixture[str], change: str, words: str
 ) -> None:
     file = tmp_path / "studies.db"
-    finished(file, tiny())
+    file.write_bytes(four_trials)
     with closing(sqlite3.connect(file)) as opened:
         opened.execute(change)
         opened.commit()
@@ -145,10 +153,10 @@ def test_a_changed_figure_is_never_shown(
     ],
 )  # fmt: skip
 def test_a_study_whose_description_changed_is_not_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, words: str
+    tmp_path: Path, four_trials: bytes, capsys: pytest.CaptureFixture[str], change: str, words: str
 ) -> None:
     file = tmp_path / "studies.db"
-    finished(file, tiny())
+    file.write_bytes(four_trials)
     with closing(sqlite3.connect(file)) as opened:
         opened.execute(change)
         opened.commit()

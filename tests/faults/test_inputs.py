@@ -29,9 +29,20 @@ QUICK = ("--executor", "inline", "--device", "cpu")
 Refused = Callable[..., str]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a finished study."""
+    file = tmp_path_factory.mktemp("finished") / "studies.db"
+    run(tiny(), file)
+    return file
+
+
 @pytest.fixture
 def refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Refused:
     """Check that a command is refused beside a finished study; return what it said."""
     monkeypatch.chdir(tmp_path)
@@ -39,9 +50,10 @@ def refused(
         monkeypatch.delenv(name, raising=False)
     file = tmp_path / "studies.db"
     (tmp_path / "tiny.toml").write_text(TINY)
-    run(tiny(), file)
+    file.write_bytes(finished.read_bytes())
 
     def call(*words: str) -> str:
+        (tmp_path / "studies.db.lock").touch()  # as a run leaves it
         before, names = fingerprint(file), sorted(path.name for path in tmp_path.iterdir())
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:

@@ -22,6 +22,11 @@ SIMULATED = "tests.faults.simulated"
 TRAIN = ["run", "tiny.toml", "--workers", "2"]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 BOTH = pytest.mark.parametrize(("number", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])
+ONE_QUICKLY = pytest.mark.parametrize(
+    ("number", "code"),
+    [pytest.param(*SIGNALS[0], marks=pytest.mark.slow), SIGNALS[1]],
+    ids=["SIGINT", "SIGTERM"],
+)
 
 
 def end(own: Running, number: int, code: int, file: Path) -> None:
@@ -38,8 +43,18 @@ def end(own: Running, number: int, code: int, file: Path) -> None:
     assert not file.with_name(file.name + ".journal").exists()
 
 
-@BOTH
-@pytest.mark.parametrize("wait", [0.15, 0.4, 0.8, 1.6], ids=lambda wait: f"after {wait} s")
+@pytest.mark.parametrize(
+    ("number", "code", "wait"),
+    [
+        (signal.SIGINT, 130, 0.4),
+        *(
+            pytest.param(*own, wait, marks=pytest.mark.slow)
+            for own in SIGNALS
+            for wait in (0.15, 0.4, 0.8, 1.6)
+            if (own[1], wait) != (130, 0.4)
+        ),
+    ],
+)
 def test_while_the_workers_start_and_measure(
     tmp_path: Path, number: int, code: int, wait: float
 ) -> None:
@@ -50,7 +65,7 @@ def test_while_the_workers_start_and_measure(
         end(own, number, code, tmp_path / "studies.db")
 
 
-@BOTH
+@ONE_QUICKLY
 def test_while_they_train(tmp_path: Path, number: int, code: int) -> None:
     write_plan(tmp_path, seeds=10, epochs=200)
     file = tmp_path / "studies.db"
@@ -61,6 +76,7 @@ def test_while_they_train(tmp_path: Path, number: int, code: int) -> None:
 
 
 @BOTH
+@pytest.mark.slow
 def test_while_a_worker_hangs(tmp_path: Path, number: int, code: int) -> None:
     write_plan(tmp_path, seeds=10, epochs=200)
     file = tmp_path / "studies.db"
@@ -72,7 +88,9 @@ def test_while_a_worker_hangs(tmp_path: Path, number: int, code: int) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("repeat", range(5))
+@pytest.mark.parametrize(
+    "repeat", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5))]
+)
 def test_while_results_are_committed_one_after_the_other(
     tmp_path: Path, number: int, code: int, repeat: int
 ) -> None:
@@ -85,7 +103,7 @@ def test_while_results_are_committed_one_after_the_other(
     assert len(acks.read_text().splitlines()) <= len(results(file))
 
 
-@BOTH
+@ONE_QUICKLY
 def test_while_another_process_holds_the_database(tmp_path: Path, number: int, code: int) -> None:
     write_plan(tmp_path, seeds=1000, epochs=1)
     file = tmp_path / "studies.db"
@@ -125,6 +143,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_next_start_reconciles(tmp_path: Pa
     assert_sound(file)
 
 
+@pytest.mark.slow
 def test_the_whole_terminal_is_interrupted_and_no_worker_says_a_word(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=10, epochs=200)
     file = tmp_path / "studies.db"

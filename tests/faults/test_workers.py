@@ -121,8 +121,16 @@ def figures(result: Result) -> list[Any]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("members", [1, 3])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    ("optimizer", "members"),
+    [
+        ("adam", 1),
+        *(
+            pytest.param(*own, marks=pytest.mark.slow)
+            for own in (("adam", 3), ("sgd", 1), ("sgd", 3))
+        ),
+    ],
+)
 def test_a_training_whose_worker_was_killed_equals_an_undisturbed_one(
     tmp_path: Path, digits: ImageData, optimizer: str, members: int
 ) -> None:
@@ -243,6 +251,7 @@ def test_a_resume_point_is_written_whole_or_not_at_all_and_only_when_due(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_finished_trial_leaves_no_resume_point(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=1)
     with running("study.cli", ["run", "tiny.toml", "--workers", "1"], tmp_path) as own:
@@ -250,6 +259,7 @@ def test_a_finished_trial_leaves_no_resume_point(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.resume"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_and_its_late_result_comes_to_nothing(
     tmp_path: Path,
 ) -> None:
@@ -267,6 +277,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_late_result_comes_to_nothing(
     assert not paused.is_running()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_paused_for_a_moment_goes_on(tmp_path: Path) -> None:
     executor = LocalExecutor([SPEC])
     executor.start()
@@ -285,6 +296,7 @@ def test_a_worker_that_is_paused_for_a_moment_goes_on(tmp_path: Path) -> None:
     assert len(watch.results) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True], ids=["at work", "stopped"])
 def test_workers_do_not_outlive_a_killed_owner(tmp_path: Path, stopped: bool) -> None:
     write_plan(tmp_path, seeds=1, epochs=2000)
@@ -303,6 +315,7 @@ def test_workers_do_not_outlive_a_killed_owner(tmp_path: Path, stopped: bool) ->
         assert len(gone) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["starting", "measuring"])
 def test_a_worker_that_dies_before_it_trains_is_replaced(moment: str) -> None:
     executor = LocalExecutor([SPEC, SPEC])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -153,16 +154,51 @@ def test_a_damaged_database_is_one_line(done: Command, tmp_path: Path, start: in
         assert re.match(r"fmnist-study: error: storage studies.db: [^\n]+\n$", said.err)
 
 
-def test_damage_in_an_attribute_is_one_line(done: Command, tmp_path: Path) -> None:
-    import sqlite3
+def test_damage_in_an_attribute_is_counted_and_its_trial_shown_nowhere(
+    done: Command, tmp_path: Path
+) -> None:
+    change(tmp_path, "UPDATE trial_user_attributes SET value_json = '9' WHERE key = 'seed'")
+    said = done("report")
+    assert said.code == 0
+    assert "trials of 4 planned: 4 damaged, 4 missing" in said.out
+    assert "DAMAGED: 4 trials are not what was written, and count nowhere" in said.out
+    assert done("report", "--format", "json").json["damaged"] == 4
+    assert done("status", "--json").json["counts"] == {"damaged": 4}
+    assert done("run", "tiny.toml", *QUICK, "--quiet").code == 0  # runs those cells again
+    assert done("status", "--json").json["counts"] == {"finished": 4, "damaged": 4}
 
-    connection = sqlite3.connect(tmp_path / "studies.db")
-    connection.execute("UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'seed'")
+
+def test_damage_in_a_plan_is_one_line(done: Command, tmp_path: Path) -> None:
+    change(tmp_path, "UPDATE study_user_attributes SET value_json = '{}' WHERE key = 'plan'")
+    said = done("report")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "fmnist-study: error: storage studies.db: study 'tiny' is damaged: "
+        "its attribute 'plan' is not what was written\n"
+    )
+
+
+def change(folder: Path, statement: str) -> None:
+    connection = sqlite3.connect(folder / "studies.db")
+    connection.execute(statement)
     connection.commit()
     connection.close()
-    said = done("report")
-    assert said.code == 2
-    assert said.err.startswith("fmnist-study: error: storage studies.db: cannot be read: ")
+
+
+def test_a_backup_is_one_file_with_everything(done: Command, tmp_path: Path) -> None:
+    said = done("backup", "--out", "copy.db")
+    assert (said.code, said.err, said.out) == (0, "", "copy.db: 1 studies, 4 trials\n")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert not {name for name in names if name.startswith("copy.db-")}
+    reports = [done("report", "--storage", name, "--format", "json").json for name in (
+        "copy.db", "studies.db")]  # fmt: skip
+    assert reports[0] == reports[1]
+    assert done("backup").out == "studies.db.backup: 1 studies, 4 trials\n".replace(
+        "studies.db", str(tmp_path / "studies.db")
+    )
+    for wrong in ("studies.db", "no/copy.db"):
+        assert done("backup", "--out", wrong).code == 2
+    assert done("backup", "--storage", "none.db").code == 2
 
 
 def test_without_words_there_is_help(fmnist_study: Command) -> None:

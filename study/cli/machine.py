@@ -1,5 +1,6 @@
-"""The commands about this machine: `data`, `doctor`."""
+"""The commands about this machine: `data`, `doctor`, `backup`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from study import storage
 from study.cli.common import app
 from study.cli.options import DataDirOption, DatasetOption, StorageOption
+from trainer.errors import UserError
 
 
 @app.command()
@@ -41,3 +43,33 @@ def doctor(storage_option: StorageOption = None, data_dir: DataDirOption = None)
         print(f"{'ok  ' if fine else 'FAIL'}  {what}: {text}")
     if not healthy:
         raise typer.Exit(1)
+
+
+@app.command("backup")
+def make_backup(
+    storage_option: StorageOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Default: STORAGE.backup.")
+    ] = None,
+) -> None:
+    """Copy the database, even while a study runs: one consistent state, checked."""
+    import sqlite3
+
+    from study import backup
+
+    url = storage.locate(storage_option)
+    storage.check_readable(url)
+    database = storage.sqlite_path(url)
+    if database is None:
+        raise UserError(
+            f"storage {storage.display(url)}: is on a server, which has its own backups"
+        )
+    target = out or backup.backup_of(database)
+    if target.exists() and target.samefile(database):
+        raise UserError(f"--out = {target}: is the database itself")
+    try:
+        holds = backup.back_up(database, target)
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(f"{target}: cannot be written: {error}") from error
+    studies = len({study for study, _ in holds})
+    print(f"{target}: {studies} studies, {sum(holds.values())} trials")

@@ -227,13 +227,15 @@ def run(
 ) -> None:
     """Run a study, or go on with it."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
-    plan = plan_for(study, storage_option, dataset, **sizes)
     url = storage.locate(storage_option)
+    if not dry_run and not _has_own_plan(study):
+        storage.mend(url, lambda line: say(line, parseable=True))  # its plan is in the database
+    plan = plan_for(study, storage_option, dataset, **sizes)
     from study.session import Machine
 
     machine = Machine(device, workers, _bank(bank), executor, data_dir)
     limit = _seconds(timeout)
-    if study_name is None and study not in catalog.names() and not study.endswith(".toml"):
+    if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name
     if dry_run:
         _dry_run(plan, url, machine, study_name, as_json=as_json)
@@ -241,6 +243,10 @@ def run(
     code = _run(plan, url, machine, study_name, limit, report=report, quiet=quiet, as_json=as_json)
     if code:
         raise typer.Exit(code)
+
+
+def _has_own_plan(study: str) -> bool:
+    return study in catalog.names() or study.endswith(".toml")
 
 
 def _run(
@@ -281,6 +287,9 @@ def _run(
                 argv=sys.argv[1:],
                 view=view,
                 announce=announce,
+                tell=lambda line: console.print(
+                    line, highlight=False, markup=False, soft_wrap=True
+                ),
                 timeout=limit,
             )
         code = 1 if state.failed else 0

@@ -100,9 +100,20 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
         executor.close()
 
 
-def work_for(plan: Plan, trials: "Sequence[FrozenTrial]", bank: int = 1) -> "Work":
-    """Return what is left to do of a plan."""
+def work_for(
+    plan: Plan, trials: "Sequence[FrozenTrial]", bank: int = 1, *, path: bool = False
+) -> "Work":
+    """Return what is left to do of a plan; with its ablation path, where that is asked for.
+
+    Raises:
+        UserError: the plan has no path.
+    """
     from study.work import DesignedWork, records
+
+    if path:
+        from study.path import PathWork
+
+        return PathWork(plan, trials, bank)
 
     if plan.search is None:
         return DesignedWork(plan, records(trials), bank)
@@ -142,6 +153,7 @@ def run(
     announce: Callable[[str, Estimate | None], None],
     tell: Callable[[str], None] = lambda _: None,
     timeout: float | None = None,
+    path: bool = False,
 ) -> "State":
     """Run a plan's pending trials as the owner of the database; return where the study stands.
 
@@ -155,6 +167,7 @@ def run(
         announce: called with the study's name and the estimate (None: nothing is left to do).
         tell: called with a line for each thing that had to be restored first.
         timeout: seconds.
+        path: whether the ablation path is trained too.
 
     Raises:
         UserError: something given is wrong; nothing has been written.
@@ -165,8 +178,8 @@ def run(
     if study_name is not None:
         check_name("--study-name", study_name)
     started = time.monotonic()
-    path = storage.sqlite_path(url)
-    new = not (path and recovery.is_possible(path)) and storage.is_new(url)
+    file = storage.sqlite_path(url)
+    new = not (file and recovery.is_possible(file)) and storage.is_new(url)
     if new:  # refused before a database is made
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
@@ -182,7 +195,7 @@ def run(
         trials = ledger.sound_trials() if ledger.exists else []
         check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
         bank = bank_size(machine)
-        work = work_for(plan, trials, bank)
+        work = work_for(plan, trials, bank, path=path)
         if work.done >= work.planned:
             announce(ledger.name, None)
             with keeper.guarding(ledger):

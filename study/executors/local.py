@@ -25,6 +25,7 @@ from trainer.errors import UserError
 from trainer.results import Cost, Epoch
 
 MAX_FAILED_STARTS = 10  # in a row, then there is no point in trying on
+MAX_KILLED_STARTS = 40  # in a row; a worker that is killed is not at fault
 MAX_MEASUREMENTS = 10  # of the same configs, where workers die meanwhile
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 120.0  # then a worker hangs
@@ -33,8 +34,7 @@ SILENCE_SECONDS = 120.0  # then a worker hangs
 # worker costs a tenth of a second instead of two.
 _FORKED = sys.platform == "linux"
 _context: Any = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
-if _FORKED:
-    _context.set_forkserver_preload(["study.executors.preload"])
+_PRELOADED = {"digits": "sklearn.datasets"}  # data set -> what reading it loads
 
 
 class LocalExecutor:
@@ -163,7 +163,8 @@ class LocalExecutor:
             UserError: replacements keep failing to start.
         """
         self.failed_starts += process.starting
-        if self.failed_starts >= MAX_FAILED_STARTS:
+        killed = failure.kind == "infrastructure"
+        if self.failed_starts >= (MAX_KILLED_STARTS if killed else MAX_FAILED_STARTS):
             raise UserError(f"workers cannot be started: {failure.reason}")
         process.kill()
         self.processes[self.processes.index(process)] = _Process(process.spec)
@@ -236,6 +237,9 @@ class _Process:
 
 def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     """Start a worker process; the server that it is forked from too, where that has died."""
+    if _FORKED:
+        own = _PRELOADED.get(spec.dataset)
+        _context.set_forkserver_preload(["study.executors.preload", *([own] if own else [])])
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:

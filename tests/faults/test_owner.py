@@ -48,15 +48,20 @@ def test_an_owner_killed_at_random_moments_loses_nothing(
     chance = random.Random(kills)
     file = tmp_path / "studies.db"
     for folder in (tmp_path, undisturbed):
-        write_plan(folder, seeds=6 * kills, epochs=3)
+        write_plan(folder, seeds=12 * kills, epochs=3)
     for number in range(kills):
-        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as own:
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.03)) as own:
             if number % 5:  # else in its first moments: imports, lock, recovery
                 done = len(acknowledged(tmp_path / "acknowledged"))
-                until(lambda: len(acknowledged(tmp_path / "acknowledged")) > done, "a result")  # noqa: B023
+                until(
+                    lambda: len(acknowledged(tmp_path / "acknowledged")) > done  # noqa: B023
+                    or own.process.poll() is not None,  # noqa: B023
+                    "a result",
+                )
                 time.sleep(chance.uniform(0, 0.3))
             else:
                 time.sleep(chance.uniform(0, 1.0))
+            assert own.process.poll() is None, "it was to be killed at work"
             own.process.kill()
             own.ends()
         known = acknowledged(tmp_path / "acknowledged")
@@ -65,7 +70,7 @@ def test_an_owner_killed_at_random_moments_loses_nothing(
             assert own.ends() == 0, own.err
     assert known
     assert known.items() <= stored(file).items()
-    assert len(results(file)) == 12 * kills
+    assert len(results(file)) == 24 * kills
     assert results(file) == results(undisturbed / "studies.db")
     assert_sound(file)
     assert not (tmp_path / "studies.db.journal").exists()

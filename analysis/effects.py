@@ -8,18 +8,17 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from scipy import special
 
+from analysis.evidence import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
+from analysis.power import CONFIDENCE
 from analysis.trials import Trial, finished
 
-CONFIDENCE = 0.95
-# Two accuracies that differ by less than this are equal but for the rounding of floats.
-ROUNDING = 1e-12
-
-Condition = TypeVar("Condition", bound=Hashable)  # what two values have in common, e.g. the seed
+Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
+Values = Mapping[Hashable, float]  # the same of validation accuracies
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect(Row):
+class Effect(Row, Evidence):
     """A level of a factor against the baseline's level. Differences are fractions."""
 
     factor: str
@@ -88,6 +87,7 @@ class Ablation:
     baseline: Row
     effects: list[Effect]
     family: int  # p-values that were corrected together
+    spread: float | None  # usual standard deviation of paired differences, see `spread`
 
 
 @dataclass(frozen=True)
@@ -229,11 +229,12 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     """
     done = finished(trials)
     rows = groups(plan, done)
-    differences = {
-        (point(row.changes), point(row.against)): paired_difference(_values(other), _values(own))
+    compared = {
+        (point(row.changes), point(row.against)): (_values(other), _values(own))
         for row, own, other in rows
         if not same(row.changes, row.against)
     }
+    differences = {key: paired_difference(*values) for key, values in compared.items()}
     corrected = dict(
         zip(differences, holm([found.p_value for found in differences.values()]), strict=True)
     )
@@ -241,6 +242,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     for row, own, _ in rows:
         comparison = point(row.changes), point(row.against)
         difference = differences.get(comparison, NO_DIFFERENCE)
+        more = evidence(*compared[comparison]) if comparison in compared else NO_EVIDENCE
         effects.append(
             Effect(
                 factor=row.factor,
@@ -254,13 +256,44 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
                 compared=difference.n,
                 changes=row.changes,
                 against=row.against,
+                **vars(more),
                 **columns(list(own.values())),
             )
         )
     baseline = [trial for trial in done if trial.variant is not None and not trial.changes]
     return Ablation(
-        Row(**columns(baseline)), effects, sum(p is not None for p in corrected.values())
+        baseline=Row(**columns(baseline)),
+        effects=effects,
+        family=sum(p is not None for p in corrected.values()),
+        spread=_spread(compared.values()),
     )
+
+
+def spread_of_differences(plan: Mapping[str, Any], trials: Iterable[Trial]) -> float | None:
+    """Return the usual standard deviation of a plan's paired differences, a fraction.
+
+    What `power.note` asks for. The median over the comparisons, each variance divided by the median
+    of chi square over its degrees of freedom: a variant that fails at times and so differs wildly
+    does not count for more than another. None without two pairs anywhere, or any spread.
+    """
+    rows = groups(plan, finished(trials))
+    return _spread(
+        (_values(other), _values(own))
+        for row, own, other in rows
+        if not same(row.changes, row.against)
+    )
+
+
+def _spread(compared: Iterable[tuple[Values, Values]]) -> float | None:
+    variances = []
+    for baseline, level in compared:
+        seeds = baseline.keys() & level.keys()
+        if len(seeds) > 1:
+            freedom = len(seeds) - 1
+            variance = float(np.var([level[seed] - baseline[seed] for seed in seeds], ddof=1))
+            variances.append(variance * freedom / (2 * special.gammaincinv(freedom / 2, 0.5)))
+    found = math.sqrt(np.median(variances)) if variances else 0.0
+    return found if found > ROUNDING else None
 
 
 def baseline_level(plan: Mapping[str, Any], factor: str) -> Any:
@@ -271,9 +304,6 @@ def baseline_level(plan: Mapping[str, Any], factor: str) -> Any:
     levels = plan["factors"][factor]
     level = plan.get("baseline", {}).get(factor, levels[0])
     return levels[0] if plan.get("design") == "factorial" and level not in levels else level
-
-
-Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
 
 
 def groups(plan: Mapping[str, Any], done: Iterable[Trial]) -> list[tuple[PlannedRow, Group, Group]]:
@@ -322,7 +352,7 @@ def _factorial_groups(
     ]
 
 
-def _values(trials: Group) -> dict[Hashable, float]:
+def _values(trials: Group) -> Values:
     return {key: trial.value for key, trial in trials.items() if trial.value is not None}
 
 

@@ -4,7 +4,6 @@ HiPlot's own Optuna import drops pruned and failed trials and all attributes; th
 """
 
 import html
-import itertools
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 import hiplot
 
+from analysis.axes import FEW, is_logarithmic
 from analysis.candidates import on_front, ranked
 from analysis.text import level_label, printable
 from analysis.trials import Study, Trial
@@ -37,17 +37,12 @@ LAST = (
 # What HiPlot itself calls a line, and where it came from.
 HIDDEN = ["uid", "from_uid"]
 CATEGORIES = {"variant", "seed", "state", "pareto"}
-# Searched over orders of magnitude, whichever of them a study happens to try.
-LOGARITHMIC = {"learning_rate", "weight_decay"}
 # The page may load nothing, not even from the folder it lies in.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:"
 )
 
-
-# An axis with so few levels has a tick for each.
-FEW = 10
 # Room, in pixels, for the labels of the leftmost axis, the slanted titles, and between the axes.
 STYLE = """
 body {{ min-width: {width}px }}
@@ -225,15 +220,6 @@ def _type(name: str, values: AbstractSet[Any]) -> hiplot.ValueType:
     if name in LAST:
         return hiplot.ValueType.NUMERIC
     levels = sorted(values)
-    if _is_logarithmic(name, levels):
+    if is_logarithmic(name, levels):
         return hiplot.ValueType.NUMERIC_LOG
     return hiplot.ValueType.CATEGORICAL if len(levels) <= FEW else hiplot.ValueType.NUMERIC
-
-
-def _is_logarithmic(name: str, levels: Sequence[float]) -> bool:
-    if levels[0] <= 0 or len(levels) < 2:
-        return False
-    pairs = list(itertools.pairwise(levels))
-    differences, ratios = [b - a for a, b in pairs], [math.log(b / a) for a, b in pairs]
-    even = max(ratios) / min(ratios) < max(differences) / min(differences)
-    return name in LOGARITHMIC or even

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from analysis.candidates import first_trials
-from analysis.effects import CONFIDENCE
+from analysis.power import CONFIDENCE
 from analysis.trials import Trial, finished
 
 if TYPE_CHECKING:

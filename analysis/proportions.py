@@ -12,9 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.effects import CONFIDENCE
+from analysis.power import CONFIDENCE
 
 Z = float(special.ndtri((1 + CONFIDENCE) / 2))
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of some images that a classifier gets right."""
+
+    images: int
+    right: int
+    accuracy: float
+    low: float  # 95 % interval, Wilson's
+    high: float
 
 
 @dataclass(frozen=True)
@@ -30,15 +41,20 @@ class Comparison:
     p_value: float  # two-sided, of no difference: McNemar's exact test
 
 
-def wilson(right: int, images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion.
+def share(right: int, images: int) -> Share:
+    """Describe a count of images."""
+    return Share(images, right, right / images, *wilson(right, images))
+
+
+def wilson(right: float, images: int) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion; `right` may be a fraction, as ties count half.
 
     The score interval of E. B. Wilson, "Probable inference, the law of succession, and statistical
     inference" (JASA 22, 1927).
     """
-    share = right / images
-    middle = share + Z**2 / (2 * images)
-    half = Z * math.sqrt(share * (1 - share) / images + Z**2 / (4 * images**2))
+    observed = right / images
+    middle = observed + Z**2 / (2 * images)
+    half = Z * math.sqrt(observed * (1 - observed) / images + Z**2 / (4 * images**2))
     scale = 1 + Z**2 / images
     # None and all of them are limits themselves, which floats miss by a rounding.
     low = (middle - half) / scale if right else 0.0

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.effects import CONFIDENCE, Effect, Row, ablation
+from analysis.effects import Effect, Row, ablation
 from analysis.layout import WRITERS, Block, Page, accuracies, for_scale, joined
+from analysis.power import ALPHA
 from analysis.progress import Progress, facts, progress
 from analysis.search_table import SearchTable, search_table
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial
 
-ALPHA = 1 - CONFIDENCE
 # Two pairs leave one degree of freedom: accuracies are counts, and two differences that happen
 # to agree would look certain.
 FEWEST_PAIRS = 3
@@ -101,7 +101,7 @@ def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) 
         f"Difference: level minus {reference} in points of validation accuracy, paired by {pairs}; "
         "[ ] is its 95 % interval (paired t). ± is the standard deviation of n trials.",
         f"p: two-sided t-test, corrected by Holm for all {family} comparisons of this table.",
-        f"Better and worse: p is at most {ALPHA:.2g}. Not proven: chance may explain it.",
+        f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it.",
     ]
     if "too few" in verdicts:
         notes.append(

@@ -75,6 +75,7 @@ class Trial:
     latency_ms: float | None  # median for one image, on the device that trained
     inference: dict[str, Any]  # device -> images at once -> p50_ms, p95_ms, images_per_second
     model_bytes: int | None  # the weights as a file, fp32
+    confusion: dict[str, Any]  # "test" -> counts by [true class][predicted class]
 
     @property
     def label(self) -> str:
@@ -272,6 +273,7 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             latency_ms=known.get("latency_ms"),
             inference=_object(known.get("inference")),
             model_bytes=known.get("model_bytes"),
+            confusion=_object(known.get("confusion")),
         )
 
     return [trial(*head) for head in heads]

@@ -4,6 +4,7 @@ Remaining work is computed from the database, not remembered (`study/work.py`). 
 plan again goes on where it was; what is settled is never run twice.
 """
 
+import hashlib
 import math
 import time
 from collections import Counter, deque
@@ -280,6 +281,8 @@ class Coordinator:
 
     def _checkpoint(self, task: Task) -> Path:
         name = task.variant.replace("#", "trial-").replace(" ", "_").replace("/", "-")
+        if len(name) > 150:  # a variant of many changes; file systems allow 255 bytes in all
+            name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         return self.checkpoints / self.ledger.name / f"{name}_seed={task.seed}.safetensors"
 
     def _abandon(self, reason: str) -> None:

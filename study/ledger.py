@@ -44,6 +44,15 @@ class NewTrial(NamedTuple):
     attributes: Mapping[str, Any]
 
 
+class EndedTrial(NamedTuple):
+    """A trial that ended elsewhere."""
+
+    made: NewTrial
+    state: TrialState
+    values: Sequence[float] | None
+    steps: Mapping[int, float]  # intermediate values
+
+
 class StorageFailed(Exception):  # noqa: N818 # it is a state of affairs, not a mistake
     """The database refused a write: the disk is full, the file is gone or damaged."""
 
@@ -121,28 +130,32 @@ class Ledger:
 
         They are numbered from `next_number`.
         """
+        with self._transaction() as session:
+            started = self._insert(session, self.study_id, trials)
+        self.next_number += len(started)
+        return started
+
+    def _insert(self, session: Session, study_id: int, trials: Sequence[NewTrial]) -> list[int]:
         now = _utc_now()
         started: list[int] = []
-        with self._transaction() as session:
-            for trial in trials:
-                number = self.next_number + len(started)
-                row = {"number": number, "study_id": self.study_id, "state": TrialState.RUNNING}
-                made = session.execute(_trials.insert().values(**row, datetime_start=now))
-                trial_id = int(made.inserted_primary_key[0])  # type: ignore[attr-defined] # of every insert
-                started.append(trial_id)
-                self._write_attributes(session, {trial_id: trial.attributes})
-                params = [
-                    {
-                        "trial_id": trial_id,
-                        "param_name": name,
-                        "param_value": trial.distributions[name].to_internal_repr(value),
-                        "distribution_json": self._json(trial.distributions[name]),
-                    }
-                    for name, value in trial.params.items()
-                ]
-                if params:
-                    session.execute(sqlalchemy.insert(models.TrialParamModel), params)
-        self.next_number += len(started)
+        for trial in trials:
+            number = self.next_number + len(started)
+            row = {"number": number, "study_id": study_id, "state": TrialState.RUNNING}
+            made = session.execute(_trials.insert().values(**row, datetime_start=now))
+            trial_id = int(made.inserted_primary_key[0])  # type: ignore[attr-defined] # of every insert
+            started.append(trial_id)
+            self._write_attributes(session, {trial_id: trial.attributes})
+            params = [
+                {
+                    "trial_id": trial_id,
+                    "param_name": name,
+                    "param_value": trial.distributions[name].to_internal_repr(value),
+                    "distribution_json": self._json(trial.distributions[name]),
+                }
+                for name, value in trial.params.items()
+            ]
+            if params:
+                session.execute(sqlalchemy.insert(models.TrialParamModel), params)
         return started
 
     def _json(self, distribution: BaseDistribution) -> str:
@@ -153,15 +166,7 @@ class Ledger:
 
     def report(self, trial_id: int, step: int, value: float) -> None:
         """Note an intermediate value; it is in the database a few seconds later."""
-        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-        self._steps.append(
-            {
-                "trial_id": trial_id,
-                "step": step,
-                "intermediate_value": stored,
-                "intermediate_value_type": kind,
-            }
-        )
+        self._steps.append(_step(trial_id, step, value))
 
     def flush_if_due(self) -> None:
         """Write what has been noted, unless that was done just now."""
@@ -175,10 +180,7 @@ class Ledger:
         Raises:
             ValueError: a completed trial has no finite value. Optuna would take +inf for the best.
         """
-        for _, state, values, _ in ends:
-            fine = values is not None and all(map(math.isfinite, values))
-            if state == TrialState.COMPLETE and not fine:
-                raise ValueError(f"a completed trial needs finite values, not {values}")
+        _check_values(ends)
         if not ends:
             return
         with self._transaction() as session:
@@ -188,22 +190,66 @@ class Ledger:
                 _trials.c.trial_id.in_(ids), _trials.c.state == TrialState.RUNNING
             )
             alive = set(session.scalars(running))
-            ends = [end for end in ends if end[0] in alive]
-            self._write_attributes(session, {end[0]: end[3] for end in ends})
-            rows = [
-                {"trial_id": trial_id, "objective": i, "value": stored, "value_type": kind}
-                for trial_id, _, own, _ in ends
-                for i, value in enumerate(own or ())
-                for stored, kind in [models.TrialValueModel.value_to_stored_repr(value)]
-            ]
-            if rows:
-                session.execute(sqlalchemy.insert(models.TrialValueModel), rows)
-            for trial_id, state, _, _ in ends:
-                session.execute(
-                    sqlalchemy.update(_trials)
-                    .where(_trials.c.trial_id == trial_id)
-                    .values(state=state, datetime_complete=_utc_now())
+            self._end(session, [end for end in ends if end[0] in alive])
+
+    def _end(self, session: Session, ends: Sequence[End]) -> None:
+        self._write_attributes(session, {end[0]: end[3] for end in ends})
+        rows = [
+            {"trial_id": trial_id, "objective": i, "value": stored, "value_type": kind}
+            for trial_id, _, own, _ in ends
+            for i, value in enumerate(own or ())
+            for stored, kind in [models.TrialValueModel.value_to_stored_repr(value)]
+        ]
+        if rows:
+            session.execute(sqlalchemy.insert(models.TrialValueModel), rows)
+        for trial_id, state, _, _ in ends:
+            session.execute(
+                sqlalchemy.update(_trials)
+                .where(_trials.c.trial_id == trial_id)
+                .values(state=state, datetime_complete=_utc_now())
+            )
+
+    def store(
+        self,
+        directions: Sequence[StudyDirection],
+        attributes: Mapping[str, Any],
+        trials: Sequence[EndedTrial],
+    ) -> None:
+        """Write a whole study that ended elsewhere in one transaction; it must not exist yet.
+
+        Raises:
+            ValueError: a completed trial has no finite value.
+        """
+        with self._transaction() as session:
+            study = models.StudyModel(study_name=self.name)
+            session.add(study)
+            session.flush()
+            study_id = int(study.study_id)
+            session.add_all(
+                models.StudyDirectionModel(study_id=study_id, objective=index, direction=direction)
+                for index, direction in enumerate(directions)
+            )
+            session.add_all(
+                models.StudyUserAttributeModel(
+                    study_id=study_id, key=key, value_json=json.dumps(value)
                 )
+                for key, value in attributes.items()
+            )
+            ids = self._insert(session, study_id, [trial.made for trial in trials])
+            ends: list[End] = [
+                (trial_id, trial.state, trial.values, {})
+                for trial_id, trial in zip(ids, trials, strict=True)
+            ]
+            _check_values(ends)
+            self._steps = [
+                _step(trial_id, step, value)
+                for trial_id, trial in zip(ids, trials, strict=True)
+                for step, value in trial.steps.items()
+            ]
+            self._flush(session)
+            self._end(session, ends)
+        self._study_id = study_id
+        self.next_number = len(trials)
 
     def _write_attributes(
         self, session: Session, attributes: Mapping[int, Mapping[str, Any]]
@@ -234,6 +280,23 @@ class Ledger:
             session.execute(sqlalchemy.insert(models.TrialIntermediateValueModel), self._steps)
             self._steps = []
         self._written = time.monotonic()
+
+
+def _check_values(ends: Sequence[End]) -> None:
+    for _, state, values, _ in ends:
+        fine = values is not None and all(map(math.isfinite, values))
+        if state == TrialState.COMPLETE and not fine:
+            raise ValueError(f"a completed trial needs finite values, not {values}")
+
+
+def _step(trial_id: int, step: int, value: float) -> dict[str, Any]:
+    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    return {
+        "trial_id": trial_id,
+        "step": step,
+        "intermediate_value": stored,
+        "intermediate_value_type": kind,
+    }
 
 
 def _utc_now() -> datetime:

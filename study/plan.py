@@ -7,44 +7,53 @@ import hashlib
 import itertools
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from study import catalog
+from study import plan_file
+from study.reported import Figures, parse_figures
 from study.space import Search, parse_search
-from trainer.config import DATASETS, FIELD_NAMES, TrainConfig
+from study.variants import (
+    BASELINE,
+    VARIANT_FIELDS,
+    Level,
+    Row,
+    Variant,
+    check_is_read,
+    check_rows,
+    level_text,
+    parse_rows,
+)
+from trainer.config import DATASETS, TrainConfig
 from trainer.errors import UserError, choose
+
+__all__ = [
+    "BASELINE",
+    "DESIGNS",
+    "FACTOR_NAMES",
+    "Cell",
+    "Level",
+    "Plan",
+    "Row",
+    "Variant",
+    "check_name",
+    "level_text",
+    "load_plan",
+]
 
 DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
 MAX_LEVELS = 1000  # of a factor
 
-# What the plan itself decides for all its trials, and so no factor may vary.
-_PLAN_FIELDS = ("dataset", "subset", "epochs", "seed", "validation_fraction")
-FACTOR_NAMES = tuple(name for name in FIELD_NAMES if name not in _PLAN_FIELDS)
+# A listed variant may have its own number of epochs; over the levels of a factor it is the plan's.
+FACTOR_NAMES = tuple(name for name in VARIANT_FIELDS if name != "epochs")
 _BASELINE_NAMES = (*FACTOR_NAMES, "validation_fraction")
-_BUDGET_KEYS = ("seeds", "epochs", "subset")
-_TABLES = ("baseline", "factors", "search")
-_KEYS = ("name", "description", "design", "dataset", *_BUDGET_KEYS, *_TABLES)
+_WORDS = ("name", "description", "design", "dataset")
+_TABLES, _FIGURES = plan_file.TABLES, plan_file.FIGURES
+_KEYS = (*_WORDS, *plan_file.BUDGET, *_TABLES, "variants", *_FIGURES)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-
-Level = bool | int | float | str | None
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One point of the design: the baseline, or what differs from it."""
-
-    changes: tuple[tuple[str, Level], ...]
-
-    @property
-    def label(self) -> str:
-        """`baseline`, or only what differs: `batchnorm=false pooling=avg`."""
-        return " ".join(f"{k}={level_text(v)}" for k, v in self.changes) or "baseline"
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,8 @@ class Plan:
     baseline: Mapping[str, Level] = field(default_factory=dict)
     factors: Mapping[str, Sequence[Level]] = field(default_factory=dict)
     search: Search | None = None
+    listed: Sequence[Row] = ()  # [[variants]], of an ablation
+    figures: Figures = field(default_factory=Figures)
 
     def __post_init__(self) -> None:
         """Check every key, and that every variant is a valid config."""
@@ -96,11 +107,33 @@ class Plan:
             )
         if self.search is not None and self.factors:
             raise UserError("factors: a search has none; its parameters are in [search] space.NAME")
+        if self.listed and self.design != "ablation":
+            raise UserError(f"variants: belong to design = 'ablation' only, not {self.design!r}")
         count = self.variant_count * self.seeds
         if count > MAX_CELLS:
             raise UserError(
                 f"factors: the design has {count} trials; at most {MAX_CELLS} are planned"
             )
+        self._check_fields_are_read()
+        if self.listed:
+            taken = {name: self.levels(name) for name in self.factors}
+            check_rows(self.listed, taken, frozenset(self.variants))
+
+    def _check_fields_are_read(self) -> None:
+        """Refuse what would train the same network under two names."""
+        own = [self.base_config.architecture]
+        tried: Mapping[str, Sequence[Level]] = self.factors
+        if self.search is not None:
+            tried = {parameter.name: parameter.levels for parameter in self.search.space}
+        if self.design != "ablation":
+            own += map(str, tried.get("architecture", ()))
+        for name in tried:
+            check_is_read(f"{'search.space' if self.search else 'factors'}.{name}", name, own)
+        for number, row in enumerate(self.listed, 1):
+            changes = dict(row.variant.changes)
+            architecture = str(changes.get("architecture", self.base_config.architecture))
+            for name in changes:
+                check_is_read(f"variants.{number}.changes.{name}", name, [architecture])
 
     @cached_property
     def base_config(self) -> TrainConfig:
@@ -129,25 +162,41 @@ class Plan:
         base, levels = getattr(self.base_config, factor), self.factors[factor]
         return tuple(levels) if base in levels else (base, *levels)
 
+    @cached_property
+    def varied(self) -> Mapping[str, tuple[Level, ...]]:
+        """Every field that differs between variants, with its values: factors first."""
+        varied = {name: list(self.levels(name)) for name in self.factors}
+        for row in self.listed:
+            for name, value in row.variant.changes:
+                values = varied.setdefault(name, [getattr(self.base_config, name)])
+                if value not in values:
+                    values.append(value)
+        return {name: tuple(values) for name, values in varied.items()}
+
+    @property
+    def tables(self) -> Mapping[str, tuple[Level, ...]]:
+        """Return what the study compares: each factor and each listed one, with its levels."""
+        tables = {name: self.levels(name) for name in self.factors}
+        for row in self.listed:
+            factor = str(row.factor)
+            tables[factor] = (*tables.get(factor, ()), row.level)
+        return tables
+
     @property
     def variant_count(self) -> int:
-        """Number of variants, without listing them; of a search: its candidates."""
-        sizes = [len(levels) for levels in self.factors.values()]
+        """Number of variants, a factorial's without listing them; of a search: its candidates."""
         if self.search is not None:
             return self.search.trials
         if self.design == "factorial":
             product = 1
-            for size in sizes:
-                product *= size
+            for levels in self.factors.values():
+                product *= len(levels)
             return product
-        listed = sum(getattr(self.base_config, name) in own for name, own in self.factors.items())
-        return 1 + sum(sizes) - listed
+        return len(self.variants)
 
     @cached_property
-    def variants(self) -> tuple[Variant, ...]:
-        """Every variant: the baseline first in an ablation, in plan order. A search lists none."""
-        if self.search is not None:
-            return ()
+    def _designed(self) -> tuple[Variant, ...]:
+        """Variants that follow from the factors: the baseline first in an ablation."""
         base = self.base_config.to_dict()
         if self.design == "factorial":
             combinations: Iterable[tuple[tuple[str, Level], ...]] = itertools.product(
@@ -164,6 +213,20 @@ class Plan:
         return tuple(dict.fromkeys(variants))
 
     @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every variant, each once: those of the factors, then the listed. A search has none."""
+        if self.search is not None:
+            return ()
+        return tuple(dict.fromkeys([*self._designed, *(row.variant for row in self.listed)]))
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the study's tables, where a variant may stand in several."""
+        if self.search is not None:
+            return ()
+        return (*map(_row_of, self._designed), *self.listed)
+
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """Every trial, seed by seed, so that an unfinished study still compares all variants."""
         return tuple(Cell(v, seed) for seed in range(self.seeds) for v in self.variants)
@@ -175,12 +238,14 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan JSON-ready, its baseline in full; `Plan.from_dict` reads it back."""
-        values = {key: getattr(self, key) for key in _KEYS if key not in _TABLES}
+        values = {key: getattr(self, key) for key in (*_WORDS, *plan_file.BUDGET)}
         return {
             **values,
             "baseline": {name: getattr(self.base_config, name) for name in _BASELINE_NAMES},
             "factors": {name: list(levels) for name, levels in self.factors.items()},
             **({"search": self._search_table(self.search)} if self.search else {}),
+            **({"variants": [row.to_dict() for row in self.listed]} if self.listed else {}),
+            **self.figures.to_dict(),
         }
 
     def _search_table(self, own: Search) -> dict[str, Any]:
@@ -199,24 +264,29 @@ class Plan:
         Raises:
             UserError: a key is unknown or its value invalid; the message names the key.
         """
+        if "imported" in values:
+            raise UserError(f"study {values.get('name')!r}: was imported; it has nothing to run")
         for key in values:
             if key not in _KEYS:
                 raise UserError(choose("key", key, _KEYS))
         if "name" not in values:
             raise UserError("name: is missing; a plan needs one")
-        for key in _TABLES:
-            if values.get(key) is not None and not isinstance(values[key], Mapping):
+        for key in (*_TABLES, "source"):
+            if not isinstance(values.get(key, {}), Mapping):
                 raise UserError(f"{key} = {values[key]!r}: must be a table, [{key}]")
-        for key in ("name", "description", "design", "dataset"):
+        for key in _WORDS:
             if not isinstance(values.get(key, ""), str):
                 raise UserError(f"{key} = {values[key]!r}: must be a string")
-        table = values.get("search")
-        if table is None:
-            return cls(**values)
-        rest = {key: value for key, value in values.items() if key not in ("search", "design")}
-        base = cls(**rest).base_config
-        search = parse_search(table, base, FACTOR_NAMES)
-        return cls(**{**values, "search": search})
+        apart = ("search", "variants", *_FIGURES)
+        plain = {key: value for key, value in values.items() if key not in apart}
+        base = cls(**{k: v for k, v in plain.items() if k not in ("design", "factors")}).base_config
+        parsed: dict[str, Any] = {"listed": parse_rows(values.get("variants", ()), base)}
+        if "search" in values:
+            parsed["search"] = parse_search(values["search"], base, FACTOR_NAMES)
+        plan = cls(**plain, **parsed)
+        if not values.keys() & set(_FIGURES):
+            return plan
+        return replace(plan, figures=parse_figures(values, base, plan.rows, plan.tables))
 
     def override(self, **changes: Any) -> "Plan":
         """Return the plan with the keys changed that are not None, checked again.
@@ -226,7 +296,12 @@ class Plan:
         """
         given = {key: value for key, value in changes.items() if value is not None}
         trials = given.pop("trials", None)
-        values = {**self.to_dict(), **given}
+        values = self.to_dict()
+        if given.get("dataset", self.dataset) != self.dataset:
+            values = plan_file.on_dataset(values, given["dataset"])
+        if "epochs" in given:
+            values = plan_file.with_epochs(values, given["epochs"])
+        values |= given
         if trials is not None:
             if self.search is None:
                 raise UserError(f"trials = {trials}: is for searches; {self.design} has cells")
@@ -251,10 +326,13 @@ class Plan:
         """
         config = self.base_config.to_dict()
         del config["seed"]
+        listed = {row.variant for row in self.listed} - set(self._designed) if self.listed else ()
         return {
             "design": self.design,
             **{f"baseline.{name}": value for name, value in config.items()},
             **{f"factors.{name}": list(levels) for name, levels in self.factors.items()},
+            # The rows' names and what they are compared with do not change results.
+            **{f"variants.{own.label}": "listed" for own in listed},
             **self._search_identity(),
         }
 
@@ -266,6 +344,12 @@ class Plan:
         return {"search.objectives": list(self.search.objectives), **space}
 
     @property
+    def epoch_counts(self) -> tuple[int, ...]:
+        """The numbers of epochs that variants train for, ascending: mostly one."""
+        own = [dict(row.variant.changes).get("epochs") for row in self.listed]
+        return tuple(sorted({self.epochs, *(epochs for epochs in own if isinstance(epochs, int))}))
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the identity."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
@@ -273,80 +357,22 @@ class Plan:
     @property
     def conditions(self) -> dict[str, Any]:
         """The part of the identity that the command line sets: data set, subset, epochs."""
-        return {"dataset": self.dataset, "subset": self.subset, "epochs": self.epochs}
+        return {"dataset": self.dataset, "subset": self.subset, "epochs": self.epoch_counts}
 
 
 def load_plan(source: str, *, dataset: str | None = None) -> Plan:
     """Read a plan from the catalogue or a `.toml` file, for its data set or another.
 
-    A plan may hold tables `[datasets.NAME]` with another budget, baseline values and levels for
-    that data set; they are applied here.
-
     Raises:
         UserError: no such plan, or it is malformed; the message names file and key.
     """
-    if source in catalog.names():
-        text, where = catalog.text(source), f"catalogue plan {source}"
-    else:
-        text, where = _read(Path(source)), source
-    try:
-        values = tomllib.loads(text)
-        repr(values)  # a number of thousands of digits could be in no message
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not TOML: {error}") from error
     if dataset is not None and dataset not in DATASETS:
         raise UserError(choose("dataset", dataset, DATASETS))
+    values, where = plan_file.read(source)
     try:
-        return Plan.from_dict(_for_dataset(values, dataset))
+        return Plan.from_dict(plan_file.for_dataset(values, dataset, Plan.dataset))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"plan {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"plan {path}: not TOML: not UTF-8 text") from error
-
-
-def _for_dataset(values: dict[str, Any], dataset: str | None) -> dict[str, Any]:
-    plan = {key: value for key, value in values.items() if key != "datasets"}
-    if dataset is not None:
-        plan["dataset"] = dataset
-    tables = values.get("datasets", {})
-    if not isinstance(tables, dict):
-        raise UserError("datasets: must hold tables, [datasets.NAME]")
-    for name, table in tables.items():
-        if name not in DATASETS:
-            raise UserError(choose("datasets", name, DATASETS))
-        valid = (*_BUDGET_KEYS, *_TABLES)
-        if not isinstance(table, dict):
-            raise UserError(f"datasets.{name}: must be a table, [datasets.{name}]")
-        for key in table:
-            if key not in valid:
-                raise UserError(choose(f"datasets.{name} key", key, valid))
-    chosen = plan.get("dataset", Plan.dataset)
-    own = tables.get(chosen, {}) if isinstance(chosen, str) else {}
-    merged = {**plan, **own}
-    for key in _TABLES:
-        if key in plan and key in own:
-            merged[key] = _overlaid(plan[key], own[key])
-    return merged
-
-
-def _overlaid(table: Any, changes: Any) -> Any:
-    """Lay one table over another, at every depth."""
-    if not isinstance(table, dict) or not isinstance(changes, dict):
-        return changes
-    return {
-        **table,
-        **{
-            key: _overlaid(table.get(key), own) if key in table else own
-            for key, own in changes.items()
-        },
-    }
 
 
 def check_name(what: str, name: str) -> None:
@@ -362,12 +388,10 @@ def check_name(what: str, name: str) -> None:
         )
 
 
-def level_text(level: Level) -> str:
-    """Write a level as TOML would: true, 0.001, avg."""
-    if isinstance(level, bool):
-        return "true" if level else "false"
-    # Every digit, unlike "%g": two levels never have the same text.
-    return repr(level).removesuffix(".0") if isinstance(level, float) else str(level)
+def _row_of(variant: Variant) -> Row:
+    """Return a row of the design's own: named by its factor where it differs in one."""
+    factor, level = variant.changes[0] if len(variant.changes) == 1 else (None, None)
+    return Row(factor, level, variant)
 
 
 def _check_table(key: str, table: Mapping[str, Any], valid: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from study.plan import Plan, level_text
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from study.coordinator import State, View
     from study.session import Estimate
 
-SHOWN_VARIANTS = 60
+SHOWN_ROWS = 60
+WIDTH = 80  # of what is printed once
 LINE_SECONDS = 5.0  # between two lines where no bar can be drawn
 
 
@@ -106,7 +109,7 @@ def _note(state: "State") -> str:
 
 def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[str]:
     """Say what is planned, how long it will take, and what makes it shorter."""
-    yield f"study {name}: {plan.design} on {plan.dataset}, {_size(plan)} of {plan.epochs} epochs"
+    yield f"study {name}: {plan.design} on {plan.dataset}, {_size(plan)} of {_epochs(plan)}"
     if costs is None:
         yield "nothing left to run: every planned trial is done"
         return
@@ -127,35 +130,92 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
 
 
 def show_plan(
-    plan: Plan, variants: Sequence[Mapping[str, Any]], costs: "Estimate | None", why_not: str
+    plan: Plan, rows: Sequence[Mapping[str, Any]], costs: "Estimate | None", why_not: str
 ) -> None:
-    """Print a plan's factors, its variants with their cost, and the whole."""
-    print(f"{plan.name}: {plan.description}")
-    print(f"{plan.design} on {plan.dataset}, {plan.epochs} epochs, seeds 0 to {plan.seeds - 1}\n")
+    """Print a plan's factors, its rows with their size and cost, and the whole; 80 columns wide."""
+    _say(f"{plan.name}: {plan.description}")
+    _say(f"{plan.design} on {plan.dataset}, {_epochs(plan)}, seeds 0 to {plan.seeds - 1}")
+    source, reported = plan.figures.source, plan.figures.reported
+    if source:
+        chosen = f"chosen on {source['selected_on']} data"
+        _say(f"{source['name']} reported figures of {len(reported)} variants, {chosen}")
     width = max([len("factor"), *map(len, plan.factors)])
     if plan.factors:
-        print(f"{'factor':{width}}  levels (* baseline)")
+        print(f"\n{'factor':{width}}  levels (* baseline)")
     for factor in plan.factors:
         base = getattr(plan.base_config, factor)
         levels = (level_text(v) + ("*" if v == base else "") for v in plan.levels(factor))
-        print(f"{factor:{width}}  {', '.join(levels)}")
+        _say(f"{factor:{width}}  {', '.join(levels)}", indent=width + 2)
     if plan.search:
+        print()
         _show_search(plan.search)
-    width = max((len(variant["variant"]) for variant in variants), default=0)
-    if variants:
-        print(f"\n{'variant':{width}}  parameters  seconds")
-    for variant in variants[:SHOWN_VARIANTS]:
-        cost = (variant["parameters"], variant["seconds"])
-        text = f"{cost[0]:10,}  {cost[1]:7.1f}" if None not in cost else f"{'-':>10}  {'-':>7}"
-        print(f"{variant['variant']:{width}}  {text}")
-    if len(variants) > SHOWN_VARIANTS:
-        print(f"... and {len(variants) - SHOWN_VARIANTS} more (--json lists all)")
-    total = f"\n{_size(plan)}"
+    if rows:
+        _show_rows(plan, rows)
+    print()
     if costs is None:
-        print(f"{total}; what they cost was not measured: {why_not}")
+        print(_size(plan))
+        _say(f"what they cost was not measured: {why_not}")
     else:
         where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''}"
-        print(f"{total}: about {duration(costs.seconds)} on {where} ({', '.join(costs.devices)})")
+        places = ", ".join(costs.devices)
+        _say(f"{_size(plan)}: about {duration(costs.seconds)} on {where} ({places})")
+
+
+def _show_rows(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
+    factorial = plan.design == "factorial"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(", ".join(plan.factors) if factorial else "variant", overflow="fold")
+    several = len(plan.epoch_counts) > 1
+    for name in (*(("epochs",) if several else ()), "parameters", "mult-adds", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows[:SHOWN_ROWS]:
+        changes = row["changes"]
+        if factorial:
+            levels = [changes.get(own, getattr(plan.base_config, own)) for own in plan.factors]
+            label = ", ".join(map(level_text, levels))
+        elif row["factor"] is None or changes.keys() == {row["factor"]}:
+            label = row["variant"]
+        else:  # a listed row has its name
+            label = f"{row['factor']}: {level_text(row['level'])}"
+        numbers = [
+            *([str(row["epochs"])] if several else []),
+            f"{row['parameters']:,}",
+            _short(row["multiply_adds"]),
+            "-" if row["seconds"] is None else f"{row['seconds']:.1f}",
+        ]
+        table.add_row(Text(label), *numbers)
+    print()
+    console = Console(width=WIDTH, highlight=False)
+    with console.capture() as text:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+    if len(rows) > SHOWN_ROWS:
+        print(f"... and {len(rows) - SHOWN_ROWS} more (--json lists all)")
+
+
+def _say(text: str, indent: int = 2) -> None:
+    wrapped = textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,  # names and paths stay whole
+        break_long_words=False,
+    )
+    print(wrapped)
+
+
+def _short(number: int) -> str:
+    """Write a count in three or more digits: 3.9 M."""
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return str(number)
+
+
+def _epochs(plan: Plan) -> str:
+    least, most = plan.epoch_counts[0], plan.epoch_counts[-1]
+    span = f"{most}" if least == most else f"{least} to {most}"
+    return f"{span} epoch{'s' if most > 1 else ''}"
 
 
 def _size(plan: Plan) -> str:

@@ -143,7 +143,7 @@ class DesignedWork:
     def __init__(self, plan: Plan, trials: Sequence[Record], bank_size: int) -> None:
         from study.ledger import categorical
 
-        self.distributions = {name: categorical(plan.levels(name)) for name in plan.factors}
+        self.distributions = {name: categorical(own) for name, own in plan.varied.items()}
         self.tasks = [task_of(plan, cell) for cell in pending(plan, trials)]
         self.queue = deque(banks(self.tasks, bank_size))
         self.costs: dict[CostKey, Cost] = {}
@@ -212,5 +212,5 @@ class DesignedWork:
 def task_of(plan: Plan, cell: Cell) -> Task:
     """Return the task of a cell."""
     config = plan.config_of(cell)
-    params = {name: getattr(config, name) for name in plan.factors}
+    params = {name: getattr(config, name) for name in plan.varied}
     return Task(cell.variant.label, cell.seed, config, params, dict(cell.variant.changes))

@@ -14,7 +14,7 @@ from trainer.config import TrainConfig
 
 CPU = torch.device("cpu")
 SIDES = pytest.mark.parametrize("side", [8, 28])
-COMBINATION = "flip+erase+translate+crop+rotate"
+COMBINATION = "flip+erase+translate+crop+rotate+noise"
 
 
 def augment(
@@ -159,15 +159,41 @@ def test_rotate_turns_small_images_too() -> None:
 
 
 @SIDES
+def test_noise_is_normal_with_a_twentieth_of_the_pixels_range(side: int) -> None:
+    grey = torch.full((400, side, side), 128, dtype=torch.uint8)
+    added = augment(grey, "noise")[:, 0] - 128 / 255
+    assert stats.kstest(added.flatten().numpy(), stats.norm(0, 0.05).cdf).pvalue > 1e-3
+    # Every pixel has its own: neighbours, images and the two halves that share their draws.
+    flat = added.flatten(1)
+    half = side * side // 2
+    for first, second in [
+        (flat[:, :-1], flat[:, 1:]),
+        (flat[:-1], flat[1:]),
+        (flat[:, :half], flat[:, half:]),
+    ]:
+        pairs = first.numel()
+        correlation = (first * second).mean().item() / 0.05**2
+        assert correlation == pytest.approx(0, abs=4.5 / pairs**0.5)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_noise_stays_within_the_range_of_pixels(value: int) -> None:
+    noisy = augment(torch.full((100, 8, 8), value, dtype=torch.uint8), "noise")[:, 0]
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+    assert_share((noisy == value / 255).flatten().double(), 0.5)  # the others would leave it
+
+
+@SIDES
 def test_members_that_do_not_rotate_or_move_or_erase_keep_their_exact_pixels(side: int) -> None:
     images = noise(side, 50)
-    alone, _, _ = augment(images, "none", COMBINATION, "rotate").unbind(1)
+    alone, _, _, _ = augment(images, "none", COMBINATION, "rotate", "noise").unbind(1)
     assert torch.equal(alone, augment(images, "none")[:, 0])
 
 
 @SIDES
 @pytest.mark.parametrize(
-    "augmentation", ["none", "flip", "erase", "translate", "crop", "rotate", COMBINATION]
+    "augmentation", ["none", "flip", "erase", "translate", "crop", "rotate", "noise", COMBINATION]
 )
 def test_a_members_images_are_the_same_alone_and_in_any_bank(side: int, augmentation: str) -> None:
     images = noise(side, 50)

@@ -34,6 +34,7 @@ ANYTHING = st.one_of(
     st.floats(),
     st.text(max_size=8),
     st.sampled_from(["sgd", "avg", "relu", "cosine", "flip+erase", "erase+flip", "digits", "fp64"]),
+    st.sampled_from(["toy", "7x7", "0.5/1", "0.50/1", "/", "1e-3/1"]),
     st.lists(st.integers(), max_size=2),
 )
 
@@ -42,6 +43,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "dataset": st.sampled_from(DATASETS),
     "subset": st.none() | st.integers(10, 60_000),
     "validation_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "architecture": st.sampled_from(sorted(ARCHITECTURE_FIELDS)),
     "kernel_size": st.sampled_from([1, 3, 15]),
     "batchnorm": st.booleans(),
     "dropout": st.floats(0, 1, exclude_max=True),
@@ -51,6 +53,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "augmentation": st.sets(st.sampled_from(AUGMENTATIONS)).map(
         lambda names: "+".join(name for name in AUGMENTATIONS if name in names) or "none"
     ),
+    "normalization": st.sampled_from(["dataset", "none", "0.286/0.126", "0/1"]),
     "seed": st.integers(0, 2**31 - 1),
 }
 

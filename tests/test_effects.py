@@ -19,8 +19,10 @@ from analysis.effects import (
     paired_difference,
     planned_cells,
     planned_rows,
+    spread_of_differences,
     summarize,
 )
+from analysis.evidence import NO_EVIDENCE, evidence
 from analysis.trials import connect, trials
 from tests.studies import POOLING, ablation_trials, database, plan, trial
 
@@ -288,3 +290,34 @@ def test_a_listed_variant_is_compared_with_what_it_names(tmp_path: Path) -> None
     assert by_row["width", 16].delta == by_row["width again", 16].delta
     assert by_row["width", 16].p_holm == by_row["width again", 16].p_holm
     assert found.family == 3
+
+
+def test_every_effect_carries_its_evidence(tmp_path: Path) -> None:
+    values = {"baseline": [0.9, 0.91, 0.92], "pooling=avg": [0.91, 0.93, 0.93]}
+    found = analyse(tmp_path, POOLING, ablation_trials(POOLING, values))
+
+    pooling, batchnorm = found.effects
+    baseline, level = (dict(enumerate(own)) for own in values.values())
+    assert {name: getattr(pooling, name) for name in vars(NO_EVIDENCE)} == vars(
+        evidence(baseline, level)
+    )
+    assert {name: getattr(batchnorm, name) for name in vars(NO_EVIDENCE)} == vars(NO_EVIDENCE)
+
+
+def test_the_usual_spread_is_the_median_of_all_comparisons(tmp_path: Path) -> None:
+    of = plan({"width": [8, 16, 32, 64]}, {"width": 8})
+    values = {
+        "baseline": [0.5, 0.5, 0.5],
+        "width=16": [0.51, 0.52, 0.53],
+        "width=32": [0.52, 0.54, 0.56],
+        "width=64": [0.1, 0.9, 0.5],  # fails at times
+    }
+    url = database(tmp_path, ablation_trials(of, values), of=of)
+    known = trials(connect(url), 1)
+    # Half of the variances over three seeds lie below log(2) times the true one.
+    assert spread_of_differences(of, known) == pytest.approx(0.02 / np.log(2) ** 0.5)
+    assert ablation(of, known).spread == spread_of_differences(of, known)
+
+
+def test_without_pairs_there_is_no_usual_spread(tmp_path: Path) -> None:
+    assert analyse(tmp_path, POOLING, [trial(POOLING, {}, 0, 0.9)]).spread is None

@@ -1,39 +1,33 @@
-"""The networks: their sizes, what they compute, and where they start."""
+"""The networks: their sizes, where they start, and what each member of a bank computes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.config import TrainConfig
+from tests.networks import CLASSES, SIDE, batch, one, wear_in
+from trainer.architectures import ARCHITECTURES
+from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
+from trainer.data import ImageData
+from trainer.errors import UserError
+from trainer.files import SOURCES
 from trainer.layers import Convolution, Dropout, Linear, by_member
-from trainer.models import ARCHITECTURES, Step, build, parameter_count
+from trainer.models import DATASET_SHAPES, build, describe, parameter_count
+from trainer.train import Bank
 
-SIDE, CLASSES = 28, 10
-
-
-def one(**fields: Any) -> nn.Module:
-    """A network of one member, in fp64 and in evaluation mode."""
-    network = build([TrainConfig(**fields)], SIDE, CLASSES)
-    return network.to(torch.float64).eval()
+EVERY = pytest.mark.parametrize("architecture", ARCHITECTURE_FIELDS)
 
 
-def batch(members: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(4, members, SIDE, SIDE, dtype=torch.float64, generator=generator)
+def test_every_architecture_of_the_configs_is_built() -> None:
+    assert ARCHITECTURES.keys() == ARCHITECTURE_FIELDS.keys()
 
 
-def randomise_norms(network: nn.Module) -> None:
-    """Give the batch norms statistics and weights as after training: new ones do nothing."""
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.detach().uniform_(0.5, 1.5, generator=generator)
+def test_the_shapes_of_the_data_sets_are_known_without_reading_them(digits: ImageData) -> None:
+    assert tuple(DATASET_SHAPES) == DATASETS
+    assert DATASET_SHAPES["digits"] == (digits.side, len(digits.classes))
+    for name, source in SOURCES.items():
+        assert DATASET_SHAPES[name] == (28, len(source.classes))
 
 
 @pytest.mark.parametrize(
@@ -49,139 +43,172 @@ def randomise_norms(network: nn.Module) -> None:
         ({"depth": 4, "residual": True, "width": 512}, 87_541_258),
         ({"depth": 4, "kernel_size": 1}, 83_882),
         ({"depth": 4, "kernel_size": 5}, 576_170),
+        # One slope for each of four steps and for the two activations of each residual block.
+        ({"depth": 4, "activation": "prelu"}, 247_978 + 4),
+        ({"depth": 4, "activation": "prelu", "residual": True}, 402_538 + 12),
+        # Seed 000: 4.36 MB in fp32.
+        ({"architecture": "lenet"}, 1_089_046),
+        # Seed 001.
+        ({"architecture": "convnet3", "width": 64, "conv_bias": True}, 393_610),
+        (
+            {"architecture": "convnet3", "width": 64, "conv_bias": True, "batchnorm": False},
+            392_714,
+        ),
+        # Seed 002.
+        ({"architecture": "vgg_like", "conv_bias": True}, 6_494_570),
+        ({"architecture": "resnet_like", "conv_bias": True}, 2_780_810),
+        # Its stem: 49 instead of 9 weights for 64 channels, and no bias.
+        ({"architecture": "resnet_like", "conv_bias": True, "stem": "7x7"}, 2_780_810 + 39 * 64),
+        ({"architecture": "mobilenet_v2"}, 680_202),
+        # Seed 004.
+        ({"architecture": "toy"}, 39_358),
+        ({"architecture": "conv_pairs", "conv_bias": True, "batchnorm": False}, 25_993_898),
+        ({"architecture": "conv_pairs", "conv_bias": True}, 25_994_986),
+        ({"architecture": "resnet18"}, 11_175_370),
+        # 272K and 467K of the references.
+        ({"architecture": "resnet20"}, 272_186),
+        ({"architecture": "resnet32"}, 466_618),
     ],
 )
-@pytest.mark.parametrize("members", [1, 3])
-def test_the_networks_of_seed_003_have_their_exact_parameter_counts(
-    fields: dict[str, Any], count: int, members: int
+def test_the_networks_have_the_exact_parameter_counts_of_the_projects(
+    fields: dict[str, Any], count: int
 ) -> None:
-    config = TrainConfig(**fields)
-    with torch.device("meta"):  # shapes alone: the largest would fill a gigabyte
-        network = ARCHITECTURES["convnet"]([config] * members, SIDE, CLASSES)
-    assert parameter_count(network, members) == count
+    assert describe(TrainConfig(**fields), SIDE, CLASSES).parameters == count
 
 
-def convolution_biases(**fields: Any) -> int:
-    layers = one(depth=2, residual=True, **fields).modules()
-    return sum(layer.bias is not None for layer in layers if isinstance(layer, Convolution))
+@EVERY
+def test_a_network_has_the_described_parameters_per_member(architecture: str) -> None:
+    config = TrainConfig(architecture=architecture, width=8)
+    bank = build([config, config.replace(seed=1)], 8, CLASSES)
+    assert parameter_count(bank, 2) == describe(config, 8, CLASSES).parameters
 
 
-def test_a_convolution_has_a_bias_where_asked_for_but_never_under_a_batch_norm() -> None:
-    assert convolution_biases(conv_bias=True, batchnorm=False) == 6
-    assert convolution_biases(conv_bias=False, batchnorm=False) == 0
-    assert convolution_biases(conv_bias=True, batchnorm=True) == 0
+@pytest.mark.parametrize(
+    ("fields", "billions"),
+    [
+        ({"architecture": "toy"}, 0.00332),
+        ({"architecture": "conv_pairs", "conv_bias": True, "batchnorm": False}, 16.02),
+        ({"architecture": "conv_pairs", "conv_bias": True}, 16.02),
+        ({"architecture": "resnet18"}, 2.11),
+    ],
+)
+def test_multiply_adds_are_those_that_seed_004_printed_for_batches_of_64(
+    fields: dict[str, Any], billions: float
+) -> None:
+    counted = 64 * describe(TrainConfig(**fields), SIDE, CLASSES).multiply_adds / 1e9
+    assert float(f"{counted:.3g}" if billions < 1 else f"{counted:.2f}") == billions
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(0.1),
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
+def test_multiply_adds_follow_the_output_shapes_and_count_every_parameter() -> None:
+    size = describe(TrainConfig(depth=1, width=4, conv_bias=True, activation="prelu"), 28, 10)
+    # 4 filters of 3x3 at 28x28 pixels; batch norm, slope and classifier once per image.
+    assert size.multiply_adds == 4 * 9 * 784 + 2 * 4 + 1 + (4 * 14 * 14 * 10 + 10)
+    assert size.parameters == 4 * 9 + 2 * 4 + 1 + (4 * 14 * 14 * 10 + 10)
+
+
+def test_describing_takes_no_memory_and_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    # 36 GB of weights, if it had any.
+    size = describe(TrainConfig(depth=16, width=512, kernel_size=5), SIDE, CLASSES)
+    assert size.parameters > 8.9e9
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def outputs(config: TrainConfig) -> list[Tensor]:
+    """Every weight of a new network, and its logits for some digits in training."""
+    network = build([config], 8, CLASSES)
+    for module in network.modules():
+        if isinstance(module, Dropout):
+            module.step = torch.tensor(0, dtype=torch.int32)
+    logits = network.train()(batch(side=8).float())
+    return [*network.state_dict().values(), logits]
+
+
+OTHER: dict[str, Any] = {
+    "depth": 3,
+    "width": 6,
+    "kernel_size": 5,
+    "batchnorm": False,
+    "conv_bias": True,
+    "dropout": 0.6,
+    "pooling": "avg",
+    "activation": "gelu",
+    "residual": True,
+    "stem": "7x7",
 }
 
 
-def plain(config: TrainConfig, state: dict[str, Tensor]) -> nn.Sequential:
-    """The network of a config as a user of PyTorch would write it, with the weights of `state`."""
-    layers: list[nn.Module] = []
-    channels = 1
-    for step in range(config.depth):
-        width, kernel = config.width * (step + 1), config.kernel_size
-        bias = config.conv_bias and not config.batchnorm
-        layers.append(nn.Conv2d(channels, width, kernel, padding="same", bias=bias))
-        if config.batchnorm:
-            layers.append(nn.BatchNorm2d(width))
-        layers.append(ACTIVATIONS[config.activation]())
-        if step < 2:
-            layers.append(nn.MaxPool2d(2) if config.pooling == "max" else nn.AvgPool2d(2))
-        channels = width
-    side = SIDE >> min(config.depth, 2)
-    layers += [nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(channels * side**2, CLASSES)]
-    network = nn.Sequential(*layers).to(torch.float64)
-    # The same tensors in the same order, under other names.
-    network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
-    return network
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
-@pytest.mark.parametrize("pooling", ["max", "avg"])
-@pytest.mark.parametrize("batchnorm", [True, False])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_one_member_computes_what_the_plain_network_does(
-    pooling: str, batchnorm: bool, activation: str
+@EVERY
+def test_an_architecture_reads_the_fields_that_it_says_and_no_others(architecture: str) -> None:
+    config = TrainConfig(architecture=architecture, width=4)
+    if architecture == "convnet":
+        config = config.replace(batchnorm=False)  # under it there is no conv bias to see
+    standard = outputs(config)
+    reads = ARCHITECTURE_FIELDS[architecture]
+    others = {name: value for name, value in OTHER.items() if name not in reads}
+    assert same(outputs(config.replace(**others)), standard)
+    for name in reads - {"pretrained"}:
+        value = OTHER[name]
+        changed = config.replace(**{name: not value if getattr(config, name) == value else value})
+        assert not same(outputs(changed), standard), name
+
+
+def test_a_new_name_or_a_changed_shape_is_a_difference() -> None:
+    assert same([torch.ones(2)], [torch.ones(2)])
+    assert not same([torch.ones(2)], [torch.ones(3)])
+    assert not same([torch.ones(2)], [torch.ones(2), torch.ones(1)])
+
+
+MEMBERS = [
+    {"seed": 3, "dropout": 0.0, "augmentation": "flip+noise"},
+    {"seed": 1, "dropout": 0.5, "normalization": "none", "learning_rate": 0.02},
+    {"seed": 2, "dropout": 0.2, "normalization": "0.286/0.126", "weight_decay": 0.01},
+]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "activation"),
+    [
+        pytest.param(name, activation, marks=pytest.mark.slow if name == "resnet18" else ())
+        for name, fields in ARCHITECTURE_FIELDS.items()
+        for activation in ("relu", "prelu")
+        if activation == "relu" or "activation" in fields
+    ],
+)
+def test_a_member_of_a_bank_trains_as_it_does_alone_to_1e_10(
+    digits: ImageData, architecture: str, activation: str
 ) -> None:
-    config = TrainConfig(
-        depth=3,
-        width=8,
-        pooling=pooling,
-        batchnorm=batchnorm,
-        activation=activation,
-        kernel_size=5,
-        conv_bias=True,
-    )
-    network = one(**config.to_dict())
-    randomise_norms(network)
-    reference = plain(config, network.state_dict()).eval()
-    torch.testing.assert_close(network(batch())[:, 0], reference(batch()), rtol=1e-12, atol=1e-12)
-    # With the statistics of the batch, and what it leaves in the running ones.
-    for module in network.modules():
-        if isinstance(module, Dropout):
-            module.active = False
-    for module in reference.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    network.train()
-    reference.train()
-    torch.testing.assert_close(network(batch())[:, 0], reference(batch()), rtol=1e-12, atol=1e-12)
-    for ours, theirs in zip(
-        network.state_dict().values(), reference.state_dict().values(), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    common = {"architecture": architecture, "activation": activation, "width": 4, "epochs": 1}
+    common |= {"precision": "fp64", "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.05}
+    configs = [TrainConfig.from_dict({**common, **member}) for member in MEMBERS]
+    together = Bank(configs, digits, torch.device("cpu"))
+    together.network.train()
+    order = together.order(1)[:3]
+    fused = torch.stack([together.train_step(i, batch) for i, batch in enumerate(order)])
+    for k, config in enumerate(configs):
+        alone = Bank([config], digits, torch.device("cpu"))
+        alone.network.train()
+        single = [alone.train_step(i, batch) for i, batch in enumerate(order[..., [k]])]
+        assert (fused[:, 0, k] - torch.stack(single)[:, 0, 0]).abs().max() < 1e-10
+        for name, tensor in alone.state(0).items():
+            torch.testing.assert_close(together.state(k)[name], tensor, rtol=1e-9, atol=1e-10)
 
 
-def test_a_residual_block_adds_its_bottleneck_to_its_input() -> None:
-    network = one(depth=1, width=8, residual=True)
-    randomise_norms(network)
-    step, block = network.get_submodule("steps.step0"), network.get_submodule("steps.residual0")
-    x = step(batch())
-    half, full = nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 8, 3, padding=1, bias=False)
-    layers = [
-        half,
-        nn.BatchNorm2d(4),
-        nn.LeakyReLU(0.1),
-        full,
-        nn.BatchNorm2d(8),
-        nn.LeakyReLU(0.1),
+@EVERY
+def test_each_member_of_a_bank_computes_what_it_does_alone(architecture: str) -> None:
+    configs = [
+        TrainConfig(architecture=architecture, width=4, seed=seed, residual=True, depth=3)
+        for seed in (3, 1)
     ]
-    bottleneck = nn.Sequential(*layers).to(torch.float64)
-    state = block.state_dict().values()
-    bottleneck.load_state_dict(dict(zip(bottleneck.state_dict(), state, strict=True)))
-    torch.testing.assert_close(block(x), x + bottleneck.eval()(x), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
-def test_an_activation_after_max_pooling_gives_what_it_gives_before(activation: str) -> None:
-    config = TrainConfig(activation=activation, pooling="max", batchnorm=False)
-    step = Step(config, 1, 1, 8, kernel=3, pooling="max")
-    nn.init.normal_(step.convolution.weight, generator=torch.Generator().manual_seed(0))
-    assert step.activate_last
-    after = step(batch().float())
-    step.activate_last = False
-    assert torch.equal(step(batch().float()), after)
-    assert (after < 0).any() == (activation == "leaky_relu")
-
-
-@pytest.mark.parametrize("activation", ["gelu", "silu"])
-def test_an_activation_that_also_falls_comes_before_max_pooling(activation: str) -> None:
-    config = TrainConfig(activation=activation, pooling="max")
-    assert not Step(config, 1, 1, 8, kernel=3, pooling="max").activate_last
-
-
-@pytest.mark.parametrize("residual", [False, True])
-def test_each_member_of_a_bank_computes_what_it_does_alone(residual: bool) -> None:
-    configs = [TrainConfig(depth=3, width=8, residual=residual, seed=seed) for seed in (3, 1, 2)]
     bank = build(configs, SIDE, CLASSES).to(torch.float64).eval()
-    randomise_norms(bank)
+    wear_in(bank)
     x = batch(len(configs))
     logits = bank(x)
+    assert not torch.allclose(logits[:, 0], logits[:, 1])
     for k, config in enumerate(configs):
         alone = one(**config.to_dict())
         state = {
@@ -189,7 +216,31 @@ def test_each_member_of_a_bank_computes_what_it_does_alone(residual: bool) -> No
             for name, tensor in bank.state_dict().items()
         }
         alone.load_state_dict(state)
-        torch.testing.assert_close(alone(x[:, [k]])[:, 0], logits[:, k], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(alone(x[:, [k]])[:, 0], logits[:, k], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "side", "message"),
+    [
+        ({"depth": 2}, 3, "depth = 2: images of 3 pixels cannot pool so often"),
+        ({"architecture": "convnet3"}, 7, "architecture = 'convnet3': images of 7 pixels"),
+        ({"architecture": "lenet"}, 3, "architecture = 'lenet': images of 3 pixels"),
+        ({"architecture": "toy"}, 4, "architecture = 'toy': images of 4 pixels"),
+    ],
+)
+def test_images_too_small_for_a_network_are_a_users_error(
+    fields: dict[str, Any], side: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        describe(TrainConfig(**fields), side, CLASSES)
+    assert describe(TrainConfig(**fields), side + 1, CLASSES).parameters > 0
+
+
+def test_a_single_image_per_batch_under_batch_norm_is_a_users_error(digits: ImageData) -> None:
+    bank = Bank([TrainConfig(architecture="vgg_like", batch_size=1)], digits, torch.device("cpu"))
+    bank.network.train()
+    with pytest.raises(UserError, match="batch_size = 1: batch norm"):
+        bank.train_step(0, bank.order(1)[0])
 
 
 def weights(**fields: Any) -> dict[str, Tensor]:
@@ -219,6 +270,18 @@ def test_variants_with_one_seed_start_from_the_same_weights_where_shapes_allow(
     classifier = [] if "depth" in fields else ["classifier.weight", "classifier.bias"]
     for name in convolutions + classifier:
         assert torch.equal(base[name], variant[name]), name
+
+
+@EVERY
+def test_every_weight_starts_equal_in_variants_that_keep_its_shape(architecture: str) -> None:
+    config = TrainConfig(architecture=architecture, width=4)
+    base = build([config], 8, CLASSES).state_dict()
+    keeping = {"batchnorm", "conv_bias", "dropout", "pooling", "activation"}
+    for field in keeping & ARCHITECTURE_FIELDS[architecture]:
+        variant = build([config.replace(**{field: OTHER[field]})], 8, CLASSES).state_dict()
+        for name, tensor in base.items():
+            if name.endswith("weight") and tensor.dim() > 1:
+                assert torch.equal(variant[name], tensor), (field, name)
 
 
 def test_different_seeds_and_layers_start_from_different_weights() -> None:
@@ -259,29 +322,3 @@ def test_building_leaves_the_global_generator() -> None:
     before = torch.get_rng_state()
     weights(depth=4)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def dropout(rates: list[float], step: int = 0) -> Tensor:
-    """Dropout of ones [2000, K, 50]."""
-    layer = Dropout(rates, list(range(len(rates))), "dropout")
-    layer.step = torch.tensor(step, dtype=torch.int32)
-    result: Tensor = layer(torch.ones(2000, len(rates), 50))
-    return result
-
-
-def test_dropout_zeroes_each_members_share_and_scales_the_others_up() -> None:
-    rates = [0.0, 0.2, 0.5, 0.9]
-    out = dropout(rates)
-    for k, rate in enumerate(rates):
-        values = out[:, k].unique()
-        torch.testing.assert_close(values[-1], torch.tensor(1 / (1 - rate)))
-        assert len(values) == (1 if rate == 0 else 2)
-        assert (out[:, k] == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
-    assert torch.equal(dropout(rates), out)
-    assert not torch.equal(dropout(rates, step=1), out)
-
-
-def test_dropout_does_nothing_in_evaluation() -> None:
-    layer = Dropout([0.5], [0], "dropout").eval()
-    x = torch.ones(2, 1, 5)
-    assert layer(x) is x

@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import distribution_to_json
 
+from analysis import trials as stored
+from study import storage
+from study.coordinator import plan_differences
+from study.ledger import categorical
 from study.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, level_text, load_plan
+from study.work import pending
 from tests.plans import TINY, tiny
 from trainer.config import DATASETS
 from trainer.errors import UserError
@@ -133,6 +139,30 @@ def test_a_plan_survives_json() -> None:
     assert again.to_dict()["baseline"]["dropout"] == 0.2  # in full, whatever defaults become
 
 
+def test_the_published_study_can_be_gone_on_with() -> None:
+    published = Path(__file__).parent.parent / "studies.db"
+    engine = stored.connect(storage.locate(str(published)))
+    study = next(own for own in stored.studies(engine) if own.name == "reference/ablation")
+    trials = stored.trials(engine, study.id)
+
+    plan = Plan.from_dict(study.plan)
+
+    done = [(own.variant, own.seed, own.state, own.outcome) for own in trials]
+    assert pending(plan, done) == []
+    assert len(pending(plan.override(seeds=plan.seeds + 1), done)) == plan.variant_count
+    assert plan_differences(plan, Plan.from_dict(plan.to_dict())) == []
+    fields = {name: categorical(levels) for name, levels in plan.varied.items()}
+    assert {name: distribution_to_json(own) for name, own in fields.items()} == (
+        trials[0].distributions
+    )
+    assert (
+        plan_differences(
+            plan, load_plan("ablation").override(epochs=plan.epochs, subset=plan.subset)
+        )
+        == []
+    )
+
+
 DATASETS_TOML = """
 name = "x"
 epochs = 9
@@ -213,6 +243,12 @@ MALFORMED = {
     'name = "x"\n[factors]\naugmentation = ["erase+flip"]': "factors.augmentation = 'erase+flip'",
     f'name = "x"\n[factors]\nwidth = {list(range(1, 1500))}': "factors.width: has 1499 levels",
     f'name = "x"\nseeds = 200\n[factors]\nwidth = {list(range(1, 900))}': "has 179800 trials",
+    'name = "x"\nvariants = 3': "variants = 3: must be an array of tables",
+    'name = "x"\n[[variants]]\nfactor = "a"': "variants.1.level: is missing",
+    'name = "x"\n[source]\nname = "y"': "source.selected_on: is missing",
+    'name = "x"\n[[reported]]\nchanges = {}': "reported.1: has no figure",
+    'name = "x"\n[claims]\ntext = "y"': "claims = {'text': 'y'}: must be an array of tables",
+    'name = "x"\n[imported]\nfile = "y"': "study 'x': was imported; it has nothing to run",
     'name = "x"\ndatasets = 3': "datasets: must hold tables",
     'name = "x"\n[datasets]\ndigits = 3': "datasets.digits: must be a table",
     'name = "x"\n[datasets.cifar]\nepochs = 3': "datasets = 'cifar': choose from",
@@ -281,6 +317,10 @@ documents = st.fixed_dictionaries(
         "subset": values,
         "baseline": tables | values,
         "factors": tables | values,
+        "variants": st.lists(tables, max_size=3) | values,
+        "source": tables | values,
+        "reported": st.lists(tables, max_size=3) | values,
+        "claims": values,
         "colour": values,
     },
 )

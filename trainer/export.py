@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer import checkpoint
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, normalization_constants
 from trainer.errors import UserError
 from trainer.models import build
 
@@ -27,12 +27,15 @@ class Classifier(nn.Module):
 
     def __init__(self, config: TrainConfig, state: dict[str, Tensor], data: dict[str, Any]) -> None:
         super().__init__()
-        self.network = build([config], data["side"], len(data["classes"]))
+        # Every weight comes from the checkpoint: nobody needs the pretrained ones here.
+        own = config.replace(pretrained=False)
+        self.network = build([own], data["side"], len(data["classes"]))
         self.network.load_state_dict(state, strict=False)
         missing = set(dict(self.network.named_parameters())) - set(state)
         if missing:
             raise UserError(f"checkpoint: lacks {', '.join(sorted(missing))}")
-        self.mean, self.std = data["normalisation"]
+        mean, std = data["normalisation"]
+        self.mean, self.std = normalization_constants(config.normalization, (mean, std))
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,7 +64,8 @@ def export(weights: Path, folder: Path) -> list[Path]:
     state, about = checkpoint.read(weights)
     classifier, _ = read_classifier(weights)
     target = folder / "model.safetensors"
-    about.pop("sha256")
+    del about["sha256"]
+    about.pop("confused", None)  # images of the report page, no part of the network
     checkpoint.write(target, state, about)
     side = about["dataset"]["side"]
     with warnings.catch_warnings():

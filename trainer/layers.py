@@ -7,39 +7,55 @@ member-major: member k is `tensor.unflatten(0, (K, -1))[k]`. With K = 1 these ar
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.errors import UserError
 from trainer.streams import Stream, threshold
-
-# Name -> function. The increasing ones may be taken after max pooling: the same result from a
-# quarter of the memory traffic.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.1),
-    "gelu": F.gelu,
-    "silu": F.silu,
-}
-INCREASING = frozenset({"relu", "leaky_relu"})
 
 
 class Convolution(nn.Module):
-    """K convolutions, stride 1, same padding: [B, K*C, H, W] -> [B, K*D, H, W]."""
+    """K convolutions: [B, K*C, H, W] -> [B, K*D, H', W'].
 
-    def __init__(self, members: int, inputs: int, outputs: int, kernel: int, *, bias: bool) -> None:
+    Args:
+        members: K.
+        inputs: C, channels of one member.
+        outputs: D.
+        kernel: its side, pixels.
+        bias: whether each output channel has one.
+        stride: H' is H / stride, rounded up where the kernel is padded as by default.
+        padding: zeros at every edge, pixels; by default half the kernel.
+        groups: into how many independent parts a member's channels fall; C: depthwise.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        bias: bool,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+    ) -> None:
         super().__init__()
-        self.members = members
-        self.padding = kernel // 2
-        self.fan_in = inputs * kernel * kernel
-        self.weight = nn.Parameter(torch.empty(members * outputs, inputs, kernel, kernel))
+        self.members, self.groups = members, members * groups
+        self.stride = stride
+        self.padding = kernel // 2 if padding is None else padding
+        shape = (members * outputs, inputs // groups, kernel, kernel)
+        self.fan_in = math.prod(shape[1:])
+        self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(members * outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.members)
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
 
 
 class Linear(nn.Module):
@@ -61,20 +77,100 @@ class Linear(nn.Module):
         return torch.baddbmm(bias, x.transpose(0, 1), weight.mT).transpose(0, 1)
 
 
+class ChannelNorm(nn.BatchNorm2d):
+    """Batch norm over each channel of [B, K*C, H, W].
+
+    Raises:
+        UserError: in training, a channel has one value only, which has no variance.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        if self.training:
+            _check_count(x.numel() // x.shape[1])
+        return super().forward(x)
+
+
+class FeatureNorm(nn.BatchNorm1d):
+    """Batch norm over each of the K*F features of [B, K, F].
+
+    Raises:
+        UserError: in training, a feature has one value only, which has no variance.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        if self.training:
+            _check_count(len(x))
+        return super().forward(x.flatten(1)).view(x.shape)
+
+
+def _check_count(values: int) -> None:
+    if values == 1:
+        raise UserError("batch_size = 1: batch norm needs more than one value; use at least 2")
+
+
+class PReLU(nn.Module):
+    """max(0, x) + slope * min(0, x), one learned slope per member (He et al., 2015)."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((members,), 0.25))  # theirs, and PyTorch's
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to [B, K*C, H, W] or [B, K, F]."""
+        slopes = self.weight.repeat_interleave(x.shape[1] // len(self.weight))  # [K*C]
+        return F.prelu(x, slopes.to(x.dtype))
+
+
+# Name -> layer over so many members.
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "relu": lambda _: nn.ReLU(),
+    "leaky_relu": lambda _: nn.LeakyReLU(0.1),
+    "gelu": lambda _: nn.GELU(),
+    "silu": lambda _: nn.SiLU(),
+    "prelu": PReLU,
+}
+INCREASING = frozenset({"relu", "leaky_relu"})
+POOLINGS: dict[str, Callable[[], nn.Module]] = {
+    "max": lambda: nn.MaxPool2d(2),
+    "avg": lambda: nn.AvgPool2d(2),
+}
+
+
+def activation(name: str, members: int, pooling: str | None = None) -> nn.Module:
+    """Return an activation over so many members; with `pooling`, 2x2 pooling follows it."""
+    layer = ACTIVATIONS[name](members)
+    if pooling is None:
+        return layer
+    layers = [layer, POOLINGS[pooling]()]
+    if pooling == "max" and name in INCREASING:
+        layers.reverse()  # the same result from a quarter of the memory traffic
+    return nn.Sequential(*layers)
+
+
 class Dropout(nn.Module):
-    """Dropout on [B, K, F] with one rate and one random stream per member.
+    """Dropout on [B, K, F] or [B, K*C, H, W] with one rate and one random stream per member.
 
     The masks are a function of (seed, step) alone; see `trainer.streams`.
+
+    Args:
+        rates: of the members.
+        seeds: of the members.
+        name: of the stream; no other layer of the network has it.
+        channels: drop whole channels (Tompson et al., 2015), not single values.
     """
 
     step: Tensor  # int32 [], the bank's clock
     drop: Tensor
     scale: Tensor
 
-    def __init__(self, rates: Sequence[float], seeds: Sequence[int], name: str) -> None:
+    def __init__(
+        self, rates: Sequence[float], seeds: Sequence[int], name: str, *, channels: bool = False
+    ) -> None:
         super().__init__()
         self.active = any(rates)
-        self.seeds, self.name = seeds, name
+        self.seeds, self.name, self.channels = seeds, name, channels
         self.stream: Stream | None = None
         drop = torch.tensor([threshold(rate) for rate in rates], dtype=torch.int32)
         scale = torch.tensor([1.0 / (1.0 - rate) for rate in rates], dtype=torch.float64)
@@ -82,18 +178,44 @@ class Dropout(nn.Module):
         self.register_buffer("scale", scale[:, None], persistent=False)  # [K, 1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero each feature with its member's rate and scale the others up."""
+        """Zero values or channels with their member's rate and scale the others up."""
         if not self.training or not self.active:
             return x
         if self.stream is None:
             self.stream = Stream(self.seeds, self.name, x.device)
-        kept = self.stream.bits(self.step, x.shape[0], x.shape[2]) >= self.drop
-        return x * (kept * self.scale.to(x.dtype))
+        shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
+        each = math.prod(shape[1:]) // len(self.seeds)
+        kept = self.stream.bits(self.step, len(x), each) >= self.drop  # [B, K, each]
+        return x * (kept * self.scale.to(x.dtype)).view(shape)
 
 
-def flatten_members(x: Tensor, members: int) -> Tensor:
+class Flatten(nn.Module):
     """[B, K*C, H, W] -> [B, K, C*H*W], in channel order whatever the memory layout."""
-    return by_member(x.flatten(1), members, 1)
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.members = members
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Flatten each member's channels."""
+        return by_member(x.flatten(1), self.members, 1)
+
+
+class GlobalAverage(nn.Module):
+    """[B, K*C, H, W] -> [B, K, C], the mean of each channel."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.members = members
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over the pixels."""
+        return by_member(x.mean((2, 3)), self.members, 1)
+
+
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Return the layers in sequence; a layer's weights are drawn by its name."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 def by_member(tensor: Tensor, members: int, dim: int = 0) -> Tensor:

@@ -1,22 +1,34 @@
-"""The architectures, each built as a bank of K members: [B, K, H, W] -> logits [B, K, classes]."""
+"""Networks of banks: built, started, measured without memory or data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
-from trainer.config import TrainConfig
-from trainer.errors import UserError
-from trainer.layers import (
-    ACTIVATIONS,
-    INCREASING,
-    Convolution,
-    Dropout,
-    Linear,
-    flatten_members,
-    initialise,
-)
+from trainer import pretrained
+from trainer.architectures import ARCHITECTURES
+from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
+from trainer.layers import Convolution, initialise
 from trainer.streams import generator
+
+# Data set -> (side of its images in pixels, number of classes).
+DATASET_SHAPES = {
+    "fashion-mnist": (28, 10),
+    "digits": (8, 10),
+    "mnist": (28, 10),
+    "kmnist": (28, 10),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the network of one member is; `multiply_adds` per image."""
+
+    parameters: int
+    multiply_adds: int
 
 
 def build(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
@@ -28,11 +40,13 @@ def build(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
         classes: number of classes.
 
     Raises:
-        UserError: the images are too small for the network.
+        UserError: the images are too small for the network, or pretrained weights are missing.
     """
-    network = ARCHITECTURES[configs[0].architecture](configs, side, classes)
+    network = _network(configs, side, classes)
     seeds = [config.seed for config in configs]
     initialise(network, lambda layer: [generator(seed, "init", layer) for seed in seeds])
+    if configs[0].pretrained and "pretrained" in ARCHITECTURE_FIELDS[configs[0].architecture]:
+        pretrained.load(network, len(configs))
     return network
 
 
@@ -41,93 +55,40 @@ def parameter_count(network: nn.Module, members: int) -> int:
     return sum(parameter.numel() for parameter in network.parameters()) // members
 
 
-class ConvNet(nn.Module):
-    """The composable network; the family of seed 003 is one point of it.
+def describe(config: TrainConfig, side: int, classes: int) -> Size:
+    """Count a network's parameters and multiply-adds, on torch's meta device.
 
-    `depth` steps of [convolution -> batch norm -> activation -> pool], step s with `width * s`
-    channels; only the first two steps pool; optionally a residual block after each step; dropout
-    on the features; one linear classifier.
+    Multiply-adds are those that torchinfo counts: every weight and bias of a convolution once per
+    output pixel, every other parameter once per image.
+
+    Raises:
+        UserError: the images are too small for the network.
     """
-
-    def __init__(self, configs: Sequence[TrainConfig], side: int, classes: int) -> None:
-        super().__init__()
-        config = configs[0]
-        self.members = members = len(configs)
-        widths = [config.width * (step + 1) for step in range(config.depth)]
-        for step in range(min(config.depth, 2)):
-            if side >> step < 2:
-                raise UserError(
-                    f"depth = {config.depth}: images of {side} pixels cannot pool so often"
-                )
-        self.steps = nn.Sequential()
-        # Named by step, so that a step starts from the same weights with and without residuals.
-        for step, (inputs, outputs) in enumerate(zip([1, *widths], widths, strict=False)):
-            pooling = config.pooling if step < 2 else "none"
-            self.steps.add_module(
-                f"step{step}",
-                Step(config, members, inputs, outputs, kernel=config.kernel_size, pooling=pooling),
-            )
-            if config.residual:
-                self.steps.add_module(f"residual{step}", Residual(config, members, outputs))
-        side >>= min(config.depth, 2)
-        self.dropout = Dropout([c.dropout for c in configs], [c.seed for c in configs], "dropout")
-        self.classifier = Linear(members, widths[-1] * side * side, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the logits."""
-        features = flatten_members(self.steps(x), self.members)
-        logits: Tensor = self.classifier(self.dropout(features))
-        return logits
+    reads = ARCHITECTURE_FIELDS[config.architecture]
+    values = tuple((name, getattr(config, name)) for name in sorted(reads))
+    return _describe(config.architecture, values, side, classes)
 
 
-class Step(nn.Module):
-    """Convolution, batch norm, activation, pool: [B, K*C, H, W] -> [B, K*D, H', W']."""
+@cache
+def _describe(
+    architecture: str, values: tuple[tuple[str, Any], ...], side: int, classes: int
+) -> Size:
+    config = TrainConfig.from_dict({"architecture": architecture, **dict(values)})
+    counted = 0
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        members: int,
-        inputs: int,
-        outputs: int,
-        *,
-        kernel: int,
-        pooling: str = "none",
-    ) -> None:
-        super().__init__()
-        # A bias directly in front of a batch norm is cancelled by it.
-        bias = config.conv_bias and not config.batchnorm
-        self.convolution = Convolution(members, inputs, outputs, kernel, bias=bias)
-        self.norm = nn.BatchNorm2d(members * outputs) if config.batchnorm else nn.Identity()
-        self.activation = ACTIVATIONS[config.activation]
-        self.pooling = pooling
-        self.activate_last = pooling == "max" and config.activation in INCREASING
+    def count(layer: nn.Module, _: Any, out: Tensor) -> None:
+        nonlocal counted
+        pixels = out.shape[2:].numel() if isinstance(layer, Convolution) else 1
+        counted += pixels * sum(own.numel() for own in layer.parameters(recurse=False))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the step."""
-        x = self.norm(self.convolution(x))
-        if self.activate_last:
-            return self.activation(F.max_pool2d(x, 2))
-        x = self.activation(x)
-        if self.pooling == "max":
-            return F.max_pool2d(x, 2)
-        return F.avg_pool2d(x, 2) if self.pooling == "avg" else x
+    with torch.device("meta"):
+        network = _network([config], side, classes).eval()
+        for layer in network.modules():
+            layer.register_forward_hook(count)
+        with torch.inference_mode():
+            network(torch.empty(1, 1, side, side))
+    return Size(parameter_count(network, 1), counted)
 
 
-class Residual(nn.Module):
-    """1x1 to half the channels, 3x3 back, added to the input (seed 003's block)."""
-
-    def __init__(self, config: TrainConfig, members: int, channels: int) -> None:
-        super().__init__()
-        half = max(channels // 2, 1)
-        self.narrow = Step(config, members, channels, half, kernel=1)
-        self.widen = Step(config, members, half, channels, kernel=3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's output to its input."""
-        out: Tensor = x + self.widen(self.narrow(x))
-        return out
-
-
-ARCHITECTURES: dict[str, Callable[[Sequence[TrainConfig], int, int], nn.Module]] = {
-    "convnet": ConvNet,
-}
+def _network(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
+    return ARCHITECTURES[configs[0].architecture](configs, side, classes)

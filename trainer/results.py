@@ -54,9 +54,11 @@ class Result:
     inference: Inference | None = None  # latency and throughput, see `trainer.latency`
     model_bytes: int | None = None  # size of the weights' file, fp32
     confusion: dict[str, list[list[int]]] | None = None  # {"test": [true class][predicted class]}
+    # Test images it was most wrong about, see `trainer.confusion`: too large for the database.
+    confused: list[dict[str, Any]] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the weights, JSON-ready."""
+        """Return everything but weights and images, JSON-ready."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        del values["state"]
+        del values["state"], values["confused"]
         return {**values, "history": [asdict(epoch) for epoch in self.history]}

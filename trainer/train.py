@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,8 @@ from torch import Tensor
 from trainer import checkpoint, latency
 from trainer import device as devices
 from trainer.augment import Augmentation
-from trainer.config import TrainConfig
-from trainer.confusion import confusion
+from trainer.config import TrainConfig, normalization_constants
+from trainer.confusion import confused, confusion
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout, by_member
@@ -105,6 +106,7 @@ class _Member:
         self.state: State | None = None
         self.outcome: str | None = None  # None: still in training
         self.test: Evaluation | None = None
+        self.confused: list[dict[str, Any]] | None = None
         self.seconds = 0.0  # of the test evaluation
         self.images_per_second = 0.0
         self.inference: Inference | None = None
@@ -153,6 +155,7 @@ class _Member:
             inference=inference,
             model_bytes=checkpoint.size(self.state) if self.state else None,
             confusion={"test": bank.confusion(test)} if test else None,
+            confused=self.confused,
             state=self.state,
         )
 
@@ -170,6 +173,7 @@ def _test(members: Sequence[_Member], data: ImageData, device: torch.device) -> 
         started = time.perf_counter()
         alone = Bank.trained(member.config, member.state, data, device)
         member.test = alone.test()
+        member.confused = confused(alone, member.test)
         member.seconds = time.perf_counter() - started
         # Members of a bank are networks of one shape, which is all that their speed depends on.
         inference = inference or latency.inference(alone.network, member.config, data.side, device)
@@ -215,8 +219,10 @@ class Bank:
         for module in self.network.modules():
             if isinstance(module, Dropout):
                 module.step = self.clock
-        mean, std = data.normalisation
-        self.scale, self.shift = 1 / std, -mean / std
+        # Pixels in [0, 1] are multiplied and shifted, [K, 1, 1] each.
+        constants = [normalization_constants(c.normalization, data.normalisation) for c in configs]
+        own = torch.tensor([[1 / std, -mean / std] for mean, std in constants], dtype=self.dtype)
+        self.scale, self.shift = own.to(device)[..., None, None].unbind(1)
         smoothing = [config.label_smoothing for config in configs]
         self.smoothing = (
             torch.tensor(smoothing, device=device, dtype=self.dtype) if any(smoothing) else None

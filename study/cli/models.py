@@ -1,19 +1,21 @@
-"""The commands over trained networks: `best`."""
+"""The commands over trained networks: `best`, `evaluate`, `ensemble`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from study import storage
-from study.cli.common import (
-    app,
-    print_json,
-    read,
-)
-from study.cli.options import JsonOption, StorageOption, StudyName
+from study.cli.common import app, print_json, read, say
+from study.cli.options import DataDirOption, DeviceOption, JsonOption, StorageOption, StudyName
 from study.plan import level_text
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from analysis.trials import Trial
+    from trainer.evaluate import Trained
 
 
 @app.command()
@@ -38,12 +40,13 @@ def best(
     own = [trial for trial in finished(trials) if trial.label == winner.variant]
     # Of the winner's replicates, the weights with the best validation accuracy.
     trial = max(own, key=lambda trial: trial.value or 0.0)
-    folder = storage.sqlite_path(url)
-    weights = (folder.parent if folder else Path.cwd()) / str(trial.checkpoint)
+    weights = _weights(url, trial)
     written: list[Path] = []
     if export is not None:
         from trainer.export import export as write
 
+        if weights is None:
+            raise UserError(f"study {found.name!r}: trial {trial.number} has no weights to export")
         written = write(weights, export)
     if as_json:
         print_json(
@@ -57,7 +60,7 @@ def best(
                 "test_accuracy": trial.test_accuracy,
                 "changes": trial.changes,
                 "config": trial.config,
-                "checkpoint": str(weights),
+                "checkpoint": None if weights is None else str(weights),
                 "exported": [str(path) for path in written],
             }
         )
@@ -66,10 +69,151 @@ def best(
     print(f"{printable(found.name)}: {printable(winner.variant)}, best by validation accuracy")
     print(f"validation accuracy {percent(winner.mean)}{spread} %, n = {winner.n}")
     if trial.test_accuracy is not None:
-        print(f"test accuracy of seed {trial.seed}, whose weights these are: ", end="")
+        which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
+        whose = "" if weights is None else ", whose weights these are"
+        print(f"test accuracy of {which}{whose}: ", end="")
         print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
     short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in trial.changes.items()}
     differs = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())
     print(f"differs from the baseline in: {printable(differs) or 'nothing'}")
-    for path in written or [weights]:
+    for path in written or ([] if weights is None else [weights]):
         print(path)
+
+
+def _weights(url: "sqlalchemy.URL", trial: "Trial") -> Path | None:
+    """Return where a trial's weights are; None: they were never written."""
+    if trial.checkpoint is None:
+        return None
+    database = storage.sqlite_path(url)
+    return (database.parent if database else Path.cwd()) / trial.checkpoint
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What 'best --export DIR' has written.")
+    ],
+    data_dir: DataDirOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate an exported network: test accuracy, classes, confusion, latency."""
+    weights = folder / "model.safetensors"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; 'fmnist-study best --export DIR' makes one")
+    missing = [p.name for p in (weights, weights.with_suffix(".json")) if not p.is_file()]
+    if missing:
+        raise UserError(f"{folder}: lacks {' and '.join(missing)} of 'best --export'")
+    from analysis import evaluation
+    from analysis.text import percent
+    from trainer import data, evaluate
+    from trainer.device import resolve
+
+    trained = evaluate.read(weights)
+    images = data.load(trained.dataset["name"], data_dir)
+    found = evaluate.evaluate(trained, images, resolve(device))
+    size = weights.stat().st_size
+    stored = trained.result["test_accuracy"]
+    if as_json:
+        print_json(
+            {
+                "folder": str(folder),
+                "dataset": images.name,
+                "config": trained.config.to_dict(),
+                **evaluation.as_dict(found.confusion, images.classes),
+                "stored_test_accuracy": stored,
+                "parameters": found.parameters,
+                "model_bytes": size,
+                "inference": found.inference,
+                "device": found.device,
+                "precision": found.precision,
+            }
+        )
+        return
+    facts = [
+        f"{trained.config.architecture} on {images.name}, {found.parameters:,} parameters, "
+        f"{size / 1e6:.2f} MB, evaluated in {found.precision} on {found.device}."
+    ]
+    if found.test_accuracy == stored:
+        facts.append("The test accuracy is the one that was stored when it was trained.")
+    else:
+        facts.append(
+            f"When it was trained, on {trained.result.get('device')}, the test accuracy was "
+            f"{percent(stored)} %: processors round differently, and some images lie on the edge."
+        )
+    print(
+        evaluation.render(str(folder), facts, found.confusion, images.classes, found.inference),
+        end="",
+    )
+
+
+@app.command()
+def ensemble(
+    study: StudyName = None,
+    storage_option: StorageOption = None,
+    top: Annotated[int, typer.Option("--top", metavar="K", help="So many of the best trials.")] = 5,
+    distinct: Annotated[
+        bool, typer.Option("--distinct", help="Only one trial of each variant.")
+    ] = False,
+    random_forest: Annotated[
+        bool, typer.Option("--random-forest", help="Let a random forest vote too.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Let the best trials vote, and compare them with the best of them."""
+    if top < 1:
+        raise UserError(f"top = {top}: must be at least 1")
+    from analysis.ensemble import ENOUGH_SHARED, Ensemble, Member, as_dict, candidates, render, vote
+
+    url = storage.locate(storage_option)
+    found, trials = read(url, study)
+    chosen = candidates(trials, distinct=distinct)[:top]
+    if len(chosen) < top:
+        kind = "variants with a finished trial" if distinct else "finished trials"
+        raise UserError(
+            f"top = {top}: study {found.name!r} has {len(chosen)} {kind} whose weights are kept"
+        )
+    from trainer import data
+    from trainer.device import resolve
+    from trainer.ensemble import same_data, votes
+
+    networks = [_trained(url, trial) for trial in chosen]
+    images = data.load(same_data(networks), data_dir)
+    if random_forest:
+        say("training a random forest ...", parseable=True)
+    own = votes(networks, images, resolve(device), forest=random_forest)
+    members = [
+        Member(trial.number, trial.label, trial.seed, trial.value, network.path.stat().st_size)
+        for trial, network in zip(chosen, networks, strict=True)
+    ]
+    if own.forest_bytes is not None:
+        members.append(Member(None, None, None, None, own.forest_bytes))
+    shared = len(own.shared_labels)
+    result = Ensemble(
+        study=found.name,
+        dataset=images.name,
+        top=top,
+        distinct=distinct,
+        members=members,
+        test=vote(own.test, own.test_labels),
+        shared=shared,
+        validation=vote(own.shared, own.shared_labels) if shared >= ENOUGH_SHARED else None,
+    )
+    if as_json:
+        print_json(as_dict(result))
+    else:
+        print(render(result), end="")
+
+
+def _trained(url: "sqlalchemy.URL", trial: "Trial") -> "Trained":
+    """Read a trial's weights, and make sure that they are its own."""
+    from trainer.evaluate import read as read_weights
+
+    weights = _weights(url, trial)
+    assert weights is not None
+    trained = read_weights(weights)
+    if trained.result["val_accuracy"] != trial.value:
+        raise UserError(f"checkpoint {weights}: is of another training than trial {trial.number}")
+    return trained

@@ -1,4 +1,4 @@
-"""The commands over results: `report`."""
+"""The commands over results: `report`, `import`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -48,3 +48,48 @@ def report(
             import webbrowser
 
             webbrowser.open(page.absolute().as_uri())
+
+
+@app.command("import")
+def import_results(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON or JSON lines.")],
+    study_name: Annotated[str, typer.Option("--study-name", help="The new study's name.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="What was classified.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="COLUMN",
+            help="The accuracy to compare; default: validation, else any other.",
+        ),
+    ] = None,
+    factors: Annotated[
+        str | None,
+        typer.Option(
+            "--factors", metavar="A,B", help="The factors; default: all columns that vary."
+        ),
+    ] = None,
+    storage_option: StorageOption = None,
+) -> None:
+    """Make a study of other people's results; say what each column was taken for."""
+    import shlex
+    import sys
+
+    from study.importing import make_study, read_sheet, store
+
+    chosen = None if factors is None else [name.strip() for name in factors.split(",")]
+    url = storage.locate(storage_option)
+    sheet = read_sheet(file)
+    made = make_study(sheet, name=study_name, dataset=dataset, metric=metric, factors=chosen)
+    store(made, url, shlex.join(["fmnist-study", *map(storage.masked, sys.argv[1:])]))
+    from analysis.text import printable
+
+    width = max(len(printable(column)) for column in made.uses)
+    for column, use in made.uses.items():
+        print(f"{printable(column):{width}}  {printable(use)}")
+    print()
+    print(printable(f"study {made.name} in {storage.display(url)}: {made.summary}"))
+    for note in made.notes:
+        print(printable(f"note: {note}"))

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,7 +35,7 @@ from study.cli.options import (
     TrialsOption,
     WorkersOption,
 )
-from study.plan import Plan, check_name, load_plan
+from study.plan import Cell, Plan, check_name, load_plan
 from trainer import files
 from trainer.errors import UserError
 
@@ -111,7 +111,6 @@ def show(
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
     plan = plan_for(study, storage_option, dataset, **sizes)
     from study.session import Machine, estimate, work_for, workers_for
-    from study.work import cost_key
 
     machine = Machine(device=device, workers=workers, data_dir=data_dir)
     measured: Estimate | None = None
@@ -124,24 +123,7 @@ def show(
         if device != "auto":
             raise
         why_not = str(error)
-    costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
-    variants = []
-    for variant in plan.variants:
-        changes = dict(variant.changes)
-        single = next(iter(changes.items())) if len(changes) == 1 else (None, None)
-        config = plan.base_config.replace(**changes)
-        cost = costs.get(cost_key(config))
-        variants.append(
-            {
-                "variant": variant.label,
-                "factor": single[0],
-                "level": single[1],
-                "changes": changes,
-                "architecture": config.architecture,
-                "parameters": cost.parameters if cost else None,
-                "seconds": cost.seconds if cost else None,
-            }
-        )
+    rows = _rows(plan, measured)
     if as_json:
         print_json(
             {
@@ -150,13 +132,41 @@ def show(
                 "seconds": measured.seconds if measured else None,
                 "workers": measured.workers if measured else None,
                 "devices": list(measured.devices) if measured else None,
-                "variants": variants,
+                "variants": rows,
             }
         )
         return
     from study.view import show_plan
 
-    show_plan(plan, variants, measured, why_not)
+    show_plan(plan, rows, measured, why_not)
+
+
+def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
+    """Describe the rows of a plan's tables, their networks, and what was measured of their cost."""
+    from study.work import cost_key
+    from trainer.models import DATASET_SHAPES, describe
+
+    costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
+    rows = []
+    for row in plan.rows:
+        config = plan.config_of(Cell(row.variant, 0))
+        size = describe(config, *DATASET_SHAPES[plan.dataset])
+        cost = costs.get(cost_key(config))
+        rows.append(
+            {
+                "variant": row.variant.label,
+                "factor": row.factor,
+                "level": row.level,
+                "changes": dict(row.variant.changes),
+                "against": dict(row.against.changes),
+                "architecture": config.architecture,
+                "epochs": config.epochs,
+                "parameters": size.parameters,
+                "multiply_adds": size.multiply_adds,
+                "seconds": cost.seconds if cost else None,
+            }
+        )
+    return rows
 
 
 @app.command()

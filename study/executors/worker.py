@@ -39,7 +39,7 @@ class Worker:
         return [measure(config, self.data, self.device) for config in configs]
 
     def train(self, job: Job, on_epoch: Watch) -> list[Result]:
-        """Train a job, write its checkpoints, return its results without weights."""
+        """Train a job, write its checkpoints, return its results without weights and images."""
         results = train(job.configs, self.data, on_epoch=on_epoch, device=self.device)
         for config, result, path in zip(job.configs, results, job.checkpoints, strict=True):
             if result.state is not None and result.test_accuracy is not None:
@@ -47,9 +47,10 @@ class Worker:
                     "config": config.to_dict(),
                     "result": result.to_dict(),
                     "dataset": self.description["dataset"],
+                    "confused": result.confused,
                 }
                 checkpoint.write(path, result.state, about)
-        return [dataclasses.replace(result, state=None) for result in results]
+        return [dataclasses.replace(result, state=None, confused=None) for result in results]
 
 
 def failure_of(error: Exception) -> Failure:

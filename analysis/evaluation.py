@@ -1,0 +1,102 @@
+"""A trained network on its test set, for people: accuracy, classes, mistakes, speed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis.layout import WRITERS, Block, Page
+from analysis.proportions import Share, share
+from analysis.text import percent, printable
+
+Inference = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """What the counts of a confusion matrix say."""
+
+    test: Share
+    classes: list[Share]  # of the images of each class
+
+
+def mistakes(confusion: Sequence[Sequence[int]]) -> Mistakes:
+    """Sum up a confusion matrix of shape (C, C): row = true class, column = predicted class."""
+    right = [row[label] for label, row in enumerate(confusion)]
+    return Mistakes(
+        share(sum(right), sum(map(sum, confusion))),
+        [share(own, sum(row)) for own, row in zip(right, confusion, strict=True)],
+    )
+
+
+def as_dict(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
+    """Return what a confusion matrix says, JSON-ready. Accuracies are fractions."""
+    found = mistakes(confusion)
+    return {
+        "test_images": found.test.images,
+        "test_accuracy": found.test.accuracy,
+        "test_accuracy_low": found.test.low,
+        "test_accuracy_high": found.test.high,
+        "classes": [
+            {"name": name, **asdict(own)} for name, own in zip(classes, found.classes, strict=True)
+        ],
+        "confusion": confusion,
+    }
+
+
+def render(
+    title: str,
+    facts: Sequence[str],
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    inference: Inference,
+) -> str:
+    """Write it as text.
+
+    Args:
+        title, facts: what network this is, and where it was evaluated.
+        confusion: test images, shape (C, C): row = true class, column = predicted class.
+        classes: the C names.
+        inference: as a trial's attribute.
+    """
+    found = mistakes(confusion)
+    # The columns of the matrix are numbers, for lack of room.
+    names = [
+        name if name == str(number) else f"{number} {printable(name)}"
+        for number, name in enumerate(classes)
+    ]
+    per_class: dict[str, list[str]] = {
+        "class": [*names, "all"],
+        "images": [f"{own.images:,}" for own in [*found.classes, found.test]],
+        "right %": [percent(own.accuracy) for own in [*found.classes, found.test]],
+        "95 % interval": [
+            f"[{percent(own.low)}, {percent(own.high)}]" for own in [*found.classes, found.test]
+        ],
+    }
+    matrix = {"class": names} | {
+        str(column): [str(row[column]) for row in confusion] for column in range(len(classes))
+    }
+    speed = [
+        (device, size, own) for device, sizes in inference.items() for size, own in sizes.items()
+    ]
+    latency = {
+        "device": [device for device, _, _ in speed],
+        "batch": [size for _, size, _ in speed],
+        "p50 ms": [f"{own['p50_ms']:.3f}" for _, _, own in speed],
+        "p95 ms": [f"{own['p95_ms']:.3f}" for _, _, own in speed],
+        "images/s": [f"{own['images_per_second']:,.0f}" for _, _, own in speed],
+    }
+    page = Page(
+        title=printable(title),
+        facts=[printable(fact) for fact in facts],
+        blocks=[
+            Block("test accuracy by true class", per_class, labels=1),
+            Block("test images by true class (row) and predicted class (column)", matrix, labels=1),
+            Block("a forward pass of the network", latency, labels=1),
+        ],
+        notes=[
+            "Intervals: Wilson (1927), of the luck of the test images alone.",
+            "Latency: median and 95th percentile of 5 to 30 passes after a warm-up, each until "
+            "its logits are computed, in the precision of trainings there; images/s by the median.",
+        ],
+    )
+    return WRITERS["text"](page)

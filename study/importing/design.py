@@ -1,0 +1,138 @@
+"""Which design a table of results has, told from the settings that are in it."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from study.plan import Level, level_text
+
+FEW = 4  # levels; with more, two columns that differ in every run are drawn, not designed
+JOIN = " & "
+
+Point = tuple[Level, ...]  # a level per factor
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a table varies, and how."""
+
+    kind: str  # "factorial", "ablation", or "search": no design was found
+    factors: Mapping[str, Sequence[Level]]  # with every level that is there
+    points: Sequence[Point]  # of each run
+    baseline: Mapping[str, Level]
+    variants: Sequence[Mapping[str, Any]] = ()  # runs off an ablation's axes, as in a plan file
+    merged: Mapping[str, Sequence[str]] = field(default_factory=dict)  # factor -> its columns
+
+    def changes(self, run: int) -> dict[str, Level]:
+        """Return what a run changes of the baseline."""
+        own = zip(self.factors, self.points[run], strict=True)
+        return {name: level for name, level in own if level != self.baseline[name]}
+
+    def params(self, run: int) -> dict[str, Level]:
+        """Return a run's levels by factor."""
+        return dict(zip(self.factors, self.points[run], strict=True))
+
+
+def find_design(columns: Mapping[str, Sequence[Level]], runs: int) -> Design:
+    """Find the design of so many runs from their levels, a list per factor in their order.
+
+    Columns that never change but together are merged into one factor: nobody can say which of
+    them an effect belongs to. *Factorial*: every combination, equally often; the first run is the
+    baseline. *Ablation*: most settings differ from one of them in a single factor; what differs
+    in several is listed. Anything else has no design, like the trials of a search.
+    """
+    merged, own = merge(columns)
+    factors = {name: ordered(levels) for name, levels in own.items()}
+    points: list[Point] = list(zip(*own.values(), strict=True)) or [()] * runs
+    counts = Counter(points)
+    cells = math.prod(map(len, factors.values()))
+    baseline = points[0]
+    kind = "search"
+    if len(counts) == 1:
+        kind = "ablation"  # of nothing: replicates of one setting
+    elif len(factors) > 1 and cells == len(counts) and len(set(counts.values())) == 1:
+        kind = "factorial"
+    else:
+        centre = _centre(counts)
+        distances = [_distance(point, centre) for point in counts]
+        if distances.count(1) >= max(1, sum(distance > 1 for distance in distances)):
+            kind, baseline = "ablation", centre
+    variants = _off_axis(factors, counts, baseline) if kind == "ablation" else []
+    named = dict(zip(factors, baseline, strict=True))
+    return Design(kind, factors, points, named, variants, merged)
+
+
+def merge(
+    columns: Mapping[str, Sequence[Level]],
+) -> tuple[dict[str, list[str]], dict[str, list[Level]]]:
+    """Merge the columns that never change but together; return the merged names, and all factors.
+
+    Columns with a level of its own for almost every run are left as they are: they were drawn at
+    random, or name the run.
+    """
+    groups: list[list[str]] = []
+    for name, levels in columns.items():
+        count = len(set(levels))
+        for group in groups if count > 1 and (count <= FEW or 2 * count <= len(levels)) else ():
+            first = columns[group[0]]
+            if count == len(set(first)) == len(set(zip(first, levels, strict=True))):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    merged, factors = {}, {}
+    for group in groups:
+        if len(group) == 1:
+            factors[group[0]] = list(columns[group[0]])
+            continue
+        merged[JOIN.join(group)] = group
+        rows = zip(*(columns[name] for name in group), strict=True)
+        factors[JOIN.join(group)] = [JOIN.join(map(_text, row)) for row in rows]
+    return merged, factors
+
+
+def _text(level: Level) -> str:
+    return "none" if level is None else level_text(level)
+
+
+def ordered(levels: Sequence[Level]) -> list[Level]:
+    """List the levels that are there: numbers by size, words as they come, nothing first."""
+    found = list(dict.fromkeys(levels))
+    known = [level for level in found if level is not None]
+    if known and not any(isinstance(level, str) for level in known):
+        known.sort()  # of one kind: numbers, or true and false
+    return [*([None] if None in found else []), *known]
+
+
+def _distance(point: Point, other: Point) -> int:
+    return sum(a != b for a, b in zip(point, other, strict=True))
+
+
+def _centre(counts: Mapping[Point, int]) -> Point:
+    """Return the setting that differs least from all settings, the first of equals.
+
+    A setting's distances add up factor by factor: for each, the settings of another level.
+    """
+    by_level = [Counter(levels) for levels in zip(*counts, strict=True)]
+    return max(
+        counts, key=lambda point: sum(n[level] for n, level in zip(by_level, point, strict=True))
+    )
+
+
+def _off_axis(
+    factors: Mapping[str, Sequence[Level]], counts: Mapping[Point, int], baseline: Point
+) -> list[dict[str, Any]]:
+    variants = []
+    for point in counts:
+        changes = {
+            name: level
+            for name, level, base in zip(factors, point, baseline, strict=True)
+            if level != base
+        }
+        if len(changes) > 1:
+            factor = " + ".join(changes)
+            level = " + ".join(map(_text, changes.values()))
+            variants.append({"factor": factor, "level": level, "changes": changes})
+    return variants

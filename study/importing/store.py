@@ -1,0 +1,87 @@
+"""An imported study is written: the whole of it in one transaction, or nothing."""
+
+import platform
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+
+from study import storage
+from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from study.importing.study import ImportedStudy
+
+# Test images of the known data sets, for the error of a test accuracy.
+TEST_IMAGES = {"fashion-mnist": 10_000, "mnist": 10_000, "kmnist": 10_000, "digits": 360}
+
+
+def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
+    """Write a study into the database.
+
+    Args:
+        made: the study.
+        url: the database; made if it does not exist.
+        command: the command line, for the lock and the study's attributes.
+
+    Raises:
+        UserError: the name is taken, or the database cannot be used or refused the write; nothing
+            has been written.
+    """
+    with storage.own(url, command) as database:
+        from optuna.study import StudyDirection
+        from optuna.trial import TrialState
+
+        from study.ledger import EndedTrial, Ledger, NewTrial, StorageFailed
+
+        ledger = Ledger(database, made.name)
+        if ledger.exists:
+            raise UserError(
+                f"--study-name = {made.name!r}: is taken in {storage.display(url)}; choose another"
+            )
+        own = _distributions(made)
+        trials = [
+            EndedTrial(
+                NewTrial(
+                    trial.params, {name: own[name] for name in trial.params}, trial.attributes
+                ),
+                TrialState[trial.state],
+                None if trial.value is None else [trial.value],
+                trial.steps,
+            )
+            for trial in made.trials
+        ]
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        attributes: dict[str, Any] = {
+            "plan": made.plan,
+            "last_run": now,
+            "command": command,
+            "host": platform.node(),
+        }
+        dataset = made.plan["dataset"]
+        if dataset in TEST_IMAGES:
+            attributes["dataset"] = {"name": dataset, "test_images": TEST_IMAGES[dataset]}
+        try:
+            ledger.store([StudyDirection.MAXIMIZE], attributes, trials)
+        except StorageFailed as failure:
+            raise UserError(
+                f"storage {storage.display(url)}: nothing written: {failure}"
+            ) from failure
+
+
+def _distributions(made: "ImportedStudy") -> "dict[str, BaseDistribution]":
+    """Return Optuna's form of every factor: a list of levels, or the range that was tried."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    from study.ledger import categorical
+
+    found = {name: categorical(levels) for name, levels in made.plan["factors"].items()}
+    for name, own in made.plan.get("search", {}).get("space", {}).items():
+        if isinstance(own, list):
+            found[name] = categorical(own)
+        else:
+            kind = IntDistribution if isinstance(own["low"], int) else FloatDistribution
+            found[name] = kind(own["low"], own["high"], log=own.get("log", False))
+    return found

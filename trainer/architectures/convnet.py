@@ -1,0 +1,83 @@
+"""The composable network, whose fields are the factors of most studies."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from trainer.architectures.parts import channel_norm, dropout, pooled
+from trainer.config import TrainConfig
+from trainer.layers import Convolution, Flatten, Linear, activation
+
+
+class ConvNet(nn.Module):
+    """The family of seed 003 is one point of it.
+
+    `depth` steps of [convolution -> batch norm -> activation -> pool], step s with `width * s`
+    channels; only the first two steps pool; optionally a residual block after each step; dropout
+    on the features; one linear classifier.
+    """
+
+    def __init__(self, configs: Sequence[TrainConfig], side: int, classes: int) -> None:
+        super().__init__()
+        config, members = configs[0], len(configs)
+        widths = [config.width * (step + 1) for step in range(config.depth)]
+        side = pooled(side, min(config.depth, 2), f"depth = {config.depth}")
+        self.steps = nn.Sequential()
+        # Named by step, so that a step starts from the same weights with and without residuals.
+        for step, (inputs, outputs) in enumerate(zip([1, *widths], widths, strict=False)):
+            pooling = config.pooling if step < 2 else None
+            self.steps.add_module(
+                f"step{step}",
+                Step(config, members, inputs, outputs, kernel=config.kernel_size, pooling=pooling),
+            )
+            if config.residual:
+                self.steps.add_module(f"residual{step}", Residual(config, members, outputs))
+        self.flatten = Flatten(members)
+        self.dropout = dropout(configs, "dropout")
+        self.classifier = Linear(members, widths[-1] * side * side, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits."""
+        logits: Tensor = self.classifier(self.dropout(self.flatten(self.steps(x))))
+        return logits
+
+
+class Step(nn.Module):
+    """Convolution, batch norm, activation, pool: [B, K*C, H, W] -> [B, K*D, H', W']."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        members: int,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        pooling: str | None = None,
+    ) -> None:
+        super().__init__()
+        # A bias directly in front of a batch norm is cancelled by it.
+        bias = config.conv_bias and not config.batchnorm
+        self.convolution = Convolution(members, inputs, outputs, kernel, bias=bias)
+        self.norm = channel_norm(config, members * outputs)
+        self.activation = activation(config.activation, members, pooling)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the step."""
+        out: Tensor = self.activation(self.norm(self.convolution(x)))
+        return out
+
+
+class Residual(nn.Module):
+    """1x1 to half the channels, 3x3 back, added to the input (seed 003's block)."""
+
+    def __init__(self, config: TrainConfig, members: int, channels: int) -> None:
+        super().__init__()
+        half = max(channels // 2, 1)
+        self.narrow = Step(config, members, channels, half, kernel=1)
+        self.widen = Step(config, members, half, channels, kernel=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's output to its input."""
+        out: Tensor = x + self.widen(self.narrow(x))
+        return out

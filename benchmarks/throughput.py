@@ -3,7 +3,7 @@
 Four networks of the reference projects, batch 64, real Fashion-MNIST. An epoch is training on 3,200
 images and evaluating 640, in every row the same work; its images are those trained on. The rows:
 
-usual       as the projects and torchvision's tutorials write it: a `DataLoader` over PIL images with
+usual       as the projects and torchvision's tutorials write it: a `DataLoader` over PIL images,
             their transforms, eager fp32, all threads; one trial at a time
 usual x N   the same, a process of one thread per core, N trials at once (CPU only)
 in memory   plain PyTorch without the loader: tensors in memory, a flip of whole batches
@@ -155,7 +155,10 @@ class Usual:
         flip = [transforms.RandomHorizontalFlip()] if network.flip else []
         plain = [transforms.ToTensor(), transforms.Normalize(*data.normalisation)]
         images, labels = data.train_images.view(-1, 28, 28), data.train_labels
-        parts = (slice(0, TRAINED), flip), (slice(TRAINED, TRAINED + EVALUATED), [])
+        parts: list[tuple[slice, list[Any]]] = [
+            (slice(0, TRAINED), flip),
+            (slice(TRAINED, TRAINED + EVALUATED), []),
+        ]
         training, evaluation = (
             _Images(images[part], labels[part], transforms.Compose([*first, *plain]))
             for part, first in parts
@@ -431,7 +434,7 @@ def arithmetic(network: Network) -> float:
     with FlopCounterMode(display=False) as evaluation, torch.no_grad():
         plain(x)
     share = EVALUATED / TRAINED
-    return (training.get_total_flops() + share * evaluation.get_total_flops()) / BATCH
+    return float(training.get_total_flops() + share * evaluation.get_total_flops()) / BATCH
 
 
 def table(network: Network, found: Mapping[str, list[float]], peak: float) -> None:
@@ -491,9 +494,9 @@ def main() -> None:
             for row in rows.values():
                 row.prepare(network)
             for turn in range(rounds):
-                for row in sorted(rows, reverse=turn % 2 == 1):
-                    found[row].append(rows[row].measure(seconds))
-                each = ", ".join(f"{row} {speeds[-1]:,.0f}" for row, speeds in found.items())
+                for own in sorted(rows, reverse=turn % 2 == 1):
+                    found[own].append(rows[own].measure(seconds))
+                each = ", ".join(f"{own} {speeds[-1]:,.0f}" for own, speeds in found.items())
                 print(f"{network.title}, round {turn + 1}/{rounds}: {each}", flush=True)
             table(network, found, peak)
     finally:

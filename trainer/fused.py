@@ -107,6 +107,8 @@ def _normalised(
     with torch.no_grad():
         mean, moments = _statistics(patches.to(kernels.dtype), placement)
     weight, offset = norm.weight.view(members, -1), norm.bias.view(members, -1)
+    scaled: Tensor
+    shift: Tensor
     scaled, shift, means, variances = _Scaled.apply(  # type: ignore[no-untyped-call]
         kernels, weight, offset, mean, moments, norm.eps
     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from analysis import inference
 from analysis.evidence import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
 from analysis.power import CONFIDENCE
 from analysis.trials import Trial, finished
@@ -56,10 +57,14 @@ class Row:
     test_accuracy_std: float | None
     parameters: int | None
     seconds: float | None  # mean of the training times
+    multiply_adds: int | None  # of the network for one image
+    model_bytes: int | None  # of the weights as a file
+    latency_ms: float | None  # mean over the trials of the median for one image where it trained
+    inference: dict[str, dict[str, dict[str, float]]]  # means; see `inference.Inference`
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect(Row, Evidence):
+class Effect(Evidence, Row):
     """A level of a factor against the baseline's level. Differences are fractions."""
 
     factor: str
@@ -372,11 +377,20 @@ def columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "test_accuracy_std": test.std,
         "parameters": next(iter(known("parameters")), None),
         "seconds": summarize(known("seconds")).mean,
+        "multiply_adds": next(iter(known("multiply_adds")), None),
+        "model_bytes": next(iter(known("model_bytes")), None),
+        "latency_ms": summarize(known("latency_ms")).mean,
+        "inference": inference.mean(trial.inference for trial in trials),
     }
 
 
 def planned_cells(plan: Mapping[str, Any]) -> int | None:
-    """Count the (variant, seed) cells of a plan; None for a design without fixed cells."""
+    """Count the (variant, seed) cells of a plan; None for a design without fixed cells.
+
+    Nobody planned an imported study here: what is there is all there is.
+    """
+    if plan.get("imported"):
+        return None
     if plan.get("design") == "ablation":
         listed = (changes for row in planned_rows(plan) for changes in (row.changes, row.against))
         variants = len({point({}), *map(point, listed)})

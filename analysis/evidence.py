@@ -121,9 +121,10 @@ def paired_improvement(differences: ArrayLike) -> Improvement:
 def unpaired_improvement(baseline: ArrayLike, level: ArrayLike) -> Improvement:
     """Estimate the chance that a run of `level` is better than one of `baseline`, ties half.
 
-    Over all pairs of shapes (a,) and (b,), with the interval of Brunner and Munzel ("The
-    nonparametric Behrens-Fisher problem", Biometrical Journal 42, 2000). Each sample needs two
-    values; no interval where the samples do not overlap.
+    Over all pairs of shapes (a,) and (b,), with the variance and degrees of freedom of Brunner and
+    Munzel ("The nonparametric Behrens-Fisher problem", Biometrical Journal 42, 2000), the interval
+    taken on the scale of the logit, which keeps it inside 0 and 1 and from being too narrow. Each
+    sample needs two values; no interval where the samples do not overlap.
     """
     a, b = np.asarray(baseline, float), np.asarray(level, float)
     apart = b[:, None] - a[None, :]
@@ -134,8 +135,10 @@ def unpaired_improvement(baseline: ArrayLike, level: ArrayLike) -> Improvement:
     if parts.sum() == 0:
         return Improvement(probability, None, None)
     freedom = parts.sum() ** 2 / (parts**2 / (np.array([a.size, b.size]) - 1)).sum()
-    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * math.sqrt(parts.sum()))
-    return Improvement(probability, max(0.0, probability - half), min(1.0, probability + half))
+    error = math.sqrt(parts.sum()) / (probability * (1 - probability))
+    half = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
+    low, high = special.expit(special.logit(probability) + np.array([-half, half]))
+    return Improvement(probability, float(low), float(high))
 
 
 def paired_standardized(differences: ArrayLike) -> float | None:

@@ -18,7 +18,7 @@ import hiplot
 from analysis.axes import FEW, is_logarithmic
 from analysis.candidates import on_front, ranked
 from analysis.text import level_label, printable
-from analysis.trials import Study, Trial
+from analysis.trials import VALIDATION_ACCURACY, Study, Trial
 
 FIRST = ("variant",)
 LAST = (
@@ -92,19 +92,26 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     factors = _factors(study, trials)
     objectives = study.plan.get("search", {}).get("objectives", [])
     extra = [_harmless(name) for name in objectives if name not in LAST]
-    columns = [*FIRST, *map(_factor_column, factors), *LAST[:-1], *extra, LAST[-1]]
+    # An imported figure may be of other images.
+    compared = LAST[-1] if study.compared == VALIDATION_ACCURACY else "accuracy"
+    columns = [*FIRST, *map(_factor_column, factors), *LAST[:-1], *extra, compared]
     pareto = _pareto(study, trials)
     lines = [
         _line(trial, factors) | pareto.get(trial.number, {}) | _further(trial, objectives)
         for trial in trials
+    ]
+    lines = [
+        {compared if name == LAST[-1] else name: v for name, v in own.items()} for own in lines
     ]
     made = hiplot.Experiment.from_iterable(lines)
     ranges = _ranges(trials)
     for name in columns:
         values = {line[name] for line in lines if name in line}
         if values:
-            made.parameters_definition[name].type = ranges.get(name) or _type(name, values)
-    made.colorby = "val_accuracy" if "val_accuracy" in made.parameters_definition else "state"
+            made.parameters_definition[name].type = ranges.get(name) or _type(
+                LAST[-1] if name == compared else name, values
+            )
+    made.colorby = compared if compared in made.parameters_definition else "state"
     made.colormap = "interpolateViridis"
     made.display_data(hiplot.Displays.PARALLEL_PLOT).update(
         # HiPlot lists its axes from right to left.
@@ -112,9 +119,9 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     )
     made.display_data(hiplot.Displays.TABLE).update({"order": columns, "hide": HIDDEN})
     against = next((name for name in objectives if name != "val_accuracy"), "seconds")
-    if {against, "val_accuracy"} <= made.parameters_definition.keys():
+    if {against, compared} <= made.parameters_definition.keys():
         made.display_data(hiplot.Displays.XY).update(
-            {"axis_x": against, "axis_y": "val_accuracy", "dots_thickness": 3}
+            {"axis_x": against, "axis_y": compared, "dots_thickness": 3}
         )
     return made
 

@@ -16,9 +16,9 @@ class Block:
     """A part of a table as words: columns of equal length by heading.
 
     The first `labels` columns say what a row is about; in a nested block these are the factor and
-    its level, and the first row is the baseline. Figures are padded so that their decimal points
-    stand below each other. The column `below` is words, too long to stand beside figures: text
-    writes them below their row.
+    its level, and a row without a level, such as the baseline, stands by itself. Figures are padded
+    so that their decimal points stand below each other. The column `below` is words, too long to
+    stand beside figures: text writes them below their row.
     """
 
     title: str
@@ -77,7 +77,7 @@ def _text(page: Page) -> str:
 def _text_rows(block: Block) -> list[str]:
     """Lay a block out with a line per row, and the words of `below` indented under it."""
     figures = {name: cells for name, cells in block.columns.items() if name != block.below}
-    head, *rows = _aligned(figures, left={list(figures)[block.labels - 1]})
+    head, *rows = _aligned(figures, left={list(figures)[block.labels - 1], "verdict"})
     words = block.columns[block.below] if block.below else [""] * len(rows)
     lines = [head]
     for row, under in zip(rows, words, strict=True):
@@ -98,11 +98,11 @@ def _nested_rows(block: Block) -> list[str]:
     space = max(12, WIDTH - len(head) - 1)
     indent = min(space, max(map(len, labels)))
     lines = [f"{'':{indent}} {head}"]
-    factor = factors[0]
-    for name, label, row in zip(factors, labels, rows, strict=True):
-        if name != factor:
+    factor = None
+    for name, level, label, row in zip(factors, levels, labels, rows, strict=True):
+        if level and name != factor:
             lines.append(name)
-            factor = name
+        factor = name
         if len(label) > indent:  # a long level takes a line for itself
             lines.append(label)
         lines.append(f"{label if len(label) <= indent else '':{indent}} {row}")
@@ -169,6 +169,8 @@ LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
+    "≠": r"$\neq$",
     "[": "{[}",  # after a line break, \\ would take it for its argument
     "]": "{]}",
     **{c: rf"\{c}" for c in "_%&#{}$"},

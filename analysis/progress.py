@@ -17,7 +17,6 @@ STATES = {
     "RUNNING": "running",
     "WAITING": "waiting",
 }
-VALIDATION_ACCURACY = "validation accuracy"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     cells = len(done) if search is None else sum(map(settled, search))
     return Progress(
         study=study.name,
-        objective=VALIDATION_ACCURACY if study.plan else "objective",
+        objective=study.compared if study.plan else "objective",
         counts=_counts(trials),
         replicates={} if search is None else _counts(replicates(trials)),
         planned=planned,
@@ -148,8 +147,18 @@ def facts(study: Study, progress: Progress) -> list[str]:
         of = f" of {images:,}" if subset and images else ""
         words.append(f"{subset or images:,}{of} training images")
     words += [f"{plan[name]} {name}" for name in ("epochs", "seeds") if plan.get(name)]
-    lines = (", ".join(words), count_line(progress), _replicates_line(progress))
+    lines = (", ".join(words), _origin(study), count_line(progress), _replicates_line(progress))
     return [line for line in lines if line]
+
+
+def _origin(study: Study) -> str:
+    imported = study.plan.get("imported")
+    if not imported:
+        return ""
+    images = f"a {study.compared}" if imported["selected_on"] else "an accuracy of unknown images"
+    return printable(
+        f"imported from {imported['file']}; compared is {imported['metric']}, {images}"
+    )
 
 
 def render(progress: Progress) -> str:
@@ -159,7 +168,7 @@ def render(progress: Progress) -> str:
         lines.append(_replicates_line(progress))
     best = progress.best
     if best is not None:
-        accuracy = progress.objective == VALIDATION_ACCURACY
+        accuracy = progress.objective.endswith("accuracy")
         value = f"{percent(best.mean)} %" if accuracy else f"{best.mean:.6g}"
         seeds = f", mean of n = {best.n}" if best.n > 1 else ""
         lines.append(f"best so far: {printable(best.variant)}, {progress.objective} {value}{seeds}")

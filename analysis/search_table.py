@@ -22,6 +22,7 @@ from analysis.candidates import (
 )
 from analysis.effects import Row, columns
 from analysis.importance import Importances, Share, importances
+from analysis.inference import flat
 from analysis.layout import Block, Page, accuracies, for_scale, joined
 from analysis.progress import Progress, facts, progress
 from analysis.text import level_label, percent, printable
@@ -296,8 +297,9 @@ def _curse_notes(curse: WinnersCurse) -> list[str]:
 
 def _csv(table: SearchTable) -> str:
     front = {own.number for own in table.front}
-    names = [field.name for field in fields(Row)]
-    head = ["rank", "candidate", *names, "val_accuracy_low", "val_accuracy_high", "pareto"]
+    names = [field.name for field in fields(Row) if field.name != "inference"]
+    costs = dict.fromkeys(name for own in table.candidates for name in flat(own.inference))
+    head = ["rank", "candidate", *names, *costs, "val_accuracy_low", "val_accuracy_high", "pareto"]
     out = io.StringIO()
     writer = csv.DictWriter(out, [*head, "changes"], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -310,7 +312,7 @@ def _csv(table: SearchTable) -> str:
                 " ".join(f"{name}={level_label(value)}" for name, value in own.changes.items())
             ),
         }
-        writer.writerow(asdict(own) | words)
+        writer.writerow(asdict(own) | flat(own.inference) | words)
     return out.getvalue()
 
 

@@ -10,12 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.effects import Effect, Row, ablation
+from analysis import factorial_table, inference, reported
+from analysis.effects import Ablation, Effect, Row, ablation, point
+from analysis.evidence import NO_EVIDENCE
+from analysis.factorial import Anova, anova
+from analysis.inference import flat
 from analysis.layout import WRITERS, Block, Page, accuracies, for_scale, joined
-from analysis.power import ALPHA
+from analysis.power import ALPHA, detectable
 from analysis.progress import Progress, facts, progress
+from analysis.reported import ReportedRow, compare_reported
 from analysis.search_table import SearchTable, search_table
-from analysis.text import level_label, percent, printable
+from analysis.text import level_label, p_text, percent, printable
 from analysis.trials import Study, Trial
 
 # Two pairs leave one degree of freedom: accuracies are counts, and two differences that happen
@@ -38,6 +43,10 @@ class Table:
     facts: list[str]  # what was run, and how much of it is there
     baseline: Row
     effects: list[Effect]
+    anova: Anova | str | None  # of a factorial; a text: why there is none
+    spread: float | None  # usual standard deviation of paired differences
+    reported: list[ReportedRow]  # figures of the plan's source beside ours
+    source: dict[str, Any]  # the plan's: whose figures they are
     notes: list[str]  # what a reader must know to read the figures, in plain words
 
 
@@ -49,6 +58,9 @@ def table(study: Study, trials: Sequence[Trial]) -> Table | SearchTable:
 def ablation_table(study: Study, trials: Sequence[Trial]) -> Table:
     """Compute the table of a study; one without a plan (another tool's) has no effects."""
     found = ablation(study.plan, trials)
+    variance = anova(study.plan, trials) if study.plan.get("design") == "factorial" else None
+    theirs = compare_reported(study, trials)
+    source = study.plan.get("source") or {}
     now = progress(study, trials)
     return Table(
         study=study.name,
@@ -61,7 +73,15 @@ def ablation_table(study: Study, trials: Sequence[Trial]) -> Table:
         facts=facts(study, now),
         baseline=found.baseline,
         effects=found.effects,
-        notes=_notes(study, found.baseline, found.effects, found.family),
+        anova=variance,
+        spread=found.spread,
+        reported=theirs,
+        source=source,
+        notes=[
+            *_notes(study, found),
+            *([] if variance is None else factorial_table.notes(variance)),
+            *reported.notes(theirs, source),
+        ],
     )
 
 
@@ -80,10 +100,11 @@ def verdict(effect: Effect) -> str:
     return "better" if effect.delta > 0 else "worse"
 
 
-def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) -> list[str]:
+def _notes(study: Study, found: Ablation) -> list[str]:
+    effects = found.effects
     if not study.plan:
         return ["This study has no plan of fmnist-study: there is no baseline to compare with."]
-    scale = for_scale(baseline.test_accuracy_mean, study.dataset.get("test_images"))
+    scale = for_scale(found.baseline.test_accuracy_mean, study.dataset.get("test_images"))
     if not effects:
         return ["± is the standard deviation of n trials; no factor is varied.", *scale]
     verdicts = {verdict(effect) for effect in effects}
@@ -98,9 +119,9 @@ def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) 
     )
     pairs = "seeds and the other factors' levels" if factorial else "seeds"
     notes = [
-        f"Difference: level minus {reference} in points of validation accuracy, paired by {pairs}; "
+        f"Difference: level minus {reference} in points of {study.compared}, paired by {pairs}; "
         "[ ] is its 95 % interval (paired t). ± is the standard deviation of n trials.",
-        f"p: two-sided t-test, corrected by Holm for all {family} comparisons of this table.",
+        f"p: two-sided t-test, corrected by Holm for all {found.family} comparisons of this table.",
         f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it.",
     ]
     if "too few" in verdicts:
@@ -115,7 +136,25 @@ def _notes(study: Study, baseline: Row, effects: Sequence[Effect], family: int) 
         notes.append(
             "* Not paired, as fewer than two seeds are in common: Welch's t, which needs more data."
         )
-    return notes + scale
+    return notes + _power(found) + scale
+
+
+def _power(found: Ablation) -> list[str]:
+    """Say what differences so many pairs find, by the usual spread of the differences."""
+    pairs = max((effect.compared for effect in found.effects if effect.paired), default=0)
+    one, all_of_them = detectable(pairs), detectable(pairs, ALPHA / max(1, found.family))
+    if found.spread is None or one is None or all_of_them is None:
+        return []
+    corrected = (
+        f" ({percent(all_of_them * found.spread)} as the first of {found.family} corrected)"
+        if found.family > 1
+        else ""
+    )
+    return [
+        f"Power: {pairs} pairs, whose differences mostly spread by {percent(found.spread)} points, "
+        f"find a true difference of {percent(one * found.spread)} points{corrected} in 4 of 5 "
+        "studies. Smaller ones are missed more often."
+    ]
 
 
 def render(table: Table | SearchTable, format: str) -> str:
@@ -139,7 +178,8 @@ def as_dict(table: Table | SearchTable) -> dict[str, Any]:
 def _blocks(table: Table) -> list[Block]:
     if table.design is None:
         return []
-    effects, rows = table.effects, [table.baseline, *table.effects]
+    effects = table.effects
+    rows: list[Row] = [table.baseline, *effects]
     names = {
         "factor": ["baseline", *(printable(effect.factor) for effect in effects)],
         "level": ["", *(printable(level_label(effect.level)) for effect in effects)],
@@ -148,7 +188,7 @@ def _blocks(table: Table) -> list[Block]:
         "n": [str(row.n) for row in rows],
         "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
         "difference": ["", *_differences(effects)],
-        "p": ["", *(_p_value(effect.p_holm) for effect in effects)],
+        "p": ["", *(p_text(effect.p_holm) for effect in effects)],
         "verdict": ["", *(verdict(effect) for effect in effects)],
     }
     test = {
@@ -157,12 +197,15 @@ def _blocks(table: Table) -> list[Block]:
         "seconds": ["" if row.seconds is None else f"{row.seconds:,.1f}" for row in rows],
     }
     return [
-        Block("Validation accuracy in %", names | validation, nested=True),
+        Block(f"{table.progress.objective.capitalize()} in %", names | validation, nested=True),
         Block(
             "Test accuracy in % (looked at once, never used for a choice), size and seconds",
             names | test,
             nested=True,
         ),
+        *(factorial_table.blocks(table.anova) if isinstance(table.anova, Anova) else []),
+        *inference.blocks(names, rows),
+        *reported.blocks(table.reported, table.source),
     ]
 
 
@@ -178,12 +221,6 @@ def _differences(effects: Iterable[Effect]) -> list[str]:
     )
 
 
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _page(table: Table) -> Page:
     return Page(printable(table.study), table.facts, _blocks(table), table.notes)
 
@@ -195,19 +232,33 @@ def _record(effect: Effect) -> dict[str, Any]:
 
 def _csv(table: Table) -> str:
     # Fractions at full precision, an empty cell for what is not known; the baseline comes first.
-    words = ("factor", "level", "changes", "against")
+    rows = [{"factor": "baseline", "changes": {}, **asdict(table.baseline)}]
+    for effect in table.effects:
+        named = {"factor": printable(effect.factor), "level": printable(level_label(effect.level))}
+        rows.append(_record(effect) | named)
+    rows = [row | flat(row["inference"]) for row in rows]
+    theirs = {point(one.changes): reported.csv_columns(one) for one in table.reported}
+    # The rows of a factorial are levels, not variants.
+    shown = {} if table.design == "factorial" else theirs
+    points = [point(row["changes"]) for row in rows]
+    rows = [row | shown.get(own, {}) for row, own in zip(rows, points, strict=True)]
+    rows += [
+        {"factor": "reported", "level": printable(one.variant), "n": one.n}
+        | theirs[point(one.changes)]
+        for one in table.reported
+        if point(one.changes) not in (points if shown else ())
+    ]
+    if isinstance(table.anova, Anova):
+        rows += factorial_table.csv_rows(table.anova)
+    words = ("factor", "level", "changes", "against", "inference")
     names = [field.name for field in fields(Effect) if field.name not in words]
+    names.sort(key=lambda name: name in vars(NO_EVIDENCE))  # what the text shows comes first
+    more = (name for row in rows for name in row if name not in words)
+    heading = dict.fromkeys(["factor", "level", *names, "verdict", *more])
     out = io.StringIO()
-    heading = ["factor", "level", *names, "verdict"]
     writer = csv.DictWriter(out, heading, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerow({"factor": "baseline", **asdict(table.baseline)})
-    for effect in table.effects:
-        named = {
-            "factor": printable(effect.factor),
-            "level": printable(level_label(effect.level)),
-        }
-        writer.writerow(_record(effect) | named)
+    writer.writerows(rows)
     return out.getvalue()
 
 
@@ -224,5 +275,9 @@ def _as_dict(table: Table) -> dict[str, Any]:
         "missing": table.progress.missing,
         "baseline": asdict(table.baseline),
         "effects": [_record(effect) for effect in table.effects],
+        **factorial_table.as_dict(table.anova),
+        "spread_of_differences": table.spread,
+        "source": table.source or None,
+        "reported": [asdict(row) for row in table.reported],
         "notes": table.notes,
     }

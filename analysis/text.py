@@ -1,5 +1,6 @@
 """Names and levels as text that is safe to show."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -14,6 +15,11 @@ def level_label(level: Any) -> str:
     return str(level)
 
 
+def variant_label(changes: Mapping[str, Any]) -> str:
+    """Name a variant by what differs from the baseline, as trials do: `depth=2 residual=true`."""
+    return " ".join(f"{n}={level_label(level)}" for n, level in changes.items()) or "baseline"
+
+
 def printable(text: str) -> str:
     """Spell out what would not be seen or would steer a terminal: an escape becomes `\\x1b`.
 
@@ -26,3 +32,10 @@ def printable(text: str) -> str:
 def percent(fraction: float | None, digits: int = 2) -> str:
     """Write a fraction as a percentage without its sign; None as nothing."""
     return "" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def p_text(p: float | None) -> str:
+    """Write a p-value; None as nothing."""
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

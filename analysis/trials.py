@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+VALIDATION_ACCURACY = "validation accuracy"
 LOCK_TIMEOUT = 60.0  # seconds to wait for a writer that holds the database
 WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of a SQLite file whose journal is a write-ahead log
 
@@ -33,6 +34,14 @@ class Study:
     attributes: dict[str, Any]  # every user attribute, those above included
     last_run: str | None  # UTC, ISO 8601
     trial_count: int
+
+    @property
+    def compared(self) -> str:
+        """What a trial's value is: of an imported study, perhaps no validation accuracy."""
+        if not self.plan.get("imported"):
+            return VALIDATION_ACCURACY
+        measured_on = self.plan["imported"].get("selected_on")
+        return f"{measured_on} accuracy" if measured_on else "accuracy"
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Trial:
     latency_ms: float | None  # median for one image, on the device that trained
     inference: dict[str, Any]  # device -> images at once -> p50_ms, p95_ms, images_per_second
     model_bytes: int | None  # the weights as a file, fp32
+    multiply_adds: int | None  # of the network for one image
     confusion: dict[str, Any]  # "test" -> counts by [true class][predicted class]
 
     @property
@@ -273,6 +283,7 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             latency_ms=known.get("latency_ms"),
             inference=_object(known.get("inference")),
             model_bytes=known.get("model_bytes"),
+            multiply_adds=known.get("multiply_adds"),
             confusion=_object(known.get("confusion")),
         )
 

@@ -1,6 +1,7 @@
 """The plans that ship with the package hold what they promise."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from analysis import trials as stored
 from study import catalog, cli, storage
 from study.plan import Cell, Plan, Variant, load_plan
+from study.session import Machine
 from tests.plans import run
 from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
 from trainer.data import ImageData
@@ -78,6 +80,51 @@ def test_batches_of_the_digits_plans_fit_its_images(name: str, digits: ImageData
     assert max(config.batch_size for config in [plan.base_config, *configs(plan)]) * 5 < training
 
 
+def test_the_documented_catalogue_is_this_one() -> None:
+    docs = (Path(__file__).parent.parent / "docs" / "plans.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| (`[\w`, -]+) \| .* \| ([\d, ]*)\|$", docs, re.MULTILINE)
+    sizes = {
+        name: int(count)
+        for names, counts in told
+        for name, count in zip(
+            re.findall(r"`([\w-]+)`", names), re.findall(r"\d+", counts) or ["60"] * 2, strict=True
+        )
+    }
+    assert set(sizes) == set(catalog.names())
+    designs = {name: load_plan(name) for name in sizes if load_plan(name).search is None}
+    assert {name: plan.variant_count for name, plan in designs.items()} == {
+        name: sizes[name] for name in designs
+    }
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_what_show_prints_fits_80_columns(
+    name: str, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMNIST_DATA_DIR", raising=False)
+    with pytest.raises(SystemExit):
+        cli.main(["show", name])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line for line in lines if len(line) > 80] == []
+    assert lines[0] == f"{name}: {load_plan(name).description}"
+    plan = load_plan(name)
+    assert any(line.startswith(f"{plan.variant_count} ") for line in lines)
+    named = [str(row.level) for row in plan.listed]
+    assert all(any(level in line for line in lines) for level in named)
+
+
+def test_a_description_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "evil.toml"
+    file.write_text('name = "x"\ndescription = "\\u001b[2J\\u202e"\n', encoding="utf-8")
+    with pytest.raises(SystemExit):
+        cli.main(["show", str(file), "--dataset", "mnist"])
+    assert capsys.readouterr().out.startswith("x: \\x1b[2J\\u202e\nablation on mnist, 10 epochs")
+
+
 # The reference projects: what they varied, what they counted, what they said.
 
 SEEDS = ("lenet", "pooling", "pooling-wishes", "recipes", "structure", "batchnorm-lr")
@@ -130,6 +177,27 @@ COUNTS: dict[str, dict[tuple[str | None, Any], int]] = {
         ("network", "ResNet-18"): 11_175_370,
     },
 }
+
+
+def test_rows_say_what_they_change_and_what_they_are_compared_with(show: Show) -> None:
+    rows = {(row["factor"], row["level"]): row for row in show("structure")}
+
+    assert rows["width", 64] | {"multiply_adds": 0} == {
+        "variant": "width=64 residual=true",
+        "factor": "width",
+        "level": 64,
+        "changes": {"width": 64, "residual": True},
+        "against": {"residual": True},
+        "architecture": "convnet",
+        "epochs": 30,
+        "parameters": 1_480_906,
+        "multiply_adds": 0,
+        "seconds": None,
+    }
+    assert rows[None, None]["variant"] == rows["structure", "4 Conv"]["variant"] == "baseline"
+    cells = show("pooling")
+    assert [row["factor"] for row in cells if len(row["changes"]) != 1] == [None] * 19
+    assert {row["factor"] for row in cells} == {None, *load_plan("pooling").factors}
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -326,6 +394,21 @@ def test_a_large_plan_runs_whole(
     assert len(trials) >= load_plan(name, dataset="digits").override(epochs=1).variant_count
 
 
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize("name", [*SEEDS, "references"])
+def test_the_reference_plans_train_on_real_images(
+    name: str, tmp_path: Path, fashion_mnist_dir: Path
+) -> None:
+    plan = one_of_each(load_plan(name).override(epochs=1, seeds=1, subset=400))
+    machine = Machine(device="cpu", executor="inline", data_dir=fashion_mnist_dir)
+
+    state = run(plan, tmp_path / "studies.db", machine=machine)
+
+    assert (state.failed, state.done) == (0, state.planned)
+    assert all(trial.test_accuracy is not None for trial in trials_in(tmp_path))
+
+
 def one_of_each(plan: Plan) -> Plan:
     """Keep one variant of each architecture: of those that have one, the last."""
     kept = {plan.config_of(Cell(own, 0)).architecture: own for own in plan.variants}
@@ -334,8 +417,9 @@ def one_of_each(plan: Plan) -> Plan:
         for name, variant in kept.items()
         if variant.changes
     ]
-    changes = {"design": "ablation", "factors": {}, "variants": listed}
-    return Plan.from_dict({**plan.to_dict(), **changes})
+    figures = ("source", "reported", "claims")  # of variants that are left out
+    values = {key: own for key, own in plan.to_dict().items() if key not in figures}
+    return Plan.from_dict({**values, "design": "ablation", "factors": {}, "variants": listed})
 
 
 def test_all_architectures_are_in_the_catalogue() -> None:

@@ -214,9 +214,7 @@ def test_show_json_and_without_data(fmnist_study: Command) -> None:
     found = said.json
     assert (found["trials"], found["seconds"]) == (110, None)
     assert {"variant", "factor", "level", "changes", "parameters"} <= set(found["variants"][0])
-    assert (
-        "what they cost was not measured: fashion-mnist:" in fmnist_study("show", "ablation").out
-    )
+    assert "what they cost was not measured: fashion-mnist:" in fmnist_study("show", "ablation").out
 
 
 def test_run_prints_the_table_and_the_page_and_goes_on_later(

@@ -73,11 +73,12 @@ def test_the_chance_of_improvement_without_pairs_is_brunner_and_munzels() -> Non
     assert found.high is not None
     # Their statistic is (probability - 1/2) / error, and its p-value tells the degrees of freedom.
     error = (found.probability - 0.5) / float(theirs.statistic)
-    half = (found.high - found.low) / 2
+    on_logit = error / (found.probability * (1 - found.probability))
+    half = (special.logit(found.high) - special.logit(found.low)) / 2
     assert found.probability == pytest.approx(
         np.mean([(y > x) + (y == x) / 2 for x in a for y in b])
     )
-    critical = half / error
+    critical = half / on_logit
     freedom = next(
         f
         for f in np.linspace(2, 16, 140_001)

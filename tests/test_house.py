@@ -63,7 +63,8 @@ def test_reading_results_starts_without_what_is_slow_to_load() -> None:
 
 
 def test_configs_plans_and_results_need_no_torch() -> None:
-    for name in ("trainer/config.py", "trainer/results.py", "trainer/files.py", "study/plan.py"):
+    plans = ("study/plan.py", "study/plan_file.py", "study/variants.py", "study/reported.py")
+    for name in ("trainer/config.py", "trainer/results.py", "trainer/files.py", *plans):
         assert not set(imports(ROOT / name, top_level=True)) & HEAVY
 
 

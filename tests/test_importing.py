@@ -349,6 +349,10 @@ def test_a_row_off_the_axes_of_an_ablation_is_listed(tmp_path: Path) -> None:
     assert made.plan["variants"] == [
         {"factor": "lr + width", "level": "0.01 + 64", "changes": changes}
     ]
+    # A level that is there with others alone is no level of its factor.
+    wide = imported(tmp_path, ABLATION + "0.1,no,16,0.7\n")
+    assert wide.plan["factors"]["width"] == [32, 64]
+    assert wide.levels["width"] == [16, 32, 64]
     study, rows = stored(made, tmp_path)
     listed = effects.ablation(study.plan, rows).effects[-1]
     assert (listed.factor, listed.n) == ("lr + width", 1)
@@ -531,6 +535,31 @@ def test_the_study_is_read_by_report_status_hiplot_and_optuna(tmp_path: Path) ->
     theirs = optuna.load_study(study_name="their/cells", storage=url)
     assert theirs.best_value == now.best.mean
     assert theirs.best_params["batch_size"] in (32, 64, 128)
+
+
+@pytest.mark.parametrize(
+    ("column", "words", "axis"),
+    [
+        ("val_acc", "Validation accuracy in %", "val_accuracy"),
+        ("test_acc", "Test accuracy in %", "accuracy"),
+        ("acc", "Accuracy in %", "accuracy"),
+    ],
+)
+def test_the_report_says_which_accuracy_is_compared(
+    column: str, words: str, axis: str, tmp_path: Path
+) -> None:
+    text = f"lr,seed,{column}\n1,0,0.9\n1,1,0.8\n2,0,0.7\n2,1,0.75\n"
+    study, rows = stored(imported(tmp_path, text), tmp_path)
+    table = tables.render(tables.table(study, rows), "text")
+    assert f"\n{words}\n" in table
+    assert f"imported from results.csv; compared is {column}," in table
+    assert "planned" not in table
+    assert progress(study, rows).objective == study.compared
+    assert {row.test_accuracy for row in rows} == {None}  # none was looked at once
+    page = hiplot_page.experiment(study, rows)
+    assert page.colorby == axis
+    assert [own.values[axis] for own in page.datapoints] == [0.9, 0.8, 0.7, 0.75]
+    assert page.parameters_definition[axis].type == hiplot.ValueType.NUMERIC
 
 
 def test_our_own_page_s_experiment_comes_back_as_the_same_study(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.test_train import small
 from trainer import checkpoint, latency
 from trainer.data import ImageData
 from trainer.device import native_bf16
+from trainer.models import describe
 from trainer.train import Bank, train
 
 CPU = torch.device("cpu")
@@ -101,6 +102,7 @@ def test_a_trial_has_its_latency_its_throughput_and_the_size_of_its_weights_file
     assert result.state is not None
     checkpoint.write(tmp_path / "weights.safetensors", result.state, {})
     assert result.model_bytes == (tmp_path / "weights.safetensors").stat().st_size
+    assert result.multiply_adds == describe(small(), 8, 10).multiply_adds > result.parameters
     assert json.loads(json.dumps(result.to_dict()))["inference"] == result.inference
 
 

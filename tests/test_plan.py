@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +361,30 @@ def test_names_that_are_safe(name: str) -> None:
 def test_names_that_could_leave_their_folder_or_their_line(name: str) -> None:
     with pytest.raises(UserError, match=r"^--study-name = "):
         check_name("--study-name", name)
+
+
+DOCS = (Path(__file__).parent.parent / "docs" / "plans.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_documented_plans_are_valid_on_every_data_set(tmp_path: Path, number: int) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
+    assert len(examples) == 3
+    for dataset in DATASETS:
+        assert from_toml(tmp_path, examples[number], dataset).variant_count > 1
+
+
+def test_every_key_of_a_plan_is_documented(tmp_path: Path) -> None:
+    tables = {
+        "": "key",
+        "[[variants]]": "variants.1 key",
+        '[source]\nname = "x"\nselected_on = "test"\ntest_images = 1\nruns = 0': "source key",
+        "[[reported]]\nchanges = {}": "reported.1 key",
+        '[[claims]]\ntext = "y"': "claims.1 key",
+    }
+    for table, name in tables.items():
+        with pytest.raises(UserError) as caught:
+            from_toml(tmp_path, f'name = "x"\n{table}\n"?" = 1')
+        keys = str(caught.value).partition(f"{name} = '?': choose from ")[2].split(", ")
+        assert len(keys) > 2
+        assert [key for key in keys if f"`{key}`" not in DOCS and f"{key} = " not in DOCS] == []

@@ -59,7 +59,7 @@ def test_a_trial_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
 
 def test_costs_of_inference_and_kinds_of_failure_are_read(tmp_path: Path) -> None:
     inference = {"cpu": {"1": {"p50_ms": 0.8, "p95_ms": 1.1, "images_per_second": 1200.0}}}
-    costs: dict[str, Any] = {"latency_ms": 0.8, "inference": inference, "model_bytes": 203_000}
+    costs: dict[str, Any] = {"latency_ms": 0.8, "inference": inference, "model_bytes": 203_000, "multiply_adds": 9}
     rows = [
         trial(POOLING, {}, 0, 0.9, **costs),
         trial(POOLING, {}, 1, None, state=TrialState.FAIL, failure_kind="crash"),
@@ -68,7 +68,7 @@ def test_costs_of_inference_and_kinds_of_failure_are_read(tmp_path: Path) -> Non
 
     ended, failed, pruned = trials(connect(database(tmp_path, rows, of=POOLING)), 1)
 
-    assert (ended.latency_ms, ended.inference, ended.model_bytes) == tuple(costs.values())
+    assert {name: getattr(ended, name) for name in costs} == costs
     assert (failed.failure_kind, failed.inference, failed.model_bytes) == ("crash", {}, None)
     assert (pruned.best_value, ended.best_value) == (0.6, None)
 

@@ -52,6 +52,7 @@ class Result:
     latency_ms: float | None  # median time of the network for one image, where it was trained
     state: State | None = field(repr=False)  # of the best epoch, on the CPU
     inference: Inference | None = None  # latency and throughput, see `trainer.latency`
+    multiply_adds: int | None = None  # of the network for one image
     model_bytes: int | None = None  # size of the weights' file, fp32
     confusion: dict[str, list[list[int]]] | None = None  # {"test": [true class][predicted class]}
     # Test images it was most wrong about, see `trainer.confusion`: too large for the database.

@@ -24,7 +24,7 @@ from trainer.confusion import confused, confusion
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout, by_member
-from trainer.models import build, parameter_count
+from trainer.models import build, describe, parameter_count
 from trainer.optim import BankOptimizer
 from trainer.results import Cost, Epoch, Inference, Result, State
 from trainer.streams import generator
@@ -153,6 +153,9 @@ class _Member:
             bank=bank_size,
             latency_ms=inference[bank.device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
+            multiply_adds=describe(
+                self.config, bank.data.side, len(bank.data.classes)
+            ).multiply_adds,
             model_bytes=checkpoint.size(self.state) if self.state else None,
             confusion={"test": bank.confusion(test)} if test else None,
             confused=self.confused,
@@ -379,6 +382,8 @@ def measure(
 ) -> Cost:
     """Estimate what training this config costs: the median of a few steps, half a second at most.
 
+    A step of a very large network on a CPU takes many seconds; then the first one is enough.
+
     Evaluation counts as a third of a training step per image (forward only).
 
     Raises:
@@ -392,7 +397,7 @@ def measure(
         bank.train_step(step, batch)
         devices.synchronise(bank.device)
         seconds.append(time.perf_counter() - started)
-        if sum(seconds[2:]) > 0.5:
+        if sum(seconds[2:]) > 0.5 or sum(seconds) > 10:
             break
     per_step = statistics.median(seconds[2:] or seconds[-1:])  # the first ones prepare kernels
     evaluated = len(bank.val_indices) * config.epochs + len(data.test_labels)

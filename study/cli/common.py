@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import sqlalchemy
     from rich.console import Console
 
+    from analysis.search_table import SearchTable
+    from analysis.tables import Table
     from analysis.trials import Study, Trial
 
 app = typer.Typer(
@@ -108,6 +110,53 @@ def write_hiplot(study: "Study", trials: "list[Trial]", out: Path | None) -> Pat
         return hiplot_page.write(study, trials, folder / "hiplot.html")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def write_report(
+    study: "Study",
+    trials: "list[Trial]",
+    table: "Table | SearchTable",
+    url: "sqlalchemy.URL",
+    out: Path | None,
+    figures: str | None = None,
+) -> list[Path]:
+    """Write the report page of a study, and its figures as files; return what was written.
+
+    Args:
+        study: the study.
+        trials: all of its trials.
+        table: what was computed from them.
+        url: the database, which checkpoints lie beside.
+        out: the folder; None: the study's own.
+        figures: a format to write each figure in too.
+    """
+    from analysis import report_page
+    from analysis.figures.save import CannotDraw, save
+    from study.lint import lint
+
+    folder, beside = page_folder(study.name, out), storage.sqlite_path(url)
+    try:
+        findings = [finding.as_dict() for finding in lint(study.plan, trials)]
+    except UserError as error:  # a plan that is no longer valid
+        said = {"code": "not-checked", "severity": "warning", "where": "plan"}
+        findings = [{**said, "message": str(error)}]
+    report = report_page.build(
+        study,
+        trials,
+        table,
+        findings=findings,
+        folder=Path.cwd() if beside is None else beside.parent,
+        hiplot="hiplot.html" if (folder / "hiplot.html").exists() else None,
+    )
+    try:
+        written = [report_page.write(report, folder / "report.html")]
+        if figures is not None:
+            written += save(report.figures, folder / "figures", figures)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    except CannotDraw as error:
+        raise UserError(f"--figures {figures}: {error}") from error
+    return written
 
 
 def page_folder(study: str, out: Path | None) -> Path:

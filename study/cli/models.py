@@ -66,8 +66,8 @@ def best(
         )
         return
     spread = "" if winner.std is None else f" ± {percent(winner.std)}"
-    print(f"{printable(found.name)}: {printable(winner.variant)}, best by validation accuracy")
-    print(f"validation accuracy {percent(winner.mean)}{spread} %, n = {winner.n}")
+    print(f"{printable(found.name)}: {printable(winner.variant)}, best by {found.compared}")
+    print(f"{found.compared} {percent(winner.mean)}{spread} %, n = {winner.n}")
     if trial.test_accuracy is not None:
         which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
         whose = "" if weights is None else ", whose weights these are"

@@ -1,30 +1,50 @@
-"""The commands over results: `report`, `import`."""
+"""The commands over results: `report`, `compare`, `lint`, `import`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from study import storage
 from study.cli.common import (
     app,
+    plan_for,
+    print_json,
     read,
     say,
+    studies_if_any,
+    trials_of,
     write_hiplot,
+    write_report,
 )
-from study.cli.options import StorageOption, StudyName
+from study.cli.options import DatasetOption, JsonOption, StorageOption, StudyName
 from trainer.errors import UserError, choose
 
+if TYPE_CHECKING:
+    from analysis.trials import Trial
+
 FORMATS = ("text", "markdown", "csv", "latex", "json")
+FIGURES = ("png", "svg", "pdf")
 
 
 @app.command()
 def report(
     study: StudyName = None,
     storage_option: StorageOption = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Also write reports/STUDY/report.html.")
+    ] = False,
     hiplot: Annotated[
         bool, typer.Option("--hiplot", help="Also write reports/STUDY/hiplot.html.")
     ] = False,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            "--figures",
+            metavar="FORMAT",
+            help="Also write the figures of the page as files: png, svg or pdf.",
+        ),
+    ] = None,
     output_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
     ] = "text",
@@ -36,18 +56,102 @@ def report(
     """Print the ablation table; write pages."""
     if output_format not in FORMATS:
         raise UserError(choose("--format", output_format, FORMATS))
+    if figures is not None and figures not in FIGURES:
+        raise UserError(choose("--figures", figures, FIGURES))
     url = storage.locate(storage_option)
     from analysis import tables
 
     found, trials = read(url, study)
-    print(tables.render(tables.table(found, trials), output_format))
-    if hiplot or open_page:
-        page = write_hiplot(found, trials, out)
-        say(f"HiPlot page: {page}", parseable=output_format != "text")
-        if open_page:
-            import webbrowser
+    table = tables.table(found, trials)
+    print(tables.render(table, output_format))
+    parseable, pages = output_format != "text", []
+    if hiplot:
+        pages.append(write_hiplot(found, trials, out))
+        say(f"HiPlot page: {pages[-1]}", parseable=parseable)
+    if html or figures or (open_page and not hiplot):
+        page, *drawn = write_report(found, trials, table, url, out, figures)
+        pages.append(page)
+        say(f"report page: {page}", parseable=parseable)
+        if drawn:
+            say(f"{len(drawn)} figures: {drawn[0].parent}", parseable=parseable)
+    if open_page:
+        import webbrowser
 
-            webbrowser.open(page.absolute().as_uri())
+        webbrowser.open(pages[-1].absolute().as_uri())
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A stored study.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    storage_option: StorageOption = None,
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
+    ] = "text",
+) -> None:
+    """Compare two studies: what differs, and the difference of each common variant."""
+    if output_format not in FORMATS:
+        raise UserError(choose("--format", output_format, FORMATS))
+    url = storage.locate(storage_option)
+    from analysis.compare import compare as beside
+    from analysis.compare import render
+
+    print(render(beside(*read(url, first), *read(url, second)), output_format))
+
+
+@app.command()
+def lint(
+    study: StudyName = None,
+    dataset: DatasetOption = None,
+    storage_option: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find mistakes of method in a plan and its results; exit 1 if one is an error."""
+    from dataclasses import asdict
+
+    from study.lint import SEVERITIES
+    from study.lint import lint as examine
+
+    name, plan, trials = _examined(study, dataset, storage_option)
+    findings = examine(plan, trials)
+    if as_json:
+        print_json({"study": name, "trials": len(trials), "findings": list(map(asdict, findings))})
+    else:
+        import textwrap
+
+        from analysis.text import printable
+
+        count = {word: sum(own.severity == word for own in findings) for word in SEVERITIES}
+        told = ", ".join(f"{n or 'no'} {word}{'' if n == 1 else 's'}" for word, n in count.items())
+        what = f"the plan and {len(trials)} trials" if trials else "the plan, without results"
+        print(f"{printable(name)}, {what}: {told}")
+        for own in findings:
+            print(f"\n{own.severity}: {own.code} ({printable(own.where)})")
+            print(
+                textwrap.fill(
+                    printable(own.message), 80, initial_indent="  ", subsequent_indent="  "
+                )
+            )
+    if any(own.severity == "error" for own in findings):
+        raise typer.Exit(1)
+
+
+def _examined(
+    study: str | None, dataset: str | None, storage_option: str | None
+) -> "tuple[str, dict[str, Any], list[Trial]]":
+    """Find a stored study of this name, with its results, else a plan.
+
+    A plan file has the results of a study of its name if that was made with this very plan.
+    """
+    url = storage.locate(storage_option)
+    stored = {own.name: own for own in studies_if_any(url)}
+    if study is None or (study in stored and dataset is None):
+        found, trials = read(url, study)
+        return found.name, found.plan, trials
+    plan = plan_for(study, storage_option, dataset)
+    own = stored.get(plan.name)
+    same = own is not None and own.attributes.get("plan_hash") == plan.hash
+    return plan.name, plan.to_dict(), trials_of(url, own) if own is not None and same else []
 
 
 @app.command("import")

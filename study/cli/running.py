@@ -136,8 +136,10 @@ def show(
             }
         )
         return
+    from analysis.text import printable
     from study.view import show_plan
 
+    plan = dataclasses.replace(plan, description=printable(plan.description))
     show_plan(plan, rows, measured, why_not)
 
 

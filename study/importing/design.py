@@ -25,6 +25,27 @@ class Design:
     variants: Sequence[Mapping[str, Any]] = ()  # runs off an ablation's axes, as in a plan file
     merged: Mapping[str, Sequence[str]] = field(default_factory=dict)  # factor -> its columns
 
+    def axes(self) -> dict[str, list[Level]]:
+        """Return the factors of the plan: of an ablation, only levels that are there by themselves.
+
+        A level that occurs with other changes alone is among `variants`.
+        """
+        if self.kind == "factorial":
+            return {name: list(own) for name, own in self.factors.items()}
+        alone = {name: {level} for name, level in self.baseline.items()}
+        for run in range(len(self.points)):
+            changes = self.changes(run)
+            if len(changes) == 1:
+                for name, level in changes.items():
+                    alone[name].add(level)
+        own = {
+            name: [level for level in levels if level in alone[name]]
+            for name, levels in self.factors.items()
+        }
+        return {
+            n: found for n, found in own.items() if found != [self.baseline[n]] or not self.variants
+        }
+
     def changes(self, run: int) -> dict[str, Level]:
         """Return what a run changes of the baseline."""
         own = zip(self.factors, self.points[run], strict=True)

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from study import storage
+from study.datasets import FACTS
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from study.importing.study import ImportedStudy
-
-# Test images of the known data sets, for the error of a test accuracy.
-TEST_IMAGES = {"fashion-mnist": 10_000, "mnist": 10_000, "kmnist": 10_000, "digits": 360}
 
 
 def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
@@ -61,8 +59,8 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
             "host": platform.node(),
         }
         dataset = made.plan["dataset"]
-        if dataset in TEST_IMAGES:
-            attributes["dataset"] = {"name": dataset, "test_images": TEST_IMAGES[dataset]}
+        if dataset in FACTS:
+            attributes["dataset"] = {"name": dataset, "test_images": FACTS[dataset].test_images}
         try:
             ledger.store([StudyDirection.MAXIMIZE], attributes, trials)
         except StorageFailed as failure:
@@ -77,8 +75,9 @@ def _distributions(made: "ImportedStudy") -> "dict[str, BaseDistribution]":
 
     from study.ledger import categorical
 
-    found = {name: categorical(levels) for name, levels in made.plan["factors"].items()}
-    for name, own in made.plan.get("search", {}).get("space", {}).items():
+    space = made.plan.get("search", {}).get("space", {})
+    found = {name: categorical(own) for name, own in made.levels.items() if name not in space}
+    for name, own in space.items():
         if isinstance(own, list):
             found[name] = categorical(own)
         else:

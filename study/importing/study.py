@@ -38,6 +38,7 @@ class ImportedStudy:
 
     plan: dict[str, Any]
     trials: Sequence[ImportedTrial]
+    levels: Mapping[str, Sequence[Level]]  # of each factor, every one that is there
     uses: Mapping[str, str]  # column -> what it was taken for
     notes: Sequence[str]
 
@@ -131,7 +132,7 @@ def _make(sheet: Sheet, name: str, dataset: str | None, roles: Roles, told: bool
     }
     notes = [*_notes(roles, design, trials), *([seed_words] if seed_words else [])]
     uses = {column: roles.uses[column] for column in (*sheet.columns, *sheet.left_out)}
-    return ImportedStudy(plan, trials, uses, notes)
+    return ImportedStudy(plan, trials, design.factors, uses, notes)
 
 
 def _runs(sheet: Sheet, roles: Roles, rows: Mapping[str, Sequence[Level]]) -> list[Run]:
@@ -228,8 +229,7 @@ def _plan_of(design: Design) -> dict[str, Any]:
     """Return the plan's keys that say what varies."""
     if design.kind != "search":
         variants = [dict(own) for own in design.variants]
-        factors = {name: list(own) for name, own in design.factors.items()}
-        return {"factors": factors, **({"variants": variants} if variants else {})}
+        return {"factors": design.axes(), **({"variants": variants} if variants else {})}
     search = {
         "trials": len(set(design.points)),
         "sampler": "unknown",
@@ -339,6 +339,8 @@ def _result(sheet: Sheet, roles: Roles, run: Run) -> _Result:
     for key in ("parameters", "latency_ms", "images_per_second"):
         own = [one for best in (False, True) for one in known.get((key, best), ())]
         attributes[key] = next((one for one in reversed(own) if one is not None), None)
+    if roles.compared == "test_accuracy":  # it chose, so it is none that was looked at once
+        del attributes["test_accuracy"]
     attributes["seconds"] = _seconds(known.get(("seconds", False), []))
     trained = figure("epochs")
     if len(run) > 1:

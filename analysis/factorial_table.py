@@ -1,0 +1,143 @@
+"""The analysis of variance of a factorial, as tables and notes."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from analysis.factorial import HIGHER, PAIRWISE, REPLICATES, UNTESTED, Anova, PairMean, Term
+from analysis.layout import Block, joined
+from analysis.power import ALPHA
+from analysis.text import level_label, p_text, percent, printable
+
+FURTHER = "further interactions"
+
+
+def verdict(term: Term) -> str:
+    """Say in a word whether a term matters, at 5 % after Holm's correction."""
+    return "matters" if term.p_holm is not None and term.p_holm <= ALPHA else "not proven"
+
+
+def blocks(found: Anova) -> list[Block]:
+    """Lay out the terms by what they explain, and the pairs of proven interactions."""
+    rows = [
+        *((name(term.factors), term, verdict(term)) for term in found.terms),
+        *([("seeds (blocks)", found.block, "")] if found.block else []),
+        *([(FURTHER, found.higher, "")] if found.higher else []),
+        ("error", found.error, ""),
+    ]
+    terms = [term for _, term, _ in rows]
+    columns = {
+        "source": [label for label, *_ in rows],
+        "share": [f"{percent(term.eta_squared, 1)} %" for term in terms],
+        "df": [str(term.degrees) for term in terms],
+        "F": ["" if term.f is None else f"{term.f:,.2f}" for term in terms],
+        "p": [p_text(term.p_holm) for term in terms],
+        "verdict": [word for *_, word in rows],
+    }
+    proven = {term.factors for term in found.terms if verdict(term) == "matters"}
+    pairs = [pair for pair in found.pairs if pair.factors in proven]
+    title = "What explains the variance of the accuracy"
+    return [Block(title, columns, labels=1), *([_pair_block(pairs)] if pairs else [])]
+
+
+def _pair_block(pairs: list[PairMean]) -> Block:
+    columns = {
+        "factors": [name(pair.factors) for pair in pairs],
+        "levels": [", ".join(printable(level_label(level)) for level in p.levels) for p in pairs],
+        "n": [str(pair.n) for pair in pairs],
+        "accuracy": [percent(pair.mean) for pair in pairs],
+        "beyond the sum": joined(
+            (
+                f"{100 * pair.deviation:+.2f}",
+                f"[{percent(pair.low)},",
+                f"{percent(pair.high)}]",
+            )
+            for pair in pairs
+        ),
+    }
+    title = "Proven interactions: accuracy in %, and points beyond the sum of both effects"
+    return Block(title, columns, nested=True)
+
+
+def name(factors: Iterable[str]) -> str:
+    """Name a term by its factors: `pooling × dropout`."""
+    return " × ".join(map(printable, factors))
+
+
+SOURCES = {
+    REPLICATES: "what is left when every cell and every seed has its own mean",
+    HIGHER: "the interactions of three and more factors",
+    PAIRWISE: "the interaction of the factors",
+    UNTESTED: "the interactions that are in no row",
+}
+
+
+def notes(found: Anova | str) -> list[str]:
+    """Say how the analysis was done, and what it leaves open."""
+    if isinstance(found, str):
+        return [f"No analysis of variance: {found}."]
+    lines = [
+        f"Variance: share is a term's part of all squared deviations (eta squared, type II). F: "
+        f"against the error, {SOURCES[found.error_source]} (df {found.error.degrees}). p: "
+        f"corrected by Holm for all {len(found.terms)} factors and pairs. Matters: p is at most "
+        f"{ALPHA}. The differences further up take interactions for noise, and so see less.",
+    ]
+    if found.error_source != REPLICATES:
+        lines.append(
+            "No cell was run twice, so its interactions stand in for noise: if they are more than "
+            "that, these tests are too cautious."
+        )
+    interactions = [term for term in found.terms if len(term.factors) > 1]
+    if interactions and all(verdict(term) == "not proven" for term in interactions):
+        lines.append("No interaction is proven: the effects of the factors may simply add up.")
+    if not found.balanced:
+        lines.append(
+            "Not balanced: some cells have no result, or fewer. Effects are those of a model that "
+            "is fitted to the others, and shares do not add up to 100 %."
+        )
+    lines += [f"{printable(what)}: left out, as {why}." for what, why in found.left_out.items()]
+    return lines
+
+
+def as_dict(found: Anova | str | None) -> dict[str, Any]:
+    """Return the keys that the analysis adds to a report; `anova` is None where there is none."""
+    if found is None:
+        return {}
+    if isinstance(found, str):
+        return {"anova": None, "main_effects": [], "interactions": []}
+    known = asdict(found)
+    levels, pairs = known.pop("levels"), known.pop("pairs")
+    known["terms"] = [
+        {"name": " × ".join(term.factors), **asdict(term), "verdict": verdict(term)}
+        for term in found.terms
+    ]
+    return {"anova": known, "main_effects": levels, "interactions": pairs}
+
+
+def csv_rows(found: Anova) -> list[dict[str, Any]]:
+    """Return a line per term, then one per pair of levels."""
+    terms = [
+        *((name(term.factors), term) for term in found.terms),
+        *([("seeds", found.block)] if found.block else []),
+        *([(FURTHER, found.higher)] if found.higher else []),
+        ("error", found.error),
+    ]
+    lines: list[dict[str, Any]] = []
+    for label, term in terms:
+        figures = asdict(term)
+        del figures["factors"]
+        word = verdict(term) if term.factors else None
+        lines.append({"factor": "variance", "level": label, **figures, "verdict": word})
+    for pair in found.pairs:
+        lines.append(
+            {
+                "factor": name(pair.factors),
+                "level": ", ".join(printable(level_label(level)) for level in pair.levels),
+                "n": pair.n,
+                "val_accuracy_mean": pair.mean,
+                "delta": pair.deviation,
+                "delta_low": pair.low,
+                "delta_high": pair.high,
+            }
+        )
+    return lines

@@ -1,0 +1,100 @@
+"""Reported accuracies beside ours."""
+
+from collections.abc import Sequence
+
+from analysis.figures.base import (
+    BLUE,
+    LABEL,
+    MOST_ROWS,
+    VERMILION,
+    Figure,
+    axis,
+    layout,
+    percents,
+    plain,
+    scatter,
+    ticks,
+)
+from analysis.reported import Figures, ReportedRow
+
+
+def beside_ours(rows: Sequence[ReportedRow]) -> Figure | None:
+    """Draw reported and our test accuracies with their intervals; None without any pair."""
+    shown = [row for row in rows if row.n and (_middle(row) is not None)][:MOST_ROWS]
+    if not shown:
+        return None
+    sides = [
+        ("reported", VERMILION, "square-open", -0.14, [_reported(row) for row in shown]),
+        ("ours", BLUE, "circle", 0.14, [_bounds(row.ours) for row in shown]),
+    ]
+    data = []
+    for name, shade, symbol, shift, bounds in sides:
+        data.append(
+            scatter(
+                percents(middle for _, middle, _ in bounds),
+                [index + shift for index in range(len(shown))],
+                [
+                    f"<b>{plain(row.variant, 2 * LABEL)}</b><br>{name}: {100 * middle:.2f} %"
+                    f" [{100 * low:.2f}, {100 * high:.2f}]"
+                    for row, (low, middle, high) in zip(shown, bounds, strict=True)
+                ],
+                mode="markers",
+                name=name,
+                marker={
+                    "color": shade,
+                    "symbol": symbol,
+                    "size": 9,
+                    "line": {"width": 2, "color": shade},
+                },
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": percents(high - middle for _, middle, high in bounds),
+                    "arrayminus": percents(middle - low for low, middle, _ in bounds),
+                    "color": shade,
+                    "thickness": 2,
+                    "width": 0,
+                },
+            )
+        )
+    return Figure(
+        "reported",
+        "Reported and our test accuracy",
+        f"Reported and our test accuracies of {len(shown)} variants with their intervals.",
+        data,
+        layout(
+            xaxis=axis("test accuracy, %"),
+            yaxis=axis(
+                **ticks([plain(row.variant, LABEL) for row in shown]),
+                range=[len(shown) - 0.5, -0.5],
+                showgrid=False,
+                fixedrange=True,
+            ),
+            showlegend=True,
+        ),
+        height=110 + 32 * len(shown),
+        note="Lines: 95 % intervals. Of what is reported, for one test of its images, or the "
+        "reported range; of ours, for the mean over seeds.",
+    )
+
+
+def _middle(row: ReportedRow) -> float | None:
+    if row.test_accuracy_range is not None:
+        return sum(row.test_accuracy_range) / 2
+    return row.reported.test_accuracy
+
+
+def _reported(row: ReportedRow) -> tuple[float, float, float]:
+    if row.test_accuracy_range is not None:
+        low, high = row.test_accuracy_range
+        return low, (low + high) / 2, high
+    return _bounds(row.reported)
+
+
+def _bounds(own: Figures) -> tuple[float, float, float]:
+    middle = own.test_accuracy or 0.0
+    return (
+        middle if own.low is None else own.low,
+        middle,
+        middle if own.high is None else own.high,
+    )

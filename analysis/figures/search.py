@@ -1,0 +1,208 @@
+"""Figures of a search: its course, what matters, and how accuracy depends on each parameter."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.candidates import Curve
+from analysis.dependence import Dependence
+from analysis.figures.base import (
+    BLUE,
+    GREY,
+    LABEL,
+    MOST_DOTS,
+    MOST_POINTS,
+    MOST_ROWS,
+    ORANGE,
+    SKY,
+    VERMILION,
+    Figure,
+    axis,
+    band,
+    layout,
+    limits,
+    percents,
+    plain,
+    rounded,
+    sample,
+    scatter,
+    ticks,
+    within,
+)
+from analysis.importance import Importances, Share
+from analysis.text import level_label
+from analysis.trials import Trial
+
+
+def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
+    """Draw the best accuracy of a search over the epochs it spent, and each trial's own."""
+    if not np.isfinite(curve.best).any():
+        return None
+    known = [
+        (int(n), int(e), trials[int(n)]) for n, e in zip(curve.trials, curve.epochs, strict=True)
+    ]
+    kinds = {"COMPLETE": ("finished", SKY, "circle"), "PRUNED": ("pruned", ORANGE, "x-thin")}
+    data = []
+    for state, (word, shade, symbol) in kinds.items():
+        own = sample(
+            [(n, e, t.value) for n, e, t in known if t.state == state and t.value is not None],
+            MOST_POINTS,
+        )
+        if own:
+            data.append(
+                scatter(
+                    [spent for _, spent, _ in own],
+                    percents(value for _, _, value in own),
+                    [f"trial {n} ({word}): {100 * value:.2f} %" for n, _, value in own],
+                    mode="markers",
+                    name=word,
+                    marker={"color": shade, "symbol": symbol, "size": 7, "opacity": 0.8,
+                            "line": {"width": 1.5, "color": shade}},
+                )
+            )  # fmt: skip
+    data.append(
+        scatter(
+            curve.epochs.tolist(),
+            percents(curve.best.tolist()),
+            [
+                f"best after {e:,} epochs: {100 * b:.2f} %" if math.isfinite(b) else ""
+                for e, b in zip(curve.epochs.tolist(), curve.best.tolist(), strict=True)
+            ],
+            mode="lines",
+            name="best finished so far",
+            line={"color": BLUE, "width": 2, "shape": "hv"},
+        )
+    )
+    reached = curve.best[np.isfinite(curve.best)].tolist()
+    values = [t.value for _, _, t in known if t.value is not None and math.isfinite(t.value)]
+    return Figure(
+        "best-so-far",
+        "Best so far",
+        "Best validation accuracy of a finished trial against the epochs spent.",
+        data,
+        layout(
+            xaxis=axis("epochs of training spent", rangemode="tozero"),
+            yaxis=axis("validation accuracy, %", **within(limits(values, reached))),
+            showlegend=True,
+        ),
+        note="A step is the luckiest single run so far, not a proven mean. Crosses: pruned, at the "
+        "accuracy where they stopped.",
+    )
+
+
+def importance(found: Importances) -> Figure | None:
+    """Draw each parameter's share of the importance with its interval, by two methods."""
+    shown = found.parameters[:MOST_ROWS]
+    if not shown:
+        return None
+    series: list[tuple[str, str, str, float, list[Share | None]]] = [
+        ("PED-ANOVA", BLUE, "circle", -0.14, [one.ped_anova for one in shown]),
+        ("fANOVA", VERMILION, "diamond", 0.14, [one.fanova for one in shown]),
+    ]
+    data = []
+    for name, shade, symbol, shift, shares in series:
+        own = [(row, share) for row, share in enumerate(shares) if share is not None]
+        data.append(
+            scatter(
+                percents(share.share for _, share in own),
+                [row + shift for row, _ in own],
+                [
+                    f"<b>{plain(shown[row].parameter, 2 * LABEL)}</b><br>{name}: "
+                    f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+                    for row, share in own
+                ],
+                mode="markers",
+                name=name,
+                marker={"color": shade, "symbol": symbol, "size": 9},
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": percents(share.high - share.share for _, share in own),
+                    "arrayminus": percents(share.share - share.low for _, share in own),
+                    "color": shade,
+                    "thickness": 2,
+                    "width": 0,
+                },
+            )
+        )
+    return Figure(
+        "importance",
+        "Importance of each parameter",
+        f"Share of the importance of {len(shown)} parameters with 95 % intervals.",
+        data,
+        layout(
+            xaxis=axis("share of the importance, %", rangemode="tozero"),
+            yaxis=axis(
+                **ticks([plain(one.parameter, LABEL) for one in shown]),
+                range=[len(shown) - 0.5, -0.5],
+                showgrid=False,
+                fixedrange=True,
+            ),
+            showlegend=True,
+        ),
+        height=110 + 34 * len(shown),
+        note="Lines: 95 % bootstrap intervals. PED-ANOVA: what it takes to be among the best "
+        "tenth; fANOVA: each parameter's own share of the variance.",
+    )
+
+
+def dependence(found: Dependence, name: str) -> Figure:
+    """Draw how accuracy depends on a parameter: every trial, and what a forest makes of them."""
+    sampled = sample(found.trials, MOST_DOTS)
+    places = {level: index for index, level in enumerate(map(level_label, found.grid))}
+
+    def place(value: Any) -> Any:
+        return places.get(level_label(value)) if found.categorical else value
+
+    x = [place(value) for value in found.grid]
+    dots = scatter(
+        rounded(place(value) for value, _ in sampled),
+        percents(value for _, value in sampled),
+        [f"{plain(level_label(at), LABEL)}: {100 * value:.2f} %" for at, value in sampled],
+        mode="markers",
+        marker={"color": GREY, "size": 6, "opacity": 0.45},
+    )
+    text = [
+        f"{plain(level_label(at) if found.categorical else f'{at:.4g}', LABEL)}<br>"
+        f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+        for at, mean, low, high in zip(found.grid, found.mean, found.low, found.high, strict=True)
+    ]
+    if found.categorical:
+        bars = {
+            "type": "data",
+            "symmetric": False,
+            "array": percents(h - m for m, h in zip(found.mean, found.high, strict=True)),
+            "arrayminus": percents(m - low for m, low in zip(found.mean, found.low, strict=True)),
+            "color": BLUE,
+            "thickness": 2,
+        }
+        marker = {"color": BLUE, "symbol": "diamond", "size": 10}
+        curve = [
+            scatter(x, percents(found.mean), text, mode="markers", marker=marker, error_y=bars)
+        ]
+        values = axis(
+            plain(found.parameter, LABEL),
+            **ticks([plain(label, 60 // len(places)) for label in places]),
+            range=[-0.5, len(places) - 0.5],
+            showgrid=False,
+        )
+    else:
+        line = {"color": BLUE, "width": 2}
+        curve = [
+            band(rounded(x), 100 * np.array(found.low), 100 * np.array(found.high), BLUE),
+            scatter(rounded(x), percents(found.mean), text, mode="lines", line=line),
+        ]
+        scale = {"type": "log"} if found.logarithmic else {}
+        values = axis(plain(found.parameter, LABEL), **scale)
+    shown = limits([value for _, value in sampled], found.low)
+    return Figure(
+        name,
+        f"Accuracy by {found.parameter}",
+        f"Validation accuracy against {found.parameter}: {len(found.trials)} trials and their "
+        "partial dependence with its 95 % band.",
+        [dots, *curve],
+        layout(xaxis=values, yaxis=axis("validation accuracy, %", **within(shown))),
+        height=300,
+    )

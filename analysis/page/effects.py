@@ -1,0 +1,223 @@
+"""Sections of an ablation or a factorial: its effects, and each factor by itself."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from analysis.effects import Effect, PlannedRow, Row, baseline_level, groups, point
+from analysis.figures.base import Level, points, slug
+from analysis.figures.curves import level_courses
+from analysis.figures.effects import forest, replicates
+from analysis.page.parts import (
+    Cell,
+    Column,
+    Part,
+    Section,
+    Sheet,
+    capital,
+    difference,
+    interval,
+    missing,
+    number,
+    spread,
+)
+from analysis.search_table import SearchTable
+from analysis.summary import listed
+from analysis.tables import Table, verdict
+from analysis.text import level_label, p_text, printable, variant_label
+from analysis.trials import Study, Trial, finished
+
+CURVES_OF_LEVELS = 12  # levels whose mean curves can be told apart
+
+
+def effects(table: Table | SearchTable) -> list[Section]:
+    """Show the difference that every level makes."""
+    if isinstance(table, SearchTable) or table.design is None:
+        return []
+    intro, shown = [], []
+    known = [effect for effect in table.effects if effect.delta is not None]
+    if known:
+        words = [verdict(effect) for effect in table.effects]
+        shown = [forest(table.effects, words)]
+    elif table.effects:
+        intro = ["Nothing can be compared yet."]
+    tables = [_effect_sheet(table), *_evidence_sheet(table.effects)]
+    return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
+
+
+def _effect_sheet(table: Table) -> Sheet:
+    columns = [
+        Column("factor", numeric=False),
+        Column("level", numeric=False),
+        Column("n", hint="finished trials"),
+        Column("accuracy %", hint="validation accuracy: mean ± standard deviation of n trials"),
+        Column("difference", hint="in points of validation accuracy, and its 95 % interval"),
+        Column("p", hint="two-sided, corrected by Holm for all comparisons of the table"),
+        Column("verdict", numeric=False),
+        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
+        Column("parameters"),
+        Column("seconds", hint="mean training time"),
+    ]
+
+    def results(row: Row) -> tuple[list[Cell], list[Cell]]:
+        return (
+            [
+                Cell(f"{row.n:,}", row.n, "number"),
+                spread(row.val_accuracy_mean, row.val_accuracy_std),
+            ],
+            [
+                spread(row.test_accuracy_mean, row.test_accuracy_std),
+                number(row.parameters),
+                number(row.seconds, 1),
+            ],
+        )
+
+    before, after = results(table.baseline)
+    middle = [Cell("", "", "number"), Cell("", "", "number"), Cell("", "")]
+    # A factorial need not contain the baseline.
+    known = table.baseline.n > 0 or table.design != "factorial"
+    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if known else []
+    rows = []
+    for effect in table.effects:
+        before, after = results(effect)
+        rows.append([*_named(effect), *before, *_judged(effect), *after])
+    return Sheet("Every level against the baseline", columns, rows, pinned)
+
+
+def _judged(effect: Effect) -> list[Cell]:
+    word = verdict(effect)
+    if effect.delta is None:
+        return [missing(), missing(), Cell(word, kind="open")]
+    text = points(effect.delta)
+    if effect.delta_low is not None and effect.delta_high is not None:
+        text += f" [{points(effect.delta_low)}, {points(effect.delta_high)}]"
+    p = effect.p_holm
+    return [
+        Cell(text + ("" if effect.paired else " *"), effect.delta, "number"),
+        missing() if p is None else Cell(p_text(p), p, "number"),
+        Cell(word, kind=word if word in ("better", "worse") else "open"),
+    ]
+
+
+def _named(effect: Effect) -> list[Cell]:
+    numeric = isinstance(effect.level, int | float) and not isinstance(effect.level, bool)
+    return [
+        Cell(printable(effect.factor)),
+        Cell(printable(level_label(effect.level)), effect.level if numeric else None),
+    ]
+
+
+def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
+    """Make the table of what decides nothing, but what a reviewer may ask for."""
+    known = [effect for effect in effects if effect.improvement is not None]
+    if not known:
+        return []
+    columns = [
+        Column("factor", numeric=False),
+        Column("level", numeric=False),
+        Column("difference", hint="points of validation accuracy"),
+        Column("bootstrap interval", hint="95 %, bias-corrected and accelerated"),
+        Column("p, t-test", hint="not corrected"),
+        Column("p, sign flips", hint="exact permutation test of the pairs, not corrected"),
+        Column(
+            "P(better)", hint="chance that a run is better than its pair, and its 95 % interval"
+        ),
+        Column("standardised", hint="difference in standard deviations of the differences"),
+        Column("detectable", hint="true difference that so many pairs mostly find, in points"),
+    ]
+    rows = [
+        [
+            *_named(one),
+            difference(one.delta),
+            interval(one.delta_bca_low, one.delta_bca_high, points),
+            number(one.p_value, 3),
+            number(one.p_permutation, 3),
+            _chance(one),
+            number(one.standardized, 2),
+            number(None if one.detectable is None else 100 * one.detectable, 2),
+        ]
+        for one in known
+    ]
+    notes = [
+        "None of these decides a verdict; that is the corrected t-test above. With few pairs the "
+        "bootstrap interval is too narrow, and sign flips cannot reach a small p: "
+        "2 / 2**n at best, 0.062 with 5 pairs."
+    ]
+    return [Sheet("More about each difference", columns, rows, notes=notes, folded=True)]
+
+
+def _chance(effect: Effect) -> Cell:
+    if effect.improvement is None:
+        return missing()
+    text = f"{effect.improvement:.2f}"
+    if effect.improvement_low is not None and effect.improvement_high is not None:
+        text += f" [{effect.improvement_low:.2f}, {effect.improvement_high:.2f}]"
+    return Cell(text, effect.improvement, "number")
+
+
+def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
+    """Show each factor's trials, level by level, and how they learned."""
+    if isinstance(table, SearchTable) or not table.effects:
+        return []
+    by_factor = levels_of(study, trials)
+    parts = []
+    for index, (factor, levels) in enumerate(by_factor.items()):
+        shown = [level for level in levels if level.trials]
+        if not shown:
+            continue
+        levels_effects = [effect for effect in table.effects if effect.factor == factor]
+        by_label = {level_label(effect.level): effect for effect in levels_effects}
+        against = [None if level.reference else by_label.get(level.label) for level in levels]
+        own = [replicates(factor, levels, against, f"trials-{slug(factor, index)}")]
+        if len(shown) <= CURVES_OF_LEVELS:
+            curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
+            own += [curves] if curves is not None else []
+        parts.append(Part(printable(factor), [_verdicts(levels_effects)], figures=own))
+    if not parts:
+        return []
+    intro = [
+        "Left, a dot is a trial, and lines join trials that have all else in common (seed, split, "
+        "data order). Diamonds are means; a bar is the 95 % interval of the difference from the "
+        "dashed line, the mean of the grey level.",
+        "Right, mean learning curves: solid in validation, with a band from the lowest trial to "
+        "the highest, dotted in training; a curve ends where the first of its trials ended.",
+    ]
+    return [Section("factors", "Factor by factor", intro, parts)]
+
+
+def _verdicts(effects: Sequence[Effect]) -> str:
+    """Say what came of a factor: "Worse: 1 (−4.40 points). Not proven: 5 (+0.25 points)."."""
+    words: dict[str, list[str]] = {}
+    for effect in effects:
+        delta = "" if effect.delta is None else f" ({points(effect.delta)} points)"
+        level = printable(level_label(effect.level))
+        words.setdefault(verdict(effect), []).append(level + delta)
+    return " ".join(f"{capital(word)}: {listed(levels)}." for word, levels in words.items())
+
+
+def levels_of(study: Study, trials: Sequence[Trial]) -> dict[str, list[Level]]:
+    """Group the finished trials by factor and level, in plan order, references included."""
+    found: dict[str, list[Level]] = defaultdict(list)
+    planned = study.plan.get("factors", {})
+    references: set[tuple[str, Hashable]] = set()
+    for row, own, other in groups(study.plan, finished(trials)):
+        levels = found[row.factor]
+        reference = row.factor, point(row.against)
+        if reference not in references and point(row.changes) != reference[1]:
+            references.add(reference)
+            levels.append(Level(_reference_label(study.plan, row), other, reference=True))
+        is_reference = point(row.changes) == point(row.against)
+        if is_reference:
+            references.add(reference)
+        levels.append(Level(level_label(row.level), own, reference=is_reference))
+    for factor, levels in found.items():
+        order = [level_label(level) for level in planned.get(factor, [])]
+        if all(level.label in order for level in levels):
+            levels.sort(key=lambda level: order.index(level.label))
+    return dict(found)
+
+
+def _reference_label(plan: Mapping[str, Any], row: PlannedRow) -> str:
+    if row.factor in plan.get("factors", {}) and row.changes.keys() == {row.factor}:
+        return level_label(baseline_level(plan, row.factor))
+    return variant_label(row.against)

@@ -1,0 +1,112 @@
+"""The best model: what it takes for what, and the images it is most wrong about."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.figures.confusion import confusion
+from analysis.mistakes import mistakes, png
+from analysis.page.parts import Image, Part, Section
+from analysis.search_table import SearchTable
+from analysis.summary import listed
+from analysis.tables import Table
+from analysis.text import percent, printable
+from analysis.trials import Study, Trial, finished
+
+
+def best_model(
+    study: Study, trials: Sequence[Trial], table: Table | SearchTable, folder: Path | None
+) -> list[Section]:
+    """Show the confusion matrix and the most confident mistakes of the best model."""
+    best = table.progress.best
+    if best is None or not study.plan:
+        return []
+    own = [trial for trial in finished(trials) if trial.label == best.variant]
+    chosen = max(own, key=lambda trial: trial.value or 0.0)
+    name = printable(best.variant)
+    seed = "" if chosen.seed is None else f" on seed {chosen.seed}"
+    test = (
+        ""
+        if chosen.test_accuracy is None
+        else f"; test accuracy {percent(chosen.test_accuracy)} %, looked at once, chose nothing"
+    )
+    intro = [
+        f"{name}{seed}: of the trials of the best variant, the one with the highest validation "
+        f"accuracy, {percent(chosen.value)} %{test}."
+    ]
+    classes, counts = _classes(study), _counts(chosen)
+    parts = []
+    if counts is None:
+        intro.append("This study keeps no confusion matrix.")
+    else:
+        names = classes if len(classes) == len(counts) else list(map(str, range(len(counts))))
+        parts.append(
+            Part(
+                sentences=_confusions(counts, names),
+                figures=[confusion(counts, names, "test images")],
+            )
+        )
+    images = _images(chosen, folder, classes)
+    if images:
+        said = "The test images it was most sure about, and wrong."
+        parts.append(Part("Most confident mistakes", [said], images=images))
+    elif counts is not None:
+        intro.append("Its most confident mistakes lie beside its weights, which are not here.")
+    return [Section("model", "The best model", intro, parts)]
+
+
+def _classes(study: Study) -> list[str]:
+    names = study.dataset.get("classes")
+    return [printable(str(name)) for name in names] if isinstance(names, list) else []
+
+
+def _counts(trial: Trial) -> list[list[int]] | None:
+    """Return the confusion matrix of a trial; None if there is none, or no matrix of counts."""
+    rows = trial.confusion.get("test")
+    if not isinstance(rows, list) or not rows:
+        return None
+    square = all(isinstance(row, list) and len(row) == len(rows) for row in rows)
+    if not square or not all(isinstance(n, int) and n >= 0 for row in rows for n in row):
+        return None
+    return rows
+
+
+def _confusions(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[str]:
+    """Name the largest entries off the diagonal."""
+    wrong = sorted(
+        (
+            (number, row, column)
+            for row, line in enumerate(counts)
+            for column, number in enumerate(line)
+            if row != column and number
+        ),
+        key=lambda entry: (-entry[0], *entry[1:]),
+    )[:3]
+    if not wrong:
+        return ["It took no image for another class."]
+    words = [f"{names[row]} for {names[column]} ({number})" for number, row, column in wrong]
+    return [f"Most often mistaken: {listed(words)}."]
+
+
+def _images(trial: Trial, folder: Path | None, classes: Sequence[str]) -> list[Image]:
+    if folder is None or not trial.checkpoint:
+        return []
+    weights = folder / trial.checkpoint
+    if not weights.resolve().is_relative_to(folder.resolve()):  # a database from anywhere
+        return []
+
+    def name(index: int) -> str:
+        return classes[index] if 0 <= index < len(classes) else str(index)
+
+    found = []
+    for one in mistakes(weights):
+        picture = base64.b64encode(png(one.pixels, one.side)).decode()
+        sure = f"{100 * one.probability:.0f} %"
+        found.append(
+            Image(
+                f"data:image/png;base64,{picture}",
+                f"Test image {one.index}: {name(one.label)}, taken for {name(one.predicted)}",
+                f"{name(one.label)}, taken for {name(one.predicted)} ({sure})",
+            )
+        )
+    return found

@@ -1,0 +1,110 @@
+"""How far the page can be trusted: checks of the method, provenance, how to read it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
+from analysis.search_table import SearchTable
+from analysis.summary import duration, listed, wall_seconds
+from analysis.tables import Table
+from analysis.text import printable
+from analysis.trials import Study, Trial
+
+MOST_VARIANTS = 300  # rows of the table of costs
+
+
+def checks(findings: Sequence[Mapping[str, Any]] | None) -> list[Section]:
+    """List the findings of the methodology checks; None: nobody checked."""
+    if findings is None:
+        return []
+    shown = [
+        {
+            name: printable(str(finding.get(name) or ""))
+            for name in ("severity", "code", "where", "message")
+        }
+        for finding in findings
+    ]
+    intro = [] if shown else ["No methodological mistake was found."]
+    return [Section("checks", "Checks of the method", intro, [Part(findings=shown)])]
+
+
+def provenance(study: Study, trials: Sequence[Trial]) -> Section:
+    """Say where the figures come from and what they took."""
+    attributes, dataset = study.attributes, study.dataset
+    versions = attributes.get("versions")
+    named = {
+        "Command": attributes.get("command"),
+        "Host": attributes.get("host"),
+        "Devices": attributes.get("devices"),
+        "Versions": versions,
+        "Git commit": attributes.get("git_commit"),
+        "Data set": dataset.get("name"),
+        "Data SHA-256": dataset.get("sha256"),
+        "Plan SHA-256": attributes.get("plan_hash"),
+        "Last run": study.last_run,
+    }
+    facts = [(name, _fact(value)) for name, value in named.items() if value]
+    rows = _cost_rows(trials)
+    shown = rows[:MOST_VARIANTS]
+    notes = [
+        "Compute: training time of the trials, the share of each where several are trained in one "
+        "program. Wall: how long at least one of them was running."
+    ]
+    if len(rows) > len(shown):
+        notes.append(f"{len(rows) - len(shown):,} more variants are not listed.")
+    sheet = Sheet(
+        "What each variant took",
+        [
+            Column("variant", numeric=False),
+            Column("trials"),
+            Column("finished"),
+            Column("compute"),
+            Column("wall"),
+            Column("device", numeric=False),
+            Column("last ended (UTC)", numeric=False),
+        ],
+        shown,
+        notes=notes,
+    )
+    return Section(
+        "provenance", "Provenance", [], [Part(facts=facts, sheets=[sheet] if shown else [])]
+    )
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return printable(", ".join(f"{name} {version}" for name, version in value.items()))
+    if isinstance(value, list):
+        return printable(listed(list(dict.fromkeys(map(str, value)))))
+    return printable(str(value))
+
+
+def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
+    variants: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        variants[trial.label].append(trial)
+    rows = []
+    for label, own in variants.items():
+        compute = sum(trial.seconds or 0.0 for trial in own)
+        wall = wall_seconds(own)
+        ended = max((trial.completed for trial in own if trial.completed), default=None)
+        devices = dict.fromkeys(printable(trial.device) for trial in own if trial.device)
+        done = sum(trial.state == "COMPLETE" for trial in own)
+        rows.append(
+            [
+                Cell(printable(label)),
+                Cell(f"{len(own):,}", len(own), "number"),
+                Cell(f"{done:,}", done, "number"),
+                Cell(duration(compute), compute, "number"),
+                Cell(duration(wall), wall, "number"),
+                Cell(listed(list(devices)) if devices else NOTHING),
+                Cell(f"{ended:%Y-%m-%d %H:%M}" if ended else NOTHING),
+            ]
+        )
+    return rows
+
+
+def reading(table: Table | SearchTable) -> Section:
+    """Say what a reader must know to read the figures."""
+    return Section("reading", "How to read this", [*table.notes], [])

@@ -1,0 +1,20 @@
+"""What the plan's source reported, beside what was measured here."""
+
+from analysis import reported as figures
+from analysis.figures.reported import beside_ours
+from analysis.page.parts import Part, Section, sheets
+from analysis.search_table import SearchTable
+from analysis.tables import Table
+
+
+def reported(table: Table | SearchTable) -> list[Section]:
+    """Set the reported figures beside ours."""
+    if isinstance(table, SearchTable) or not table.reported:
+        return []
+    figure = beside_ours(table.reported)
+    part = Part(
+        figures=[] if figure is None else [figure],
+        sheets=sheets(figures.blocks(table.reported, table.source)),
+    )
+    intro = figures.notes(table.reported, table.source)
+    return [Section("reported", "Reported and ours", intro, [part])]

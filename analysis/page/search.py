@@ -1,0 +1,146 @@
+"""Sections of a search: its candidates, what matters, its course."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.candidates import Candidate, best_so_far
+from analysis.dependence import dependences
+from analysis.figures import search as figures
+from analysis.figures.base import slug
+from analysis.page.parts import (
+    NOTHING,
+    Cell,
+    Column,
+    Part,
+    Section,
+    Sheet,
+    interval,
+    number,
+    spread,
+)
+from analysis.search_table import SearchTable
+from analysis.summary import count
+from analysis.tables import Table
+from analysis.text import level_label, percent, printable
+from analysis.trials import Trial
+
+MOST_CANDIDATES = 100  # rows of the table of a search
+MOST_DEPENDENCES = 6  # parameters, the most important ones
+
+
+def candidates(table: Table | SearchTable) -> list[Section]:
+    """List the best candidates of a search."""
+    if not isinstance(table, SearchTable) or not table.candidates:
+        return []
+    shown = table.candidates[:MOST_CANDIDATES]
+    on_front = {own.number for own in table.front}
+    columns = [
+        Column("candidate", numeric=False),
+        Column("rank"),
+        Column("n", hint="seeds"),
+        Column("accuracy %", hint="validation accuracy: mean ± standard deviation over seeds"),
+        Column("95 % interval", hint="of the mean"),
+        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
+        Column("parameters"),
+        Column("seconds", hint="mean training time"),
+        *([Column("front", numeric=False)] if on_front else []),
+        Column("differs from the baseline in", numeric=False),
+    ]
+
+    def line(rank: int, own: Candidate) -> list[Cell]:
+        # Student's t knows no end.
+        high = None if own.val_accuracy_high is None else min(1.0, own.val_accuracy_high)
+        return [
+            Cell(printable(own.variant), own.number),
+            Cell(str(rank), rank, "number"),
+            Cell(str(own.n), own.n, "number"),
+            spread(own.val_accuracy_mean, own.val_accuracy_std),
+            interval(own.val_accuracy_low, high, percent),
+            Cell(percent(own.test_accuracy_mean) or NOTHING, own.test_accuracy_mean, "number"),
+            number(own.parameters),
+            number(own.seconds, 1),
+            *([Cell("yes" if own.number in on_front else "")] if on_front else []),
+            Cell(_changes(own.changes), kind="words"),
+        ]
+
+    base = table.baseline
+    rows = [line(rank, own) for rank, own in enumerate(shown, 1) if own is not base]
+    pinned = [line(table.candidates.index(base) + 1, base)] if base is not None else []
+    left_out = len(table.candidates) - len(shown)
+    notes = [f"{left_out:,} more are in the CSV and JSON formats."] if left_out else []
+    caption = "The best candidates; the baseline is on top"
+    return [
+        Section(
+            "candidates",
+            "Candidates",
+            [],
+            [Part(sheets=[Sheet(caption, columns, rows, pinned, notes)])],
+        )
+    ]
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    words = (
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_label(value)}"
+        for name, value in changes.items()
+    )
+    return printable(" ".join(words)) or "nothing"
+
+
+def importance(table: Table | SearchTable, trials: Sequence[Trial]) -> list[Section]:
+    """Show what matters in a search, and its course."""
+    if not isinstance(table, SearchTable):
+        return []
+    sections = []
+    shown = figures.importance(table.importances)
+    warning = [table.importances.warning] if table.importances.warning else []
+    if shown is not None or warning:
+        sections.append(
+            Section(
+                "importance",
+                "What matters",
+                warning,
+                [Part(figures=[shown] if shown else []), *_dependences(table, trials)],
+            )
+        )
+    curve = best_so_far(trials)
+    course = figures.best_so_far(curve, {trial.number: trial for trial in trials})
+    if course is not None:
+        told = Part(sentences=_spent(table), figures=[course])
+        sections.append(Section("progress", "Course of the search", [], [told]))
+    return sections
+
+
+def _spent(table: SearchTable) -> list[str]:
+    cost = table.epochs
+    if cost is None or not cost.full:
+        return []
+    pruning = (
+        f" Pruning saved {cost.saved_by_pruning:,} of the {cost.full:,} that training every "
+        "candidate in full takes."
+        if cost.saved_by_pruning
+        else ""
+    )
+    further = (
+        f" Replicates of the best on further seeds took {cost.replicates:,} more."
+        if cost.replicates
+        else ""
+    )
+    return [f"The candidates took {count(cost.spent, 'epoch')}.{pruning}{further}"]
+
+
+def _dependences(table: SearchTable, trials: Sequence[Trial]) -> list[Part]:
+    names = [one.parameter for one in table.importances.parameters[:MOST_DEPENDENCES]]
+    found = dependences(trials, names)
+    if not found:
+        return []
+    said = (
+        "Dots: the finished trials. Blue: the partial dependence, which is what a forest of trees "
+        "fitted to them predicts when one parameter is set and the others stay as they were tried, "
+        "with its 95 % band over resamples of the trials."
+    )
+    shown = [
+        figures.dependence(one, f"dependence-{slug(one.parameter, index)}")
+        for index, one in enumerate(found)
+    ]
+    return [Part("How accuracy depends on each", [said], figures=shown)]

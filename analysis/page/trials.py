@@ -1,0 +1,145 @@
+"""Sections of any study: learning curves, accuracy against cost, parallel coordinates."""
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from analysis.axes import FEW, is_logarithmic
+from analysis.candidates import first_trials
+from analysis.figures import parallel as coordinates
+from analysis.figures.base import Level
+from analysis.figures.costs import Point, against_cost
+from analysis.figures.curves import all_courses, fit
+from analysis.figures.parallel import Dimension
+from analysis.page.parts import NOTHING, Part, Section
+from analysis.search_table import SearchTable
+from analysis.summary import duration
+from analysis.tables import Table
+from analysis.text import level_label
+from analysis.trials import Study, Trial, finished
+
+
+def courses(trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
+    """Show how trials learned, the pruned ones too."""
+    own = first_trials(trials) if isinstance(table, SearchTable) else trials
+    best = table.progress.best
+    label = None if best is None else best.variant
+    both = [all_courses(own, metric, label) for metric in ("val_accuracy", "train_accuracy")]
+    variants: dict[str, dict[Hashable, Trial]] = {
+        name: {trial.seed: trial for trial in finished(trials) if trial.label == name}
+        for name in dict.fromkeys(["baseline", *([label] if label else [])])
+    }
+    levels = [Level(name, own, name == "baseline") for name, own in variants.items() if own]
+    fits = [fit(levels, metric) for metric in ("accuracy", "loss")]
+    parts = [
+        Part("", figures=[one for one in both if one is not None]),
+        Part(
+            "Baseline and best variant" if len(levels) > 1 else "Baseline",
+            figures=[one for one in fits if one is not None],
+        ),
+    ]
+    parts = [part for part in parts if part.figures]
+    return [Section("curves", "Learning curves", [], parts)] if parts else []
+
+
+def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
+    """Show what accuracy costs: parameters, latency, training time."""
+    by_variant: dict[str, list[Trial]] = defaultdict(list)
+    for trial in finished(trials):
+        by_variant[trial.label].append(trial)
+    costs = [
+        ("parameters", "parameters", lambda value: f"{value:,.0f} parameters"),
+        ("latency_ms", "latency of one image, ms", lambda value: f"{value:.3g} ms"),
+        ("seconds", "training time, seconds", duration),
+    ]
+    shown = []
+    for name, title, words in costs:
+        found = [
+            Point(
+                label,
+                [trial.value for trial in own if trial.value is not None],
+                sum(values) / len(values),
+                label == "baseline",
+            )
+            for label, own in by_variant.items()
+            if (values := [v for trial in own if (v := getattr(trial, name)) is not None])
+        ]
+        if (
+            figure := against_cost(found, f"cost-{name.partition('_')[0]}", title, words)
+        ) is not None:
+            shown.append(figure)
+    if not shown or not study.plan:
+        return []
+    intro = ["Upper left is better. Test data is not looked at here."]
+    return [Section("costs", "Accuracy against cost", intro, [Part(figures=shown)])]
+
+
+def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[Section]:
+    """Show every trial that has an accuracy as a line."""
+    shown = [
+        (trial, accuracy)
+        for trial in trials
+        if (accuracy := _last_accuracy(trial)) is not None and math.isfinite(accuracy)
+    ]
+    links = [("Every trial in HiPlot, with its table", hiplot)] if hiplot else []
+    if len(shown) < 2:
+        return []
+    dimensions = _dimensions(study, [trial for trial, _ in shown], [value for _, value in shown])
+    figure = coordinates.parallel(dimensions, [value for _, value in shown], len(shown))
+    left_out = len(trials) - len(shown)
+    intro = [f"{left_out:,} without an accuracy {'is' if left_out == 1 else 'are'} left out."]
+    return [
+        Section(
+            "parallel",
+            "All trials",
+            intro if left_out else [],
+            [Part(figures=[figure], links=links)],
+        )
+    ]
+
+
+def _last_accuracy(trial: Trial) -> float | None:
+    if trial.state == "PRUNED" and trial.value is None:
+        return trial.intermediate.get(trial.epochs)
+    return trial.value if trial.state in ("COMPLETE", "PRUNED") else None
+
+
+def _dimensions(
+    study: Study, trials: Sequence[Trial], accuracies: Sequence[float]
+) -> list[Dimension]:
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    levels = {**study.plan.get("factors", {}), **study.plan.get("search", {}).get("space", {})}
+    planned = list(levels)
+    names.sort(key=lambda name: planned.index(name) if name in planned else len(planned))
+    found = []
+    for name in names:
+        values = [trial.params.get(name) for trial in trials]
+        if len({repr(value) for value in values}) > 1:
+            listed_levels = levels.get(name)
+            found.append(
+                _dimension(name, values, listed_levels if isinstance(listed_levels, list) else [])
+            )
+    for name in ("seed", "epochs", "seconds", "parameters"):
+        known = [getattr(trial, name) for trial in trials]
+        if None not in known and len(set(known)) > 1:
+            found.append(Dimension(name, known, "categories" if name == "seed" else "numbers"))
+    if len({trial.state for trial in trials}) > 1:
+        found.append(Dimension("state", [trial.state.lower() for trial in trials], "categories"))
+    return [*found, Dimension("accuracy, %", [100 * value for value in accuracies], "numbers")]
+
+
+def _dimension(name: str, values: Sequence[Any], planned: Sequence[Any]) -> Dimension:
+    known = [value for value in values if value is not None]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
+    levels = sorted(set(known)) if numbers else []
+    if numbers and is_logarithmic(name, levels):
+        return Dimension(name, values, "logarithmic")
+    if numbers and (len(levels) > FEW or len(known) < len(values)):
+        return Dimension(name, values, "numbers")
+    if numbers:
+        return Dimension(name, values, "categories", levels)
+    labels = [NOTHING if value is None else level_label(value) for value in values]
+    order = [label for label in map(level_label, planned) if label in labels]
+    order += [label for label in dict.fromkeys(labels) if label not in order]
+    return Dimension(name, labels, "categories", order[::-1])  # the first one on top

@@ -1,0 +1,34 @@
+"""Mistakes of method: in a plan, in results, and in what others reported.
+
+Every check looks for one mistake that a published project made (docs/methodology.md), and speaks
+only where it can name the figures or the settings that show it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from study.lint import claims, design, figures, selection
+from study.lint.case import Case, Result
+from study.lint.finding import CODES, SEVERITIES, Finding
+
+__all__ = ["CODES", "SEVERITIES", "Finding", "Result", "lint"]
+
+
+def lint(plan: Mapping[str, Any], trials: Sequence[Result]) -> list[Finding]:
+    """Find mistakes in a plan and in its results, the gravest first.
+
+    Args:
+        plan: as stored with a study, ours or imported; empty for another tool's.
+        trials: the study's, or none.
+
+    Raises:
+        UserError: the plan is ours, but not valid.
+    """
+    case = Case(plan, trials)
+    found = [
+        finding
+        for room in (selection, design, figures, claims)
+        for check in room.CHECKS
+        for finding in check(case)
+    ]
+    return sorted(found, key=lambda own: SEVERITIES.index(own.severity))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from study import storage
+from study.calibration import bank_size
 from study.executors import Executor
-from study.hardware import GPU_BANK, device_names, worker_specs
+from study.hardware import device_names, worker_specs
 from study.plan import Plan, check_name
 from trainer import files
 from trainer.config import TrainConfig
@@ -37,7 +38,7 @@ class Machine:
 
     device: str = "auto"
     workers: int | None = None  # None: one per core or GPU
-    bank: int | None = None  # None: by device
+    bank: int | None = None  # None: 1 on CPUs, on GPUs what is measured to be fastest
     executor: str = "local"
     data_dir: Path | None = None
 
@@ -68,10 +69,11 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     """Yield an executor for so many trials (not started), and how many members its banks have.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or nothing can be measured on it.
     """
     devices = device_names(machine.device)
-    bank = machine.bank or (1 if devices[0] == "cpu" else GPU_BANK)
+    bank = machine.bank or bank_size(plan.base_config, devices[0], machine.data_dir)
+    bank = min(bank, max(trials, 1))
     specs = worker_specs(
         devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir
     )

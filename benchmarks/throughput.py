@@ -17,13 +17,17 @@ what the machine's fastest measured matrix product or convolution would leave of
     python benchmarks/throughput.py [--data-dir DIR] [--device cpu|cuda] [--quick]
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parent.parent)  # not this folder: here `study` is a script
+
 import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 

@@ -384,6 +384,12 @@ def columns(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
+def planned_points(plan: Mapping[str, Any]) -> set[frozenset[tuple[str, Hashable]]]:
+    """Return what identifies each variant of an ablation, the baseline among them."""
+    listed = (changes for row in planned_rows(plan) for changes in (row.changes, row.against))
+    return {point({}), *map(point, listed)}
+
+
 def planned_cells(plan: Mapping[str, Any]) -> int | None:
     """Count the (variant, seed) cells of a plan; None for a design without fixed cells.
 
@@ -392,8 +398,7 @@ def planned_cells(plan: Mapping[str, Any]) -> int | None:
     if plan.get("imported"):
         return None
     if plan.get("design") == "ablation":
-        listed = (changes for row in planned_rows(plan) for changes in (row.changes, row.against))
-        variants = len({point({}), *map(point, listed)})
+        variants = len(planned_points(plan))
     elif plan.get("design") == "factorial":
         variants = math.prod(len(levels) for levels in plan.get("factors", {}).values())
     else:

@@ -3,7 +3,7 @@
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.text import percent
@@ -138,26 +138,59 @@ def _escape_markdown(text: str) -> str:
 
 
 def _latex(page: Page) -> str:
-    lines = [
-        r"\begin{table}",
-        r"\centering\footnotesize",
-        rf"\caption{{{_escape_latex('. '.join([page.title, *page.facts]))}}}",
-    ]
-    for block in page.blocks:
-        figures = len(block.columns) - block.labels - (block.below is not None)
-        words = r"p{0.3\linewidth}" if block.below else ""
-        lines += [
-            rf"\par\medskip {_escape_latex(block.title)}\par\smallskip",
-            rf"\begin{{tabular}}{{{'l' * block.labels}{'r' * figures}{words}}}",
-            r"\toprule",
-            " & ".join(map(_escape_latex, block.columns)) + r" \\",
-            r"\midrule",
-            *(" & ".join(map(_escape_latex, row)) + r" \\" for row in block.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
+    # A table for each block: one for all would not fit on a page, and LaTeX breaks none.
+    about = _escape_latex(". ".join([page.title, *page.facts]))
+    title = _escape_latex(page.title)
+    tables = [
+        [
+            rf"\caption{{{title if number else about}. {_escape_latex(block.title)}}}",
+            *_tabular(block),
         ]
-    lines += [r"\par\smallskip\raggedright", *(rf"{_escape_latex(n)}\par" for n in page.notes)]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+        for number, block in enumerate(page.blocks)
+    ] or [[rf"\caption{{{about}}}"]]
+    lines = [
+        line
+        for table in tables
+        for line in (
+            r"\begin{table}[!htbp]",
+            r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
+            *table,
+            r"\end{table}",
+        )
+    ]
+    notes = [rf"{_escape_latex(note)}\par" for note in page.notes]
+    return "\n".join([*lines, r"{\footnotesize\raggedright", *notes, "}"]) + "\n"
+
+
+def _tabular(block: Block) -> list[str]:
+    """Write a block; a nested one with a line per factor and its levels indented below."""
+    headings = list(block.columns)
+    labels = block.labels
+    rows = [tuple(map(_escape_latex, row)) for row in block.rows]
+    if block.nested:
+        headings, labels = ["", *headings[2:]], 1
+        rows = list(_indented(rows))
+    figures = len(headings) - labels - (block.below is not None)
+    words = r"p{0.2\linewidth}" if block.below else ""
+    return [
+        r"\par\smallskip",
+        rf"\begin{{tabular}}{{{'l' * labels}{'r' * figures}{words}}}",
+        r"\toprule",
+        " & ".join(map(_escape_latex, headings)) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def _indented(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    factor = None
+    for name, level, *figures in rows:
+        if level and name != factor:
+            yield (rf"\multicolumn{{{len(figures) + 1}}}{{l}}{{{name}}}",)
+        factor = name
+        yield (rf"\quad {level}" if level else name, *figures)
 
 
 LATEX = {
@@ -167,7 +200,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",  # \textquotedbl is in no font that LaTeX begins with
     "±": r"$\pm$",
     "×": r"$\times$",
     "≠": r"$\neq$",

@@ -17,7 +17,7 @@ CONFIDENCE = 1 - ALPHA  # of every interval
 POWER = 0.8
 MOST_SEEDS = 10_000
 # Of the paired differences of a usual pair of variants, in fractions: what is taken before a study
-# has trials of its own. The reference ablation's median is 0.44 points on a sixth of the images.
+# has trials of its own. The reference ablation's is 0.47 points, on a sixth of the images.
 USUAL_SPREAD = 0.0025
 WANTED = 0.002  # the difference that tables of Fashion-MNIST results are often read for
 
@@ -86,7 +86,7 @@ def needed(effect: float, alpha: float = ALPHA, wanted: float = POWER) -> int | 
     return high
 
 
-def note(spread: float | None, n: int, wanted: float = WANTED) -> str:
+def note(spread: float | None, n: int, wanted: float = WANTED, what: str = "seeds") -> str:
     """Say what n seeds can detect, and how many a wanted difference takes.
 
     E.g. `5 seeds: 0.42 points; for 0.2: 15 seeds`, then what that rests on.
@@ -94,13 +94,14 @@ def note(spread: float | None, n: int, wanted: float = WANTED) -> str:
     Args:
         spread: standard deviation of the paired differences, a fraction, from earlier trials
             (`effects.spread_of_differences`); None: there are none, and 0.25 points are taken.
-        n: replicate seeds.
+        n: replicate seeds, or pairs of another kind.
         wanted: a difference, a fraction.
+        what: a plural word for n.
     """
     sd = USUAL_SPREAD if spread is None else spread
     words = []
     smallest = detectable(n)
-    seeds = f"{n} seed{'' if n == 1 else 's'}"
+    seeds = f"{n} {what.removesuffix('s') if n == 1 else what}"
     if smallest is None:
         words.append(f"{seeds}: no difference, as it has no spread to be judged by")
     else:
@@ -109,7 +110,7 @@ def note(spread: float | None, n: int, wanted: float = WANTED) -> str:
     if sd > 0:
         count = needed(wanted / sd)
         enough = f"more than {MOST_SEEDS:,}" if count is None else f"{count:,}"
-        words.append(f"for {target}: {enough} seeds")
+        words.append(f"for {target}: {enough} {what}")
     source = "assumed" if spread is None else "of the trials so far"
     return (
         f"{'; '.join(words)} (80 % power at 5 %, a single comparison; "

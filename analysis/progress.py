@@ -1,12 +1,12 @@
 """How far a study is: its trials by state, what is planned, what is best so far."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.candidates import first_trials, ranked, replicates, settled
-from analysis.effects import planned_cells, summarize
+from analysis.effects import planned_cells, planned_points, point, summarize
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 
@@ -54,6 +54,7 @@ class Progress:
     best: Best | None
     running: list[Running]
     seconds_per_trial: float | None  # mean of the finished trials
+    combinations: dict[str, int]  # trials on an ablation's path, unplanned: by state, in words
 
 
 def progress(study: Study, trials: Sequence[Trial]) -> Progress:
@@ -63,10 +64,11 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     a search it is the first of the ranking, whose rule is told there.
     """
     done = finished(trials)
+    further = _beyond(study.plan, trials)
     search = first_trials(trials) if study.plan.get("design") == "search" else None
     budget = study.plan.get("search", {}).get("trials")
     planned = planned_cells(study.plan) if search is None else budget
-    cells = len(done) if search is None else sum(map(settled, search))
+    cells = len(done) - len(finished(further)) if search is None else sum(map(settled, search))
     return Progress(
         study=study.name,
         objective=study.compared if study.plan else "objective",
@@ -85,7 +87,20 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         seconds_per_trial=summarize(
             [trial.seconds for trial in done if trial.seconds is not None]
         ).mean,
+        combinations=_counts(further),
     )
+
+
+def _beyond(plan: Mapping[str, Any], trials: Iterable[Trial]) -> list[Trial]:
+    """Pick the trials of an ablation that are not in its design: combinations on its path."""
+    if plan.get("design") != "ablation":
+        return []
+    design = planned_points(plan)
+    return [
+        trial
+        for trial in trials
+        if trial.variant is not None and point(trial.changes) not in design
+    ]
 
 
 def _counts(trials: Iterable[Trial]) -> dict[str, int]:
@@ -122,9 +137,11 @@ def as_dict(progress: Progress) -> dict[str, Any]:
 def count_line(progress: Progress) -> str:
     """Say in one line how many trials there are of which kind, and how many cells are missing.
 
-    Those of a search without its replicates: how many of these there will be, nobody knows yet.
+    Without those beside the plan, of which nobody knows yet how many there will be: a search's
+    replicates, an ablation's combinations.
     """
-    planned_kind = Counter(progress.counts) - Counter(progress.replicates)
+    beside = Counter(progress.replicates) + Counter(progress.combinations)
+    planned_kind = Counter(progress.counts) - beside
     parts = [f"{count:,} {word}" for word, count in planned_kind.items()]
     if progress.missing:
         parts.append(f"{progress.missing:,} missing")
@@ -132,9 +149,15 @@ def count_line(progress: Progress) -> str:
     return f"trials{planned}: {', '.join(parts) or 'none'}"
 
 
-def _replicates_line(progress: Progress) -> str:
-    parts = ", ".join(f"{count:,} {word}" for word, count in progress.replicates.items())
-    return f"beside them, replicates of the best on further seeds: {parts}" if parts else ""
+def _beside_line(progress: Progress) -> str:
+    for what, counts in (
+        ("replicates of the best on further seeds", progress.replicates),
+        ("combinations on the ablation path", progress.combinations),
+    ):
+        if counts:
+            parts = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+            return f"beside them, {what}: {parts}"
+    return ""
 
 
 def facts(study: Study, progress: Progress) -> list[str]:
@@ -146,8 +169,9 @@ def facts(study: Study, progress: Progress) -> list[str]:
     if subset or images:
         of = f" of {images:,}" if subset and images else ""
         words.append(f"{subset or images:,}{of} training images")
-    words += [f"{plan[name]} {name}" for name in ("epochs", "seeds") if plan.get(name)]
-    lines = (", ".join(words), _origin(study), count_line(progress), _replicates_line(progress))
+    budget = [(plan[name], name) for name in ("epochs", "seeds") if plan.get(name)]
+    words += [f"{count} {name if count != 1 else name[:-1]}" for count, name in budget]
+    lines = (", ".join(words), _origin(study), count_line(progress), _beside_line(progress))
     return [line for line in lines if line]
 
 
@@ -163,9 +187,8 @@ def _origin(study: Study) -> str:
 
 def render(progress: Progress) -> str:
     """Write the progress as a few lines of plain text."""
-    lines = [printable(progress.study), count_line(progress)]
-    if progress.replicates:
-        lines.append(_replicates_line(progress))
+    heads = (printable(progress.study), count_line(progress), _beside_line(progress))
+    lines = [line for line in heads if line]
     best = progress.best
     if best is not None:
         accuracy = progress.objective.endswith("accuracy")

@@ -82,7 +82,7 @@ def build(
         *candidates(table),
         *factors(study, trials, table),
         *importance(table, trials),
-        *courses(trials, table),
+        *courses(study, trials, table),
         *costs(study, trials, table),
         *reported(table),
         *best_model(study, trials, table, folder),

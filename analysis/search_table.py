@@ -10,9 +10,11 @@ from typing import Any
 from analysis.candidates import (
     NOISE_SOURCES,
     Candidate,
+    Curve,
     Epochs,
     WinnersCurse,
     baseline,
+    best_so_far,
     epochs,
     on_front,
     ranked,
@@ -24,6 +26,7 @@ from analysis.effects import Row, columns
 from analysis.importance import Importances, Share, importances
 from analysis.inference import flat
 from analysis.layout import Block, Page, accuracies, for_scale, joined
+from analysis.marginal import Marginal, marginals
 from analysis.progress import Progress, facts, progress
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial
@@ -47,6 +50,8 @@ class SearchTable:
     candidates: list[Candidate]  # best first
     curse: WinnersCurse | None
     importances: Importances
+    marginals: list[Marginal]
+    curve: Curve  # the best so far
     front: list[Candidate]  # best accuracy first; empty with a single objective
     notes: list[str]  # what a reader must know to read the figures, in plain words
 
@@ -96,6 +101,8 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
         candidates=candidates,
         curse=curse,
         importances=found,
+        marginals=marginals(trials),
+        curve=best_so_far(trials),
         front=front,
         notes=_notes(study, candidates, curse, found, front),
     )
@@ -346,6 +353,12 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
         "best": None if best is None else record(best, config=True),
         "winners_curse": None if table.curse is None else asdict(table.curse),
         "importance": asdict(table.importances),
+        "marginal_effects": [asdict(one) for one in table.marginals],
+        "best_so_far": {
+            "trials": table.curve.trials.tolist(),
+            "epochs": table.curve.epochs.tolist(),
+            "val_accuracy": [own if math.isfinite(own) else None for own in table.curve.best],
+        },
         "pareto": [record(one) for one in table.front],
         "notes": table.notes,
     }

@@ -576,10 +576,10 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def some(words: Sequence[str], thing: str = "") -> str:
+def some(words: Sequence[str], thing: str = "", most: int = NAMED) -> str:
     """Join words; of too many, name the first and count the rest."""
-    if len(words) <= NAMED:
+    if len(words) <= most:
         return listed(words)
-    more = len(words) - NAMED + 1
-    other = f"{more} other {thing}s" if thing else f"{more} others"
-    return listed([*words[: NAMED - 1], other])
+    more = len(words) - most + 1
+    other = f"{more:,} other {thing}s" if thing else f"{more:,} others"
+    return listed([*words[: most - 1], other])

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from analysis import factorial_table, inference, reported
+from analysis import path as paths
 from analysis.effects import Ablation, Effect, Row, ablation, point
 from analysis.evidence import NO_EVIDENCE
 from analysis.factorial import Anova, anova
 from analysis.inference import flat
 from analysis.layout import WRITERS, Block, Page, accuracies, for_scale, joined
+from analysis.path import Path, path
 from analysis.power import ALPHA, detectable
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
@@ -43,6 +45,7 @@ class Table:
     facts: list[str]  # what was run, and how much of it is there
     baseline: Row
     effects: list[Effect]
+    path: Path | None  # of an ablation whose combinations were trained
     anova: Anova | str | None  # of a factorial; a text: why there is none
     spread: float | None  # usual standard deviation of paired differences
     reported: list[ReportedRow]  # figures of the plan's source beside ours
@@ -59,6 +62,7 @@ def ablation_table(study: Study, trials: Sequence[Trial]) -> Table:
     """Compute the table of a study; one without a plan (another tool's) has no effects."""
     found = ablation(study.plan, trials)
     variance = anova(study.plan, trials) if study.plan.get("design") == "factorial" else None
+    steps = path(study.plan, trials)
     theirs = compare_reported(study, trials)
     source = study.plan.get("source") or {}
     now = progress(study, trials)
@@ -73,12 +77,14 @@ def ablation_table(study: Study, trials: Sequence[Trial]) -> Table:
         facts=facts(study, now),
         baseline=found.baseline,
         effects=found.effects,
+        path=steps,
         anova=variance,
         spread=found.spread,
         reported=theirs,
         source=source,
         notes=[
             *_notes(study, found),
+            *paths.notes(steps),
             *([] if variance is None else factorial_table.notes(variance)),
             *reported.notes(theirs, source),
         ],
@@ -113,7 +119,7 @@ def _notes(study: Study, found: Ablation) -> list[str]:
     reference = (
         "the factor's baseline level"
         if factorial
-        else "the baseline, or what the plan names instead"
+        else "the baseline, or what the plan names instead,"
         if listed
         else "the baseline"
     )
@@ -196,13 +202,16 @@ def _blocks(table: Table) -> list[Block]:
         "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
         "seconds": ["" if row.seconds is None else f"{row.seconds:,.1f}" for row in rows],
     }
+    test = {title: cells for title, cells in test.items() if any(map(str.strip, cells))}
+    figures = (
+        "Test accuracy in % (looked at once, never used for a choice), size and seconds"
+        if "accuracy" in test
+        else "Size and seconds"
+    )
     return [
         Block(f"{table.progress.objective.capitalize()} in %", names | validation, nested=True),
-        Block(
-            "Test accuracy in % (looked at once, never used for a choice), size and seconds",
-            names | test,
-            nested=True,
-        ),
+        *([Block(figures, names | test, nested=True)] if test else []),
+        *paths.blocks(table.path),
         *(factorial_table.blocks(table.anova) if isinstance(table.anova, Anova) else []),
         *inference.blocks(names, rows),
         *reported.blocks(table.reported, table.source),
@@ -248,6 +257,7 @@ def _csv(table: Table) -> str:
         for one in table.reported
         if point(one.changes) not in (points if shown else ())
     ]
+    rows += paths.csv_rows(table.path)
     if isinstance(table.anova, Anova):
         rows += factorial_table.csv_rows(table.anova)
     words = ("factor", "level", "changes", "against", "inference")
@@ -275,6 +285,7 @@ def _as_dict(table: Table) -> dict[str, Any]:
         "missing": table.progress.missing,
         "baseline": asdict(table.baseline),
         "effects": [_record(effect) for effect in table.effects],
+        "path": None if table.path is None else asdict(table.path),
         **factorial_table.as_dict(table.anova),
         "spread_of_differences": table.spread,
         "source": table.source or None,

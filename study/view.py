@@ -130,7 +130,11 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
 
 
 def show_plan(
-    plan: Plan, rows: Sequence[Mapping[str, Any]], costs: "Estimate | None", why_not: str
+    plan: Plan,
+    rows: Sequence[Mapping[str, Any]],
+    costs: "Estimate | None",
+    why_not: str,
+    power: str | None,
 ) -> None:
     """Print a plan's factors, its rows with their size and cost, and the whole; 80 columns wide."""
     _say(f"{plan.name}: {plan.description}")
@@ -159,6 +163,8 @@ def show_plan(
         where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''}"
         places = ", ".join(costs.devices)
         _say(f"{_size(plan)}: about {duration(costs.seconds)} on {where} ({places})")
+    if power:
+        _say(f"can detect: {power}")
 
 
 def _show_rows(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:

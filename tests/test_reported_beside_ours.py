@@ -184,6 +184,23 @@ REPORTED: list[dict[str, Any]] = [
 MEASURED = {"baseline": [0.931, 0.935, 0.93], "2 Conv": [0.8, 0.81, 0.82], "avg": [0.92, 0.91]}
 
 
+def test_throughput_is_compared_where_the_network_was_trained(tmp_path: Path) -> None:
+    of = plan(
+        {}, BASE, source=SOURCE, reported=[{"changes": {}, "images_per_second": 10_000}], seeds=1
+    )
+    both = {name: {"32": {"images_per_second": n}} for name, n in (("cpu", 2000), ("cuda", 9000))}
+    for number, (device, measured, expected) in enumerate(
+        [("cpu", {"cpu": both["cpu"]}, 2000), ("NVIDIA H200", both, 9000)]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        rows = [trial(of, {}, 0, 0.9, device=device, inference=measured)]
+        engine = connect(database(folder, rows, of=of))
+        (study,) = studies(engine)
+        (found,) = compare_reported(study, trials(engine, study.id))
+        assert (found.ours.images_per_second, found.device) == (expected, device)
+
+
 def test_text(tmp_path: Path) -> None:
     text = render(ours(tmp_path, REPORTED, MEASURED), "text")
     start = text.index("Reported and ours")

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -178,14 +180,35 @@ def test_latex_uses_nothing_but_booktabs(pooling: Table) -> None:
     text = render(pooling, "latex")
     known = {
         "begin", "end", "centering", "footnotesize", "caption", "par", "medskip", "smallskip",
-        "toprule", "midrule", "bottomrule", "raggedright", "pm", "textless",
+        "toprule", "midrule", "bottomrule", "raggedright", "pm", "textless", "multicolumn", "quad",
+        "setlength", "tabcolsep",
     }  # fmt: skip
     assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= known
     assert set(re.findall(r"\\begin\{(\w+)\}", text)) == {"table", "tabular"}
     assert text.count(r"\begin{") == text.count(r"\end{")
     assert (
-        r"pooling & avg & 3 & 93.03 $\pm$1.00 & +2.00 {[}1.75, 2.25{]} & 0.002 & better \\" in text
+        r"""\multicolumn{6}{l}{pooling} \\
+\quad avg & 3 & 93.03 $\pm$1.00 & +2.00 {[}1.75, 2.25{]} & 0.002 & better \\
+"""
+        in text
     )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+@pytest.mark.parametrize("name", ["pooling", "hostile", "pareto"])
+def test_latex_compiles_and_fits_the_page(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    body = render(request.getfixturevalue(name), "latex")
+    (tmp_path / "report.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        f"{body}\n\\end{{document}}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+    assert "Overfull" not in found.stdout
+    assert "too large" not in found.stdout
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -246,7 +269,9 @@ def test_what_others_are_compared_with_is_a_row_of_its_table(tmp_path: Path) -> 
 
     assert [verdict(effect) for effect in found.effects] == ["reference", "not proven"]
     assert re.search(r"  32 +3  91.67 ±2.08 +reference\n", text)
-    assert "level minus the baseline, or what the plan names instead" in " ".join(text.split())
+    assert "level minus the baseline, or what the plan names instead, in points" in " ".join(
+        text.split()
+    )
     assert "Reference: the rows of a table are compared with it." in text
 
 

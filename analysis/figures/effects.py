@@ -1,5 +1,6 @@
 """Figures of effects: the forest plot, the trials of each level, how two factors interact."""
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from analysis.figures.base import (
 from analysis.text import level_label
 
 MOST_LETTERS = 44  # of all labels under an axis; more stand beside it
+MOST_LEVELS = 30  # of a factor, those that differ most
 MOST_PAIRS = 60  # paired lines between levels
 
 
@@ -156,6 +158,9 @@ def replicates(
             mean; None: a reference.
         name: of the figure.
     """
+    shown = _largest(effects)
+    left_out = len(levels) - len(shown)
+    levels, effects = [levels[i] for i in shown], [effects[i] for i in shown]
     # Long labels stand beside the figure instead of below it.
     sideways = max(len(level.label) for level in levels) * len(levels) > MOST_LETTERS
     colours = shades(levels)
@@ -230,8 +235,27 @@ def replicates(
             shapes=[] if reference is None else [_across(100 * reference, sideways)],
         ),
         height=max(340, 70 + 36 * len(levels)) if sideways else 340,
-        note=f"{MOST_PAIRS} of {pairs:,} pairs are joined." if pairs > MOST_PAIRS else "",
+        note=" ".join(
+            [
+                *([f"{MOST_PAIRS} of {pairs:,} pairs are joined."] if pairs > MOST_PAIRS else []),
+                *(
+                    [f"{left_out:,} levels with smaller differences are not drawn."]
+                    if left_out > 0
+                    else []
+                ),
+            ]
+        ),
     )
+
+
+def _largest(effects: Sequence[Effect | None]) -> list[int]:
+    """Return the places of references and of the levels that differ most, in order."""
+
+    def size(place: int) -> float:
+        effect = effects[place]
+        return math.inf if effect is None else abs(effect.delta or 0.0)
+
+    return sorted(sorted(range(len(effects)), key=size, reverse=True)[:MOST_LEVELS])
 
 
 def _upright(

@@ -12,11 +12,13 @@ from analysis.figures.base import (
     VERMILION,
     Figure,
     layout,
-    percents,
     plain,
     rounded,
+    sample,
 )
 from analysis.text import level_label
+
+MOST_TICKS = 24  # labels of an axis of categories
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def parallel(dimensions: Sequence[Dimension], colours: Sequence[float], lines: i
 
     Args:
         dimensions: axes from left to right.
-        colours: (lines,) accuracies.
+        colours: (lines,) what the last axis shows.
         lines: how many trials there are.
     """
     return Figure(
@@ -47,7 +49,7 @@ def parallel(dimensions: Sequence[Dimension], colours: Sequence[float], lines: i
                 "dimensions": [_dimension(one) for one in dimensions],
                 # The last axis is the scale of these colours, all seen on light and dark ground.
                 "line": {
-                    "color": percents(colours),
+                    "color": rounded(colours),
                     "colorscale": [[0, VERMILION], [0.5, GREY], [1, BLUE]],
                     "showscale": False,
                 },
@@ -72,8 +74,8 @@ def _dimension(own: Dimension) -> dict[str, Any]:
             "label": label,
             "values": [places[value] for value in own.values],
             "range": [-0.3, max(0.3, len(names) - 0.7)],
-            "tickvals": list(range(len(names))),
-            "ticktext": [plain(level_label(name), 14) for name in names],
+            "tickvals": sample(range(len(names)), MOST_TICKS),
+            "ticktext": [plain(level_label(name), 14) for name in sample(names, MOST_TICKS)],
         }
     # These axes know neither logarithms nor gaps: both are written by hand, as are the ticks.
     scale = math.log10 if own.kind == "logarithmic" else float

@@ -22,7 +22,7 @@ from analysis.page.parts import (
     spread,
 )
 from analysis.search_table import SearchTable
-from analysis.summary import listed
+from analysis.summary import some
 from analysis.tables import Table, verdict
 from analysis.text import level_label, p_text, printable, variant_label
 from analysis.trials import Study, Trial, finished
@@ -192,7 +192,7 @@ def _verdicts(effects: Sequence[Effect]) -> str:
         delta = "" if effect.delta is None else f" ({points(effect.delta)} points)"
         level = printable(level_label(effect.level))
         words.setdefault(verdict(effect), []).append(level + delta)
-    return " ".join(f"{capital(word)}: {listed(levels)}." for word, levels in words.items())
+    return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())
 
 
 def levels_of(study: Study, trials: Sequence[Trial]) -> dict[str, list[Level]]:

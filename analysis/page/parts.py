@@ -9,6 +9,7 @@ from analysis.layout import Block
 from analysis.text import percent
 
 NOTHING = "–"
+FRAMED = 60  # rows; a longer table would hide what follows
 WORDS = {"verdict", "chosen on"}  # columns of words in tables of figures
 
 
@@ -45,6 +46,11 @@ class Sheet:
     def sortable(self) -> bool:
         """Whether sorting could change anything."""
         return len(self.rows) > 2
+
+    @property
+    def long(self) -> bool:
+        """Whether it scrolls in a frame of its own."""
+        return len(self.rows) > FRAMED
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,24 @@ from typing import Any
 from analysis.axes import FEW, is_logarithmic
 from analysis.candidates import first_trials
 from analysis.figures import parallel as coordinates
-from analysis.figures.base import Level
+from analysis.figures.base import Level, sample
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, fit
 from analysis.figures.parallel import Dimension
 from analysis.page.parts import NOTHING, Part, Section
 from analysis.search_table import SearchTable
-from analysis.summary import duration
+from analysis.summary import count, duration
 from analysis.tables import Table
 from analysis.text import level_label
 from analysis.trials import Study, Trial, finished
 
+MOST_LINES = 4000  # trials of the parallel coordinates
 
-def courses(trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
+
+def courses(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
     """Show how trials learned, the pruned ones too."""
+    if not study.plan:  # nobody knows what another tool reported by epoch
+        return []
     own = first_trials(trials) if isinstance(table, SearchTable) else trials
     best = table.progress.best
     label = None if best is None else best.variant
@@ -77,37 +81,36 @@ def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> 
 
 def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[Section]:
     """Show every trial that has an accuracy as a line."""
-    shown = [
-        (trial, accuracy)
+    known = [
+        (trial, value)
         for trial in trials
-        if (accuracy := _last_accuracy(trial)) is not None and math.isfinite(accuracy)
+        if (value := _last_value(trial)) is not None and math.isfinite(value)
     ]
-    links = [("Every trial in HiPlot, with its table", hiplot)] if hiplot else []
-    if len(shown) < 2:
+    if len(known) < 2:
         return []
-    dimensions = _dimensions(study, [trial for trial, _ in shown], [value for _, value in shown])
-    figure = coordinates.parallel(dimensions, [value for _, value in shown], len(shown))
-    left_out = len(trials) - len(shown)
-    intro = [f"{left_out:,} without an accuracy {'is' if left_out == 1 else 'are'} left out."]
-    return [
-        Section(
-            "parallel",
-            "All trials",
-            intro if left_out else [],
-            [Part(figures=[figure], links=links)],
-        )
-    ]
+    shown = sample(known, MOST_LINES)
+    # What another tool maximises may be anything.
+    title, scale = ("accuracy, %", 100) if study.plan else ("objective", 1)
+    values = [scale * value for _, value in shown]
+    dimensions = _dimensions(study, [trial for trial, _ in shown])
+    dimensions.append(Dimension(title, values, "numbers"))
+    figure = coordinates.parallel(dimensions, values, len(shown))
+    intro = []
+    if len(shown) < len(known):
+        intro.append(f"{len(shown):,} of {len(known):,} trials are drawn.")
+    if len(known) < len(trials):
+        intro.append(f"{count(len(trials) - len(known), 'trial')} without a result: not drawn.")
+    links = [("Every trial in HiPlot, with its table", hiplot)] if hiplot else []
+    return [Section("parallel", "All trials", intro, [Part(figures=[figure], links=links)])]
 
 
-def _last_accuracy(trial: Trial) -> float | None:
+def _last_value(trial: Trial) -> float | None:
     if trial.state == "PRUNED" and trial.value is None:
         return trial.intermediate.get(trial.epochs)
     return trial.value if trial.state in ("COMPLETE", "PRUNED") else None
 
 
-def _dimensions(
-    study: Study, trials: Sequence[Trial], accuracies: Sequence[float]
-) -> list[Dimension]:
+def _dimensions(study: Study, trials: Sequence[Trial]) -> list[Dimension]:
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     levels = {**study.plan.get("factors", {}), **study.plan.get("search", {}).get("space", {})}
     planned = list(levels)
@@ -126,7 +129,7 @@ def _dimensions(
             found.append(Dimension(name, known, "categories" if name == "seed" else "numbers"))
     if len({trial.state for trial in trials}) > 1:
         found.append(Dimension("state", [trial.state.lower() for trial in trials], "categories"))
-    return [*found, Dimension("accuracy, %", [100 * value for value in accuracies], "numbers")]
+    return found
 
 
 def _dimension(name: str, values: Sequence[Any], planned: Sequence[Any]) -> Dimension:

@@ -18,6 +18,7 @@ from study.cli.common import (
     studies_if_any,
     trials_of,
     write_hiplot,
+    write_report,
 )
 from study.cli.options import (
     BankOption,
@@ -124,6 +125,7 @@ def show(
             raise
         why_not = str(error)
     rows = _rows(plan, measured)
+    power = _power(plan, storage_option)
     if as_json:
         print_json(
             {
@@ -132,6 +134,7 @@ def show(
                 "seconds": measured.seconds if measured else None,
                 "workers": measured.workers if measured else None,
                 "devices": list(measured.devices) if measured else None,
+                "power": power,
                 "variants": rows,
             }
         )
@@ -140,7 +143,28 @@ def show(
     from study.view import show_plan
 
     plan = dataclasses.replace(plan, description=printable(plan.description))
-    show_plan(plan, rows, measured, why_not)
+    show_plan(plan, rows, measured, why_not, power)
+
+
+def _power(plan: Plan, storage_option: str | None) -> str | None:
+    """Say what differences the planned seeds can detect; of a plan without comparisons, nothing.
+
+    By the spread of an earlier study of this plan in the database, where there is one.
+    """
+    if len(plan.variants) < 2:
+        return None
+    from analysis.effects import spread_of_differences
+    from analysis.power import note
+
+    url = storage.locate(storage_option)
+    spread = None
+    for study in studies_if_any(url):
+        if study.plan.get("name") == plan.name and study.plan.get("dataset") == plan.dataset:
+            spread = spread_of_differences(study.plan, trials_of(url, study)) or spread
+    pairs = plan.seeds
+    if plan.design == "factorial":  # a level is compared over all levels of the other factors
+        pairs *= len(plan.variants) // max(len(levels) for levels in plan.factors.values())
+    return note(spread, pairs, what="pairs" if plan.design == "factorial" else "seeds")
 
 
 def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
@@ -195,6 +219,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and how long, then stop.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the report page too when done.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -211,7 +238,7 @@ def run(
     if dry_run:
         _dry_run(plan, url, machine, study_name, as_json=as_json)
         return
-    code = _run(plan, url, machine, study_name, limit, quiet=quiet, as_json=as_json)
+    code = _run(plan, url, machine, study_name, limit, report=report, quiet=quiet, as_json=as_json)
     if code:
         raise typer.Exit(code)
 
@@ -223,6 +250,7 @@ def _run(
     study_name: str | None,
     limit: float | None,
     *,
+    report: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -273,8 +301,10 @@ def _run(
     from analysis import tables
     from analysis.progress import as_dict, progress
 
-    page = write_hiplot(study, trials, None)
     table = tables.table(study, trials)
+    pages = {"hiplot": write_hiplot(study, trials, None)}
+    if report:
+        pages["html"] = write_report(study, trials, table, url, None)[0]
     if as_json:
         print_json(
             {
@@ -282,12 +312,14 @@ def _run(
                 "ended": ended,
                 "progress": as_dict(progress(study, trials)),
                 "report": tables.as_dict(table),
-                "hiplot": str(page),
+                **{kind: str(page) for kind, page in pages.items()},
             }
         )
     else:
         print(tables.render(table, "text"))
-        print(f"\nHiPlot page: {page}")
+        print()
+        for kind, page in pages.items():
+            print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")
     return code
 
 

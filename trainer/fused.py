@@ -31,7 +31,7 @@ def pooled_convolution(
     Args:
         x: images [B, K, H, W] without a gradient; H and W are even.
         weight: [K*C, 1, k, k], k odd; stride 1, same padding.
-        bias: [K*C] or nothing.
+        bias: [K*C] or nothing; nothing in front of a norm, which would cancel it.
         norm: over K*C channels, its running statistics are updated; or nothing.
         members: K.
 
@@ -51,7 +51,7 @@ def pooled_convolution(
             if bias is not None:
                 pooled = pooled + bias.to(dtype).view(members, 1, -1)
         else:
-            pooled = _normalised(patches, placement, kernels, bias, norm)
+            pooled = _normalised(patches, placement, kernels, norm)
     pixels = pooled.view(members, rows, height // 2, width // 2, -1)
     # Channels last; with one member there is nothing to be moved.
     return pixels.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
@@ -92,11 +92,7 @@ def _placement(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _normalised(
-    patches: Tensor,
-    placement: Tensor,
-    kernels: Tensor,
-    bias: Tensor | None,
-    norm: nn.BatchNorm2d,
+    patches: Tensor, placement: Tensor, kernels: Tensor, norm: nn.BatchNorm2d
 ) -> Tensor:
     """Pool with a batch norm: [K, N, C]. Its gradient flows through the kernels."""
     members = len(kernels)
@@ -113,10 +109,8 @@ def _normalised(
         kernels, weight, offset, mean, moments, norm.eps
     )
     with torch.no_grad():
-        # The bias in front of a norm is taken away again; only the running mean knows it.
-        seen = means.flatten() if bias is None else means.flatten() + bias
         count = 4 * patches.shape[1]
-        norm.running_mean.lerp_(seen, norm.momentum)
+        norm.running_mean.lerp_(means.flatten(), norm.momentum)
         norm.running_var.lerp_(variances.flatten() * (count / (count - 1)), norm.momentum)
         norm.num_batches_tracked.add_(1)
     pooled = _pooled(patches, placement, scaled)

@@ -270,6 +270,8 @@ def _pooled_first(
     if not (layers and isinstance(layers[0], Convolution) and layers[0].of_images):
         return None
     norm = layers[1] if len(layers) > 1 and isinstance(layers[1], ChannelNorm) else None
+    if norm is not None and layers[0].bias is not None:
+        return None
     rest = [own for own in layers[1:] if own is not norm and not isinstance(own, nn.Identity)]
     pooling = list(rest[0]) if rest and isinstance(rest[0], nn.Sequential) else []
     if not (pooling and isinstance(pooling[0], nn.MaxPool2d)):

@@ -8,7 +8,7 @@ import torch
 from tests.test_train import MIXED, losses, small
 from trainer.data import ImageData
 from trainer.errors import UserError
-from trainer.program import GRAPHS, WARM_UP, Program, Stream, graphs_wanted
+from trainer.program import GRAPHS, WARM_UP, Program, Stream, _cuda_graph, graphs_wanted
 from trainer.train import train
 
 CPU = torch.device("cpu")
@@ -81,3 +81,33 @@ def test_training_by_replays_is_training(
     assert recorders[0].replayed > 50  # the steps; the validations are three
     for one, other in zip(plain, replayed, strict=True):
         assert losses(one) == losses(other)
+
+
+class BrokenCapture:
+    """As CUDA ends a capture in which something failed: with an error of its own."""
+
+    def __init__(self, graph: object, stream: Stream) -> None:
+        del graph, stream
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize(
+    ("failure", "seen"),
+    [(torch.OutOfMemoryError("CUDA out of memory"), "out of memory"), (ValueError(), "previous")],
+)
+def test_a_memory_that_fills_up_during_a_capture_is_told(
+    failure: Exception, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        raise failure
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", object)
+    monkeypatch.setattr("torch.cuda.graph", BrokenCapture)
+    with pytest.raises(RuntimeError, match=seen) as raised:
+        _cuda_graph(work, None)
+    assert isinstance(raised.value, torch.OutOfMemoryError) == (seen == "out of memory")

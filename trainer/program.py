@@ -85,6 +85,12 @@ def graphs_wanted() -> bool:
 def _cuda_graph(work: Callable[[], None], stream: Stream) -> Callable[[], None]:
     """Record the kernels of a work, without running them; return their replay."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        work()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            work()
+    except RuntimeError as error:
+        # Ending a capture that has failed fails too, and would hide a full memory.
+        if isinstance(error.__context__, torch.OutOfMemoryError):
+            raise error.__context__ from None
+        raise
     return graph.replay

@@ -24,7 +24,7 @@ Curve = Mapping[int, float]  # members -> images per second
 Measure = Callable[[TrainConfig, str, Path | None], Curve]
 
 
-def bank_size(
+def best_bank_size(
     config: TrainConfig,
     device: str,
     data_dir: Path | None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from study import storage
-from study.calibration import bank_size
+from study.calibration import best_bank_size
 from study.executors import Executor
 from study.hardware import device_names, worker_specs
 from study.plan import Plan, check_name
@@ -72,7 +72,7 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
         UserError: there is no such device, or nothing can be measured on it.
     """
     devices = device_names(machine.device)
-    bank = machine.bank or bank_size(plan.base_config, devices[0], machine.data_dir)
+    bank = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
     bank = min(bank, max(trials, 1))
     specs = worker_specs(
         devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir

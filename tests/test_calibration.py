@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from study import calibration
-from study.calibration import bank_size, cache_folder
+from study.calibration import best_bank_size, cache_folder
 from tests.test_train import small
 from trainer.calibration import best, curve, measured, throughput
 from trainer.config import TrainConfig
@@ -103,7 +103,7 @@ class Measuring:
 def size(
     cache: Path, measuring: Measuring, config: TrainConfig | None = None, name: str = "A GPU"
 ) -> int:
-    return bank_size(
+    return best_bank_size(
         config or small(),
         "cuda:0",
         None,
@@ -115,7 +115,7 @@ def size(
 
 def test_on_a_cpu_a_bank_has_one_member_and_nothing_is_measured(tmp_path: Path) -> None:
     measuring = Measuring()
-    assert bank_size(small(), "cpu", None, cache=tmp_path / "c", measure=measuring) == 1
+    assert best_bank_size(small(), "cpu", None, cache=tmp_path / "c", measure=measuring) == 1
     assert measuring.calls == 0
     assert not (tmp_path / "c").exists()
 

@@ -501,7 +501,8 @@ def main() -> None:
         peak = measuring.peak(2.0)
         print(
             f"load {os.getloadavg()[0]:.1f}, {options.device}, {cores} cores, "
-            f"torch {torch.__version__}, batch {BATCH}, {rounds} rounds of {seconds:g} s; fastest arithmetic {peak / 1e12:.2f} TFLOP/s",
+            f"torch {torch.__version__}, batch {BATCH}, {rounds} rounds of {seconds:g} s; "
+            f"fastest arithmetic {peak / 1e12:.2f} TFLOP/s",
             flush=True,
         )
         for name in options.networks:

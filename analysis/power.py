@@ -105,8 +105,8 @@ def note(spread: float | None, n: int, wanted: float = WANTED, what: str = "seed
     if smallest is None:
         words.append(f"{seeds}: no difference, as it has no spread to be judged by")
     else:
-        words.append(f"{seeds}: {100 * smallest * sd:.2g} points")
-    target = f"{100 * wanted:.2g}"
+        words.append(f"{seeds}: {_points(smallest * sd)} points")
+    target = _points(wanted)
     if sd > 0:
         count = needed(wanted / sd)
         enough = f"more than {MOST_SEEDS:,}" if count is None else f"{count:,}"
@@ -114,5 +114,10 @@ def note(spread: float | None, n: int, wanted: float = WANTED, what: str = "seed
     source = "assumed" if spread is None else "of the trials so far"
     return (
         f"{'; '.join(words)} (80 % power at 5 %, a single comparison; "
-        f"differences spread by {100 * sd:.2g} points, {source})"
+        f"differences spread by {_points(sd)} points, {source})"
     )
+
+
+def _points(fraction: float) -> str:
+    points = 100 * fraction
+    return f"{points:.2g}" if points < 99 else f"{points:.0f}"

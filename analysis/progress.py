@@ -16,6 +16,7 @@ STATES = {
     "PRUNED": "pruned",
     "RUNNING": "running",
     "WAITING": "waiting",
+    "DAMAGED": "damaged",
 }
 
 
@@ -54,6 +55,8 @@ class Progress:
     best: Best | None
     running: list[Running]
     seconds_per_trial: float | None  # mean of the finished trials
+    damaged: int  # trials that are not what was written, and count nowhere
+    missing_results: str | None  # why not all that was written may be here
     combinations: dict[str, int]  # trials on an ablation's path, unplanned: by state, in words
 
 
@@ -87,6 +90,8 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         seconds_per_trial=summarize(
             [trial.seconds for trial in done if trial.seconds is not None]
         ).mean,
+        damaged=sum(trial.state == "DAMAGED" for trial in trials),
+        missing_results=study.missing,
         combinations=_counts(further),
     )
 
@@ -160,6 +165,15 @@ def _beside_line(progress: Progress) -> str:
     return ""
 
 
+def _damage_line(progress: Progress) -> str:
+    parts = []
+    if progress.damaged:
+        parts.append(f"{progress.damaged:,} trials are not what was written, and count nowhere")
+    if progress.missing_results:
+        parts.append(progress.missing_results)
+    return f"DAMAGED: {'; '.join(parts)}" if parts else ""
+
+
 def facts(study: Study, progress: Progress) -> list[str]:
     """Say what was run, and how much of it is there."""
     plan, images = study.plan, study.dataset.get("train_images")
@@ -171,7 +185,13 @@ def facts(study: Study, progress: Progress) -> list[str]:
         words.append(f"{subset or images:,}{of} training images")
     budget = [(plan[name], name) for name in ("epochs", "seeds") if plan.get(name)]
     words += [f"{count} {name if count != 1 else name[:-1]}" for count, name in budget]
-    lines = (", ".join(words), _origin(study), count_line(progress), _beside_line(progress))
+    lines = (
+        ", ".join(words),
+        _origin(study),
+        count_line(progress),
+        _beside_line(progress),
+        _damage_line(progress),
+    )
     return [line for line in lines if line]
 
 
@@ -187,7 +207,12 @@ def _origin(study: Study) -> str:
 
 def render(progress: Progress) -> str:
     """Write the progress as a few lines of plain text."""
-    heads = (printable(progress.study), count_line(progress), _beside_line(progress))
+    heads = (
+        printable(progress.study),
+        count_line(progress),
+        _beside_line(progress),
+        _damage_line(progress),
+    )
     lines = [line for line in heads if line]
     best = progress.best
     if best is not None:

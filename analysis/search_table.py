@@ -343,6 +343,8 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
         "seeds": table.seeds,
         "search": table.search,
         "counts": table.progress.counts,
+        "damaged": table.progress.damaged,
+        "missing_results": table.progress.missing_results,
         "planned": table.progress.planned,
         "missing": table.progress.missing,
         "replicates": table.progress.replicates,

@@ -281,6 +281,8 @@ def _as_dict(table: Table) -> dict[str, Any]:
         "epochs": table.epochs,
         "seeds": table.seeds,
         "counts": table.progress.counts,
+        "damaged": table.progress.damaged,
+        "missing_results": table.progress.missing_results,
         "planned": table.progress.planned,
         "missing": table.progress.missing,
         "baseline": asdict(table.baseline),

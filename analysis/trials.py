@@ -8,7 +8,7 @@ import json
 import math
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+
+from analysis import integrity
 
 VALIDATION_ACCURACY = "validation accuracy"
 LOCK_TIMEOUT = 60.0  # seconds to wait for a writer that holds the database
@@ -34,6 +36,8 @@ class Study:
     attributes: dict[str, Any]  # every user attribute, those above included
     last_run: str | None  # UTC, ISO 8601
     trial_count: int
+    damage: str | None = None  # why its plan and description cannot be trusted
+    missing: str | None = None  # why not all of its trials may be here
 
     @property
     def compared(self) -> str:
@@ -52,7 +56,7 @@ class Trial:
     """
 
     number: int
-    state: str  # COMPLETE, FAIL, PRUNED, RUNNING or WAITING
+    state: str  # COMPLETE, FAIL, PRUNED, RUNNING, WAITING; DAMAGED: not as written, all else empty
     params: dict[str, Any]  # factor -> level
     distributions: dict[str, str]  # factor -> Optuna's distribution as JSON
     value: float | None  # of the first objective
@@ -171,30 +175,43 @@ def studies(engine: sa.Engine) -> list[Study]:
             )
         ):
             directions[study_id].append(direction)
-        attributes = _attributes(
-            connection.execute(
-                sa.select(
-                    STUDY_ATTRIBUTES.c.study_id,
-                    STUDY_ATTRIBUTES.c.key,
-                    STUDY_ATTRIBUTES.c.value_json,
-                )
-            )
+        own = sa.select(
+            STUDY_ATTRIBUTES.c.study_id, STUDY_ATTRIBUTES.c.key, STUDY_ATTRIBUTES.c.value_json
         )
+        theirs = (
+            sa.select(TRIALS.c.study_id, sa.null(), TRIAL_ATTRIBUTES.c.value_json)
+            .join(TRIALS, TRIALS.c.trial_id == TRIAL_ATTRIBUTES.c.trial_id)
+            .where(TRIAL_ATTRIBUTES.c.key == integrity.CHECKSUM)
+        )
+        texts: dict[int, dict[str, str]] = defaultdict(dict)
+        checksums: dict[int, list[str]] = defaultdict(list)
+        # One statement, and so of one moment: a seal, and the checksums that it is the sum of.
+        for study_id, key, text in connection.execute(sa.union_all(own, theirs)):
+            if key is None:
+                checksums[study_id].append(text)
+            else:
+                texts[study_id][key] = text
         count = sa.select(TRIALS.c.study_id, sa.func.count()).group_by(TRIALS.c.study_id)
         counts: dict[int, int] = {row[0]: row[1] for row in connection.execute(count)}
-    found = [
-        Study(
+
+    def study(study_id: int, name: str) -> Study:
+        own, sums = texts[study_id], checksums[study_id]
+        damage = integrity.damage(name, directions[study_id], own, bool(sums))
+        attributes = {} if damage else _parsed(own)
+        return Study(
             id=study_id,
             name=name,
             directions=tuple(directions[study_id]),
-            plan=_object(attributes[study_id].get("plan")),
-            dataset=_object(attributes[study_id].get("dataset")),
-            attributes=attributes[study_id],
-            last_run=attributes[study_id].get("last_run"),
+            plan=_object(attributes.get("plan")),
+            dataset=_object(attributes.get("dataset")),
+            attributes=attributes,
+            last_run=attributes.get("last_run"),
             trial_count=counts.get(study_id, 0),
+            damage=damage,
+            missing=integrity.missing(own, sums),
         )
-        for study_id, name in names
-    ]
+
+    found = [study(*own) for own in names]
     return sorted(found, key=lambda study: (study.last_run or "", study.id))
 
 
@@ -220,43 +237,71 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             .where(TRIALS.c.study_id == study_id)
             .order_by(TRIALS.c.number)
         ).all()
-        attributes = _attributes(
-            rows(TRIAL_ATTRIBUTES, TRIAL_ATTRIBUTES.c.key, TRIAL_ATTRIBUTES.c.value_json)
-        )
-        params: dict[int, dict[str, Any]] = defaultdict(dict)
         texts: dict[int, dict[str, str]] = defaultdict(dict)
-        distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
+        for trial_id, key, text in rows(
+            TRIAL_ATTRIBUTES, TRIAL_ATTRIBUTES.c.key, TRIAL_ATTRIBUTES.c.value_json
+        ):
+            texts[trial_id][key] = text
+        params: dict[int, dict[str, tuple[float, str]]] = defaultdict(dict)
         for trial_id, name, value, text in rows(
             PARAMS, PARAMS.c.param_name, PARAMS.c.param_value, PARAMS.c.distribution_json
         ):
-            if text not in distributions:
-                distributions[text] = json.loads(text)
-            params[trial_id][name] = _level(value, distributions[text])
-            texts[trial_id][name] = text
-        values: dict[int, dict[int, float]] = defaultdict(dict)
+            params[trial_id][name] = value, text
+        values: dict[int, dict[int, integrity.Number]] = defaultdict(dict)
         for trial_id, objective, value, kind in rows(
             VALUES, VALUES.c.objective, VALUES.c.value, VALUES.c.value_type
         ):
-            values[trial_id][objective] = _number(value, kind)
-        intermediate: dict[int, dict[int, float]] = defaultdict(dict)
+            values[trial_id][objective] = value, kind
+        intermediate: dict[int, dict[int, integrity.Number]] = defaultdict(dict)
         for trial_id, step, value, kind in rows(
             INTERMEDIATE,
             INTERMEDIATE.c.step,
             INTERMEDIATE.c.intermediate_value,
             INTERMEDIATE.c.intermediate_value_type,
         ):
-            intermediate[trial_id][step] = _number(value, kind)
+            intermediate[trial_id][step] = value, kind
+        sealed = sa.select(STUDY_ATTRIBUTES.c.key, STUDY_ATTRIBUTES.c.value_json).where(
+            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == integrity.SEAL
+        )
+        seal = integrity.seal_of({row.key: row.value_json for row in connection.execute(sealed)})
+    distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
+
+    def level(value: float, text: str) -> Any:
+        if text not in distributions:
+            distributions[text] = json.loads(text)
+        return _level(value, distributions[text])
+
+    def damaged(trial_id: int, number: int, state: str) -> bool:
+        stored = texts[trial_id].get(integrity.CHECKSUM)
+        if stored is None and seal is None:
+            return False
+        expected = integrity.trial_checksum(
+            number,
+            state,
+            [value for _, value in sorted(values[trial_id].items())],
+            params[trial_id],
+            intermediate[trial_id],
+            texts[trial_id],
+        )
+        return integrity.is_damaged(seal, number, state, stored, expected)
 
     def trial(trial_id: int, number: int, state: str, start: Any, end: Any) -> Trial:
-        known = attributes[trial_id]
+        if damaged(trial_id, number, state):
+            for table in (texts, params, values, intermediate):
+                table.pop(trial_id, None)
+            state = integrity.DAMAGED
+        known = _parsed(texts[trial_id])
+        decoded = {objective: _number(*value) for objective, value in values[trial_id].items()}
         return Trial(
             number=number,
             state=state,
-            params=params[trial_id],
-            distributions=texts[trial_id],
-            value=values[trial_id].get(0),
-            values=tuple(value for _, value in sorted(values[trial_id].items())),
-            intermediate=dict(sorted(intermediate[trial_id].items())),
+            params={name: level(*own) for name, own in params[trial_id].items()},
+            distributions={name: text for name, (_, text) in params[trial_id].items()},
+            value=decoded.get(0),
+            values=tuple(value for _, value in sorted(decoded.items())),
+            intermediate={
+                step: _number(*value) for step, value in sorted(intermediate[trial_id].items())
+            },
             started=_utc(start),
             completed=_utc(end),
             variant=known.get("variant"),
@@ -303,11 +348,8 @@ def finished(rows: Iterable[Trial]) -> list[Trial]:
     return list(cells.values())
 
 
-def _attributes(rows: Iterable[Any]) -> defaultdict[int, dict[str, Any]]:
-    attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-    for owner, key, text in rows:
-        attributes[owner][key] = json.loads(text)
-    return attributes
+def _parsed(texts: Mapping[str, str]) -> dict[str, Any]:
+    return {key: json.loads(text) for key, text in texts.items()}
 
 
 def _object(value: Any) -> dict[str, Any]:

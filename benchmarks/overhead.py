@@ -26,6 +26,7 @@ import optuna
 from study import storage
 from study.coordinator import Coordinator, State, open_study
 from study.executors import Watcher
+from study.keeper import Keeper
 from study.ledger import Ledger
 from study.plan import Plan, load_plan
 from study.search import SearchWork
@@ -107,19 +108,23 @@ def ours(plan: Plan, folder: Path, counts: Sequence[int]) -> list[float]:
     """Run `counts` trials one after the other; return CPU seconds per trial of each part."""
     executor = MadeUp()
     seconds = []
-    with storage.own(storage.locate(str(folder / "ours.db")), "benchmark") as database:
-        ledger = Ledger(database, "search")
+    url = storage.locate(str(folder / "ours.db"))
+    with storage.own(url, "benchmark") as database:
+        keeper = Keeper(url, print)  # journal and backups, as every run has them
+        ledger = Ledger(database, "search", journal=keeper.journal)
         open_study(ledger, plan, {"sha256": "none"})
         work = SearchWork(plan, [])
         checkpoints = folder / "checkpoints"
         coordinator = Coordinator(
-            work, ledger, executor, bank_size=1, checkpoints=checkpoints, view=Silent()
-        )
-        for count in counts:
-            executor.most = count
-            started = time.process_time()
-            coordinator.run()
-            seconds.append((time.process_time() - started) / count)
+            work, ledger, executor, bank_size=1, checkpoints=checkpoints, view=Silent(),
+            back_up=lambda: keeper.mind(ledger),
+        )  # fmt: skip
+        with keeper.guarding(ledger):
+            for count in counts:
+                executor.most = count
+                started = time.process_time()
+                coordinator.run()
+                seconds.append((time.process_time() - started) / count)
     return seconds
 
 

@@ -4,28 +4,37 @@ Remaining work is computed from the database, not remembered (`study/work.py`). 
 plan again goes on where it was; what is settled is never run twice.
 """
 
+import contextlib
 import hashlib
+import json
 import math
+import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from optuna.trial import TrialState
 
 from study.executors import Executor, Failure, Job
-from study.ledger import End, Ledger, NewTrial
+from study.ledger import DiskFull, End, Ledger, NewTrial, StorageFailed
 from study.plan import Plan
 from study.search import directions
 from study.signals import shielded
+from study.storage import use_wal
 from study.work import Task, Work
 from trainer.errors import UserError
 from trainer.results import Epoch, Result
 
 MAX_ATTEMPTS = 3  # of a cell whose worker dies
-MAX_EQUAL_FAILURES = 5  # in a row, then the study stops: they will not get better
+MAX_EQUAL_FAILURES = 5  # cells given up in a row, then the study stops: it will not get better
+SPARE_BYTES = 2 << 20  # of disk, beside what the trials' weights take: for the database and its log
+BYTES_PER_PARAMETER = 4 * 6  # on disk: the best weights; of a resume point, two moments more, twice
+POLL_SECONDS = 0.5  # how often a full disk is looked at
+
+Done = TypeVar("Done")
 
 
 class StudyFailed(Exception):  # noqa: N818 # it is a state of affairs, not a mistake
@@ -74,11 +83,12 @@ def open_study(ledger: Ledger, plan: Plan, dataset: Mapping[str, Any]) -> None:
     Raises:
         UserError: its results come from other data.
     """
-    if not ledger.exists:
-        ledger.create(directions(plan))
-    stored = ledger.attributes().get("dataset")
+    stored = ledger.attributes().get("dataset") if ledger.exists else None
     if stored is not None and stored["sha256"] != dataset["sha256"]:
         _refuse(ledger.name, [f"the content of {plan.dataset}"])
+    use_wal(ledger.storage)
+    if not ledger.exists:
+        ledger.create(directions(plan))
     # A study keeps the most seeds and trials it was ever planned with: its results are still there.
     plan = plan.at_least(ledger.plan())
     ledger.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, "dataset": dict(dataset)})
@@ -110,6 +120,7 @@ class _Running:
     tasks: tuple[Task, ...]
     trials: tuple[int, ...]  # their ids in the database
     epochs: int = 0
+    ends: list[End] | None = None  # what has come of them, not written yet
 
 
 class Coordinator:
@@ -123,6 +134,9 @@ class Coordinator:
         checkpoints: the folder for the trials' weights.
         view: who watches.
         deadline: `time.monotonic()` at which to stop.
+        attempts: of each cell (variant, seed), how often it was begun before.
+        parameters: of the largest network, as far as known.
+        back_up: called after each batch of results; makes a backup now and then.
     """
 
     def __init__(
@@ -135,12 +149,18 @@ class Coordinator:
         checkpoints: Path,
         view: View,
         deadline: float | None = None,
+        attempts: Mapping[tuple[str, int], int] | None = None,
+        parameters: int = 0,
+        back_up: Callable[[], None] = lambda: None,
     ) -> None:
         self.work, self.ledger, self.executor, self.view = work, ledger, executor, view
         self.bank_size, self.checkpoints, self.deadline = bank_size, checkpoints, deadline
         self.again: deque[tuple[Task, ...]] = deque()  # banks to be tried once more
         self.running: dict[int, _Running] = {}  # by the job's identity
-        self.attempts: Counter[Task] = Counter()
+        self.accidents: Counter[Task] = Counter()  # of this run
+        self.spare = SPARE_BYTES
+        self.begun = Counter(attempts or {})
+        self.parameters, self.back_up = parameters, back_up
         self.last_failures: tuple[str, int] = ("", 0)  # reason, how often in a row
         self.earned = 0.0  # expected seconds of what this run has finished
         self.started = time.monotonic()
@@ -161,7 +181,8 @@ class Coordinator:
                 SystemExit: "terminated",
                 OutOfTime: "out of time",
             }
-            self._abandon(names.get(type(error), f"stopped: {type(error).__name__}"))
+            with contextlib.suppress(StorageFailed):  # then the next start does it
+                self._abandon(names.get(type(error), f"stopped: {type(error).__name__}"))
             raise
         return self.state()
 
@@ -174,15 +195,25 @@ class Coordinator:
     # What the executor calls.
 
     def next_job(self) -> Job | None:
-        """Start the next bank's trials."""
+        """Start the next bank's trials, once there is room for what they will write."""
         with shielded():
             tasks = self.again.popleft() if self.again else tuple(self.work.next(self.bank_size))
-            if not tasks:
-                return None
             for number, task in enumerate(tasks, self.ledger.next_number):
                 self.work.on_start(task, number)
+                self.begun[task.variant, task.seed] += 1
+        if not tasks:
+            return None
+        self._wait_for_room(len(tasks))
+        return self._with_room(lambda: self._start(tasks))
+
+    def _start(self, tasks: tuple[Task, ...]) -> Job:
+        with shielded():
             started = self.ledger.start([self._new_trial(task) for task in tasks])
-            job = Job(tuple(task.config for task in tasks), tuple(map(self._checkpoint, tasks)))
+            job = Job(
+                tuple(task.config for task in tasks),
+                tuple(map(self._checkpoint, tasks)),
+                tuple(map(self._resume_point, tasks)),
+            )
             self.running[id(job)] = _Running(tasks, tuple(started))
         return job
 
@@ -202,51 +233,125 @@ class Coordinator:
     def on_results(self, job: Job, results: Sequence[Result]) -> None:
         """Write the results down at once."""
         bank = self.running[id(job)]
-        ends = [
-            self._end(trial, result, path)
-            for trial, path, result in zip(bank.trials, job.checkpoints, results, strict=True)
+        faults = [self._fault(result) for result in results]
+        bank.ends = [
+            self._end(trial, result, path, fault)
+            for trial, path, result, fault in zip(
+                bank.trials, job.checkpoints, results, faults, strict=True
+            )
         ]
+        self._with_room(lambda: self._close(job, bank.ends or ()))
+        for path in job.resume_points:
+            _remove(path)
+        if not all(faults):
+            self.last_failures = ("", 0)
+        for task, result, fault in zip(bank.tasks, results, faults, strict=True):
+            self.earned += self.work.cost(task)
+            self.parameters = max(self.parameters, result.parameters)
+            if fault:
+                self._give_up([task], fault)
+            else:
+                self.work.on_result(task, result)
+                self.view.show(self.state(), f"{task.label}: {_told(result)}")
+        self.back_up()
+
+    def _close(self, job: Job, ends: Sequence[End]) -> None:
         with shielded():
             self.ledger.finish(ends)
-            del self.running[id(job)]
-        self.last_failures = ("", 0)
-        for task, result in zip(bank.tasks, results, strict=True):
-            self.earned += self.work.cost(task)
-            self.work.on_result(task, result)
-            self.view.show(self.state(), f"{task.label}: {_told(result)}")
+            self.running.pop(id(job))
+
+    def _fault(self, result: Result) -> str | None:
+        """Say what is wrong with a result that claims to be one."""
+        if result.outcome not in ("finished", "early-stopped"):
+            return None
+        values = self.work.objectives(result)
+        fine = all(value is not None and math.isfinite(value) for value in values)
+        words = ", ".join(str(value) for value in values)
+        return None if fine else f"the objective is not a finite number: {words}"
 
     def on_failure(self, job: Job, failure: Failure) -> None:
-        """Fail the bank's trials; try again where the machine was at fault."""
+        """Fail the bank's trials; try again where the machine was at fault.
+
+        A worker that died or could not write is an accident: its bank is tried again, twice at
+        most. A full memory means a smaller bank, a full disk a pause. Everything else would happen
+        again.
+        """
         bank = self.running[id(job)]
         reason = {"failure_reason": failure.reason, "failure_kind": failure.kind}
-        with shielded():
-            self.ledger.finish([(trial, TrialState.FAIL, None, reason) for trial in bank.trials])
-            del self.running[id(job)]
-        self.attempts.update(bank.tasks)
-        worth_it = max(self.attempts[task] for task in bank.tasks) < MAX_ATTEMPTS
-        too_large = failure.kind == "memory" and len(bank.tasks) > 1
-        if too_large:
+        bank.ends = [(trial, TrialState.FAIL, None, reason) for trial in bank.trials]
+        self._with_room(lambda: self._close(job, bank.ends or ()))
+        told = f"{bank.tasks[0].label}: failed: {failure.reason}"
+        if failure.kind == "memory" and len(bank.tasks) > 1:
             self.bank_size = len(bank.tasks) // 2  # of all banks from here on
             parts = range(0, len(bank.tasks), self.bank_size)
             self.again.extend(bank.tasks[i : i + self.bank_size] for i in parts)
-        elif failure.kind == "infrastructure" and worth_it:
+        elif failure.kind == "disk":
+            self.spare *= 2  # what was thought to be enough was not
+            self.again.append(bank.tasks)
+        elif failure.kind == "infrastructure" and self._may_try_again(bank.tasks):
             self.again.append(bank.tasks)
         else:
-            for task in bank.tasks:
-                self.work.give_up(task)
-        self.view.show(self.state(), f"{bank.tasks[0].label}: failed: {failure.reason}")
-        if too_large:
-            return  # other banks of this size will fail alike, until their halves have their turn
-        same = self.last_failures[1] + 1 if self.last_failures[0] == failure.reason else 1
-        self.last_failures = (failure.reason, same)
+            self._give_up(bank.tasks, failure.reason)
+            return
+        self.view.show(self.state(), told)
+
+    def _may_try_again(self, tasks: Sequence[Task]) -> bool:
+        self.accidents.update(tasks)
+        return max(self.accidents[task] for task in tasks) < MAX_ATTEMPTS
+
+    def _give_up(self, tasks: Sequence[Task], reason: str) -> None:
+        """Leave tasks without a result; the study too, where they keep failing in one way."""
+        for task in tasks:
+            self.work.give_up(task)
+        self.view.show(self.state(), f"{tasks[0].label}: failed: {reason}")
+        same = self.last_failures[1] + 1 if self.last_failures[0] == reason else 1
+        self.last_failures = (reason, same)
         if same >= MAX_EQUAL_FAILURES:
-            raise StudyFailed(f"{same} failures in a row: {failure.reason}")
+            raise StudyFailed(f"{same} failures in a row: {reason}")
 
     def on_tick(self) -> None:
         """Write what is due, show the time left, mind the deadline."""
-        self.ledger.flush_if_due()
+        self._with_room(self.ledger.flush_if_due)
         self.view.show(self.state(), None)
         self._mind_the_time()
+
+    # A full disk.
+
+    def _wait_for_room(self, starting: int) -> None:
+        """Pause until the disk has room for the trials that run and `starting` more."""
+        trials = starting + sum(len(bank.tasks) for bank in self.running.values())
+        needed = self.spare + trials * BYTES_PER_PARAMETER * self.parameters
+        place = self.checkpoints.parent
+        paused = False
+        while (free := shutil.disk_usage(place).free) < needed:
+            if not paused:
+                self._say_paused(f"{free / 1e6:.1f} MB are free, {needed / 1e6:.1f} MB are needed")
+            paused = True
+            self._mind_the_time()
+            time.sleep(POLL_SECONDS)
+        if paused:
+            self.view.show(self.state(), f"goes on: there is room in {place}")
+
+    def _with_room(self, write: Callable[[], Done]) -> Done:
+        """Write; where the disk is full, pause and write again."""
+        paused = False
+        while True:
+            try:
+                done = write()
+            except DiskFull as full:
+                if not paused:
+                    self._say_paused(str(full))
+                paused = True
+                self._mind_the_time()
+                time.sleep(POLL_SECONDS)
+                continue
+            if paused:
+                self.view.show(self.state(), f"goes on: there is room in {self.checkpoints.parent}")
+            return done
+
+    def _say_paused(self, why: str) -> None:
+        place = self.checkpoints.parent
+        self.view.show(self.state(), f"paused: no room in {place} ({why}); goes on when there is")
 
     def _mind_the_time(self) -> None:
         late = self.deadline is not None and time.monotonic() > self.deadline
@@ -259,37 +364,57 @@ class Coordinator:
             "changes": dict(task.changes),
             "seed": task.seed,
             "config": task.config.to_dict(),
+            "attempt": self.begun[task.variant, task.seed],
         }
         if task.candidate is not None:
             attributes["candidate"] = task.candidate
         distributions = {name: self.work.distributions[name] for name in task.params}
         return NewTrial(task.params, distributions, attributes)
 
-    def _end(self, trial: int, result: Result, checkpoint: Path) -> End:
+    def _end(self, trial: int, result: Result, checkpoint: Path, fault: str | None) -> End:
         attributes = result.to_dict()
         value = attributes.pop("val_accuracy")
         if result.outcome == "diverged":
             last = result.history[-1].epoch
-            attributes["failure_reason"] = f"diverged: the loss is not finite in epoch {last}"
+            fault = f"diverged: the loss is not finite in epoch {last}"
+        if fault:
             attributes = {key: _finite(own) for key, own in attributes.items()}
-            return trial, TrialState.FAIL, None, attributes
+            return trial, TrialState.FAIL, None, {**attributes, "failure_reason": fault}
         if result.outcome == "stopped":
             last_value = result.history[-1].val_accuracy
             return trial, TrialState.PRUNED, [last_value], {**attributes, "best_value": value}
         attributes["checkpoint"] = str(checkpoint.relative_to(self.checkpoints.parent))
-        return trial, TrialState.COMPLETE, self.work.objectives(result), attributes
+        values = [float(own) for own in self.work.objectives(result) if own is not None]
+        return trial, TrialState.COMPLETE, values, attributes
+
+    @property
+    def _folder(self) -> Path:
+        return self.checkpoints / self.ledger.name
 
     def _checkpoint(self, task: Task) -> Path:
+        # Each attempt has a file of its own: a worker that was thought dead spoils no other's.
+        attempt = self.begun[task.variant, task.seed]
         name = task.variant.replace("#", "trial-").replace(" ", "_").replace("/", "-")
         if len(name) > 150:  # a variant of many changes; file systems allow 255 bytes in all
             name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        return self.checkpoints / self.ledger.name / f"{name}_seed={task.seed}.safetensors"
+        again = f"_attempt={attempt}" if attempt > 1 else ""
+        return self._folder / f"{name}_seed={task.seed}{again}.safetensors"
+
+    def _resume_point(self, task: Task) -> Path:
+        # Found again by what is trained, in whichever attempt.
+        config = json.dumps(task.config.to_dict(), sort_keys=True)
+        return self._folder / f"{hashlib.sha256(config.encode()).hexdigest()[:24]}.resume"
 
     def _abandon(self, reason: str) -> None:
-        """Fail what is running, so that nothing looks alive that is not."""
-        left = [trial for bank in self.running.values() for trial in bank.trials]
+        """Fail what is running, so that nothing looks alive that is not; write what is known."""
         attributes = {"failure_reason": reason, "failure_kind": "interrupted"}
-        self.ledger.finish([(trial, TrialState.FAIL, None, attributes) for trial in left])
+        ends = [
+            end
+            for bank in self.running.values()
+            for end in bank.ends
+            or [(trial, TrialState.FAIL, None, attributes) for trial in bank.trials]
+        ]
+        self.ledger.finish(ends)
         self.running.clear()
 
     def _seconds_left(self) -> float | None:
@@ -309,6 +434,11 @@ class Coordinator:
         if elapsed > 10 and self.earned + trained > 0:
             speed = (self.earned + trained) / elapsed  # corrected by what has happened
         return left / speed
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it is in nobody's way
+        path.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

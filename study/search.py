@@ -333,7 +333,7 @@ class SearchWork:
         self.settled += 1
         self.failed += result.outcome == "diverged"
         if complete:
-            self.mirror.tell(handle, list(self.objectives(result)))
+            self.mirror.tell(handle, [own for own in self.objectives(result) if own is not None])
         else:
             pruned = result.outcome == "stopped"
             self.mirror.tell(handle, state=TrialState.PRUNED if pruned else TrialState.FAIL)
@@ -350,9 +350,9 @@ class SearchWork:
             self.candidates[task.candidate].values[task.seed] = None
             self.running.discard((task.candidate, task.seed))
 
-    def objectives(self, result: Result) -> Sequence[float]:
-        """Return the values of the plan's objectives."""
-        return [float(getattr(result, name)) for name in self.search.objectives]
+    def objectives(self, result: Result) -> Sequence[float | None]:
+        """Return the values of the plan's objectives; None: there is none."""
+        return [getattr(result, name) for name in self.search.objectives]
 
     def cost(self, task: Task | None) -> float:
         """Return the mean seconds of the trials so far, at first the measured estimate."""

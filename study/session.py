@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
+<<<<<<< HEAD
 from study import storage
 from study.calibration import best_bank_size
+=======
+from study import recovery, storage
+>>>>>>> main
 from study.executors import Executor
 from study.hardware import device_names, worker_specs
 from study.plan import Plan, check_name
@@ -64,6 +69,15 @@ class Estimate:
     costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
 
 
+def bank_size(machine: Machine) -> int:
+    """Return how many members a bank has at most.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    return machine.bank or (1 if device_names(machine.device)[0] == "cpu" else GPU_BANK)
+
+
 @contextmanager
 def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Executor, int]]:
     """Yield an executor for so many trials (not started), and how many members its banks have.
@@ -72,8 +86,12 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
         UserError: there is no such device, or nothing can be measured on it.
     """
     devices = device_names(machine.device)
+<<<<<<< HEAD
     bank = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
     bank = min(bank, max(trials, 1))
+=======
+    bank = bank_size(machine)
+>>>>>>> main
     specs = worker_specs(
         devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir
     )
@@ -92,9 +110,20 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
         executor.close()
 
 
-def work_for(plan: Plan, trials: "Sequence[FrozenTrial]", bank: int = 1) -> "Work":
-    """Return what is left to do of a plan."""
+def work_for(
+    plan: Plan, trials: "Sequence[FrozenTrial]", bank: int = 1, *, path: bool = False
+) -> "Work":
+    """Return what is left to do of a plan; with its ablation path, where that is asked for.
+
+    Raises:
+        UserError: the plan has no path.
+    """
     from study.work import DesignedWork, records
+
+    if path:
+        from study.path import PathWork
+
+        return PathWork(plan, trials, bank)
 
     if plan.search is None:
         return DesignedWork(plan, records(trials), bank)
@@ -132,7 +161,9 @@ def run(
     argv: Sequence[str],
     view: "View",
     announce: Callable[[str, Estimate | None], None],
+    tell: Callable[[str], None] = lambda _: None,
     timeout: float | None = None,
+    path: bool = False,
 ) -> "State":
     """Run a plan's pending trials as the owner of the database; return where the study stands.
 
@@ -144,62 +175,79 @@ def run(
         argv: the command line, to be stored.
         view: watches the run.
         announce: called with the study's name and the estimate (None: nothing is left to do).
+        tell: called with a line for each thing that had to be restored first.
         timeout: seconds.
+        path: whether the ablation path is trained too.
 
     Raises:
         UserError: something given is wrong; nothing has been written.
-        StudyFailed, OutOfTime, KeyboardInterrupt, SystemExit: what ended the run early.
+        StudyFailed, StorageFailed, OutOfTime, KeyboardInterrupt, SystemExit: what ended the run
+            early.
     """
     command = shlex.join(["fmnist-study", *map(storage.masked, argv)])
     if study_name is not None:
         check_name("--study-name", study_name)
     started = time.monotonic()
-    new = storage.is_new(url)
+    file = storage.sqlite_path(url)
+    new = not (file and recovery.is_possible(file)) and storage.is_new(url)
     if new:  # refused before a database is made
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
-    with storage.own(url, command) as database:
+    with storage.own(url, command, tell) as database:
         from study.coordinator import Coordinator, State, check_same_plan, open_study
+        from study.keeper import Keeper
         from study.ledger import Ledger
 
+        keeper = Keeper(url, tell)
+        recovery.replay(database, keeper.journal, tell)
         name = study_name or name_for(plan, lambda name: Ledger(database, name).plan())
-        ledger = Ledger(database, name)
-        trials = ledger.trials() if ledger.exists else []
+        ledger = Ledger(database, name, journal=keeper.journal)
+        trials = ledger.sound_trials() if ledger.exists else []
         check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
-        left = work_for(plan, trials)
-        if left.done >= left.planned:
+        bank = bank_size(machine)
+        work = work_for(plan, trials, bank, path=path)
+        if work.done >= work.planned:
             announce(ledger.name, None)
-            ledger.touch()
-            return State(left.planned, left.done, left.failed, 0, None)
+            with keeper.guarding(ledger):
+                ledger.touch()
+            return State(work.planned, work.done, work.failed, 0, None)
         if not new:  # else that was the first thing
             files.ready(plan.dataset, machine.data_dir, download=True)
-        with workers_for(plan, left.planned - left.done, machine) as (executor, bank):
-            work = work_for(plan, trials, bank)
+        with workers_for(plan, work.planned - work.done, machine) as (executor, _):
             found = executor.start()
-            announce(ledger.name, estimate(plan, work, executor, found))
+            costs = estimate(plan, work, executor, found)
+            announce(ledger.name, costs)
             open_study(ledger, plan, found["dataset"])
-            ledger.touch()
-            ledger.describe(
-                {
-                    "versions": {**found["versions"], **_versions()},
-                    "devices": found["devices"],
-                    "git_commit": _git_commit(),
-                    "command": command,
-                    "host": platform.node(),
-                }
-            )
-            path = storage.sqlite_path(url)
-            folder = path.parent if path else Path.cwd()
-            coordinator = Coordinator(
-                work,
-                ledger,
-                executor,
-                bank_size=bank,
-                checkpoints=folder / "checkpoints",
-                view=view,
-                deadline=started + timeout if timeout else None,
-            )
-            return coordinator.run()
+            with keeper.guarding(ledger):
+                ledger.touch()
+                ledger.describe(
+                    {
+                        "versions": {**found["versions"], **_versions()},
+                        "devices": found["devices"],
+                        "git_commit": _git_commit(),
+                        "command": command,
+                        "host": platform.node(),
+                    }
+                )
+                coordinator = Coordinator(
+                    work,
+                    ledger,
+                    executor,
+                    bank_size=bank,
+                    checkpoints=keeper.folder / "checkpoints",
+                    view=view,
+                    deadline=started + timeout if timeout else None,
+                    attempts=attempts(trials),
+                    parameters=max((cost.parameters for _, cost in costs.costs), default=0),
+                    back_up=lambda: keeper.mind(ledger),
+                )
+                return coordinator.run()
+
+
+def attempts(trials: "Sequence[FrozenTrial]") -> Counter[tuple[str, int]]:
+    """Count how often each cell (variant, seed) was begun."""
+    attributes = (trial.user_attrs for trial in trials)
+    return Counter((own["variant"], own["seed"]) for own in attributes if "variant" in own)
 
 
 def name_for(plan: Plan, stored: Callable[[str], Mapping[str, Any] | None]) -> str:

@@ -18,7 +18,7 @@ _seen = False
 @contextmanager
 def handled() -> Iterator[None]:
     """Turn SIGINT into KeyboardInterrupt and SIGTERM into SystemExit(143); a second one kills."""
-    global _seen, _waiting  # signals are the process's
+    global _seen, _waiting  # noqa: PLW0603 # signals are the process's
     _seen, _waiting = False, None
     names = (signal.SIGINT, signal.SIGTERM)
     before = {name: signal.signal(name, _on_signal) for name in names}
@@ -27,6 +27,7 @@ def handled() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+        _seen = False
 
 
 @contextmanager
@@ -38,9 +39,14 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-    if _depth == 0 and _waiting is not None:
-        number, _waiting = _waiting, None
-        _interrupt(number)
+        if _depth == 0 and _waiting is not None:
+            number, _waiting = _waiting, None
+            _interrupt(number)  # also where the block itself has failed
+
+
+def has_come() -> bool:
+    """Whether a signal has come: who waits for something should not wait any longer."""
+    return _seen
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:

@@ -4,28 +4,36 @@ Optuna's schema in SQLite (or any database that SQLAlchemy opens by URL). One pr
 several processes on one SQLite file may claim the same trial, and Optuna advises against it.
 """
 
+import contextlib
 import json
 import os
 import platform
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import sqlalchemy
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
+from study import backup, recovery
+from study.journal import Journal, folder_of
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-BUSY_TIMEOUT_SECONDS = 60
+# What `own` asks a server for: 1 or true, unless another connection has it.
+SERVER_LOCKS = {
+    "postgresql": "SELECT pg_try_advisory_lock(hashtext('fmnist-study'))",
+    "mysql": "SELECT GET_LOCK(CONCAT('fmnist-study.', DATABASE()), 0)",
+    "mariadb": "SELECT GET_LOCK(CONCAT('fmnist-study.', DATABASE()), 0)",
+}
+BUSY_SECONDS = 0.5  # of one try to write; `Ledger` tries again, and hears signals between
 
 
 def locate(where: str | None) -> sqlalchemy.URL:
@@ -77,6 +85,11 @@ def check_readable(url: sqlalchemy.URL) -> None:
     if path is None:
         _check_server(url)
         return
+    if not path.exists() and folder_of(path).is_dir():
+        raise UserError(
+            f"storage {display(url)}: no such file any more, but its journal is there: "
+            "'fmnist-study run ...' restores it"
+        )
     if not path.exists():
         raise UserError(f"storage {display(url)}: no such file; 'fmnist-study run ...' makes one")
     if is_new(url):
@@ -123,9 +136,7 @@ def _check_file(url: sqlalchemy.URL, path: Path) -> bool:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
                 raise UserError(f"storage {shown}: is not an SQLite database")
-        # Without a journal beside it nobody writes: `immutable` then leaves no file behind.
-        quiet = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro{quiet}", uri=True)) as db:
+        with backup.reading(path) as db:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
             if tables and not {"studies", "trials", "version_info"} <= tables:
                 raise UserError(f"storage {shown}: is an SQLite database, but not one of Optuna's")
@@ -167,17 +178,58 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def own(url: sqlalchemy.URL, command: str) -> Iterator["RDBStorage"]:
+def own(
+    url: sqlalchemy.URL, command: str, tell: Callable[[str], None] = lambda _: None
+) -> Iterator["RDBStorage"]:
     """Open the database for writing, as its only owner.
+
+    A database that was damaged or taken away is restored from its backup first.
+
+    Args:
+        url: where it is.
+        command: what the owner does, for others who want it.
+        tell: called with a line for each thing that was restored.
 
     Raises:
         UserError: another process owns it, or it cannot be used.
     """
-    check_writable(url)
     path = sqlite_path(url)
     if path is None:
-        yield _open(url)
+        check_writable(url)
+        with _server(url) as storage:
+            yield storage
         return
+    if not recovery.is_possible(path):
+        check_writable(url)
+    with _lock(url, path, command):
+        try:
+            recovery.restore(path, tell)
+        except OSError as error:
+            raise UserError(f"storage {display(url)}: cannot be restored: {error}") from error
+        check_writable(url)
+        storage = _open(url)
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def mend(url: sqlalchemy.URL, tell: Callable[[str], None]) -> None:
+    """Restore a database that was damaged or taken away, and its journal's results.
+
+    Raises:
+        UserError: another process owns it, or it cannot be used.
+    """
+    path = sqlite_path(url)
+    if path is not None and recovery.is_possible(path):
+        with own(url, "restore", tell) as storage:
+            recovery.replay(storage, Journal(folder_of(path)), tell)
+
+
+@contextmanager
+def _lock(url: sqlalchemy.URL, path: Path, command: str) -> Iterator[None]:
+    """Hold a database's lock file, which the system frees when its holder dies."""
     lock = FileLock(f"{path}.lock")
     note = path.with_name(path.name + ".owner.json")
     try:
@@ -195,16 +247,31 @@ def own(url: sqlalchemy.URL, command: str) -> Iterator["RDBStorage"]:
             "started": started,
             "command": command,
         }
-        note.write_text(json.dumps(about), encoding="utf-8")
-        storage = _open(url)
-        try:
-            yield storage
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
+        with contextlib.suppress(OSError):  # a courtesy to others: the lock is held without it
+            note.write_text(json.dumps(about), encoding="utf-8")
+        yield
     finally:
         note.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def _server(url: sqlalchemy.URL) -> Iterator["RDBStorage"]:
+    """Open a database server, as the only owner of this database where the server has such locks.
+
+    The lock belongs to a connection, so it goes when its holder dies.
+    """
+    storage = _open(url)
+    try:
+        with storage.engine.connect() as connection:
+            take = SERVER_LOCKS.get(url.get_backend_name())
+            if take and not connection.exec_driver_sql(take).scalar():
+                raise UserError(f"storage {display(url)}: is in use by another process")
+            connection.commit()  # the lock is the session's, not the transaction's
+            yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _owner(note: Path) -> str:
@@ -227,9 +294,12 @@ def _open(url: sqlalchemy.URL) -> "RDBStorage":
     if path is None:
         return RDBStorage(url.render_as_string(hide_password=False))
 
+    wal = is_new(url) or _is_wal(path)
+
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        if wal:
+            connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         return connection
@@ -241,3 +311,58 @@ def _open(url: sqlalchemy.URL) -> "RDBStorage":
         return RDBStorage("sqlite:///studies.db", engine_kwargs=options)
     except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
         raise UserError(f"storage {display(url)}: {reason(error)}") from error
+
+
+def _is_wal(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(20)[18:20] == b"\x02\x02"
+
+
+def use_wal(storage: "RDBStorage") -> None:
+    """Let readers read while this process writes: the file's first change, if it is another tool's.
+
+    Raises:
+        UserError: somebody reads it just now.
+    """
+    if storage.engine.dialect.name != "sqlite":
+        return
+    try:
+        with storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except SQLAlchemyError as error:
+        raise UserError(f"the database cannot be written: {reason(error)}") from error
+
+
+class Identity:
+    """The file that a run writes: whether it is still there, the same, and whole.
+
+    SQLite itself goes on writing into a file that has no name any more.
+
+    Args:
+        path: the file; its database is open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known = {file: _inode(file) for file in (path, path.with_name(path.name + "-wal"))}
+        self.size = path.stat().st_size
+
+    def fault(self) -> str | None:
+        """Say what has happened to it; None: nothing."""
+        for file, known in self.known.items():
+            if known is not None and _inode(file) != known:
+                what = "replaced" if file.exists() else "deleted"
+                return f"{file} was {what} while the study ran"
+        size = self.path.stat().st_size
+        if size < self.size:  # SQLite's own files only grow
+            return f"{self.path} was cut from {self.size} to {size} bytes while the study ran"
+        self.size = size
+        return None
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

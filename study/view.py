@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 60
 WIDTH = 80  # of what is printed once
+PAUSED = "paused:"  # how the event begins that the disk is full
 LINE_SECONDS = 5.0  # between two lines where no bar can be drawn
 
 
@@ -59,7 +60,7 @@ class LinesView:
     def show(self, state: "State", event: str | None) -> None:
         """Print a line when one is due, at every failure, and at the end."""
         now = time.monotonic()
-        final = state.done == state.planned or (event is not None and "failed:" in event)
+        final = state.done == state.planned or (event is not None and _is_grave(event))
         told = event is not None and (final or now - self.last_event > LINE_SECONDS)
         if told or now - self.last > 3 * LINE_SECONDS:
             self.last = now
@@ -72,7 +73,9 @@ class QuietView:
     """Nothing at all."""
 
     def show(self, state: "State", event: str | None) -> None:
-        """Keep quiet."""
+        """Keep quiet, unless somebody has to do something."""
+        if event is not None and event.startswith(PAUSED):
+            print(event, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -86,6 +89,10 @@ def view_for(console: Console, *, quiet: bool) -> Iterator["View"]:
             yield view
     else:
         yield LinesView()
+
+
+def _is_grave(event: str) -> bool:
+    return "failed:" in event or event.startswith((PAUSED, "goes on:"))
 
 
 def duration(seconds: float) -> str:

@@ -77,8 +77,8 @@ class Work(Protocol):
     def give_up(self, task: Task) -> None:
         """Take note that a task gave no result and is not tried again."""
 
-    def objectives(self, result: Result) -> Sequence[float]:
-        """Return the values of the study's objectives."""
+    def objectives(self, result: Result) -> Sequence[float | None]:
+        """Return the values of the study's objectives; None: there is none."""
 
     def cost(self, task: Task) -> float:
         """Return the seconds that a task takes, as far as that is known."""
@@ -194,9 +194,8 @@ class DesignedWork:
         del task
         self.failed += 1
 
-    def objectives(self, result: Result) -> Sequence[float]:
+    def objectives(self, result: Result) -> Sequence[float | None]:
         """Return the validation accuracy."""
-        assert result.val_accuracy is not None
         return [result.val_accuracy]
 
     def cost(self, task: Task) -> float:

@@ -27,6 +27,7 @@ from analysis.candidates import (
     validation_images,
     winners_curse,
 )
+from analysis.effects import columns
 from analysis.trials import Trial, connect, trials
 from tests.studies import (
     PARETO,
@@ -46,14 +47,9 @@ def read(folder: Path, rows: list[FrozenTrial], **more: Any) -> list[Trial]:
 
 def candidate(number: int, values: list[float]) -> Candidate:
     """A candidate whose first value is of the seed that all were tried on."""
+    known = {"n": len(values), "val_accuracy_mean": float(np.mean(values))}
     return Candidate(
-        n=len(values),
-        val_accuracy_mean=float(np.mean(values)),
-        val_accuracy_std=None,
-        test_accuracy_mean=None,
-        test_accuracy_std=None,
-        parameters=None,
-        seconds=None,
+        **columns([]) | known,
         number=number,
         variant=f"#{number}",
         changes={},

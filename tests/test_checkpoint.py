@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer import checkpoint
+from trainer import atomic, checkpoint
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.models import build
@@ -115,7 +115,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 def test_weights_without_their_description_are_not_read_as_complete(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = checkpoint.write_atomically
+    write = atomic.write_atomically
 
     def crash_before_json(path: Path, content: bytes) -> None:
         if path.suffix == ".json":

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,16 +155,51 @@ def test_a_damaged_database_is_one_line(done: Command, tmp_path: Path, start: in
         assert re.match(r"fmnist-study: error: storage studies.db: [^\n]+\n$", said.err)
 
 
-def test_damage_in_an_attribute_is_one_line(done: Command, tmp_path: Path) -> None:
-    import sqlite3
+def test_damage_in_an_attribute_is_counted_and_its_trial_shown_nowhere(
+    done: Command, tmp_path: Path
+) -> None:
+    change(tmp_path, "UPDATE trial_user_attributes SET value_json = '9' WHERE key = 'seed'")
+    said = done("report")
+    assert said.code == 0
+    assert "trials of 4 planned: 4 damaged, 4 missing" in said.out
+    assert "DAMAGED: 4 trials are not what was written, and count nowhere" in said.out
+    assert done("report", "--format", "json").json["damaged"] == 4
+    assert done("status", "--json").json["counts"] == {"damaged": 4}
+    assert done("run", "tiny.toml", *QUICK, "--quiet").code == 0  # runs those cells again
+    assert done("status", "--json").json["counts"] == {"finished": 4, "damaged": 4}
 
-    connection = sqlite3.connect(tmp_path / "studies.db")
-    connection.execute("UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'seed'")
+
+def test_damage_in_a_plan_is_one_line(done: Command, tmp_path: Path) -> None:
+    change(tmp_path, "UPDATE study_user_attributes SET value_json = '{}' WHERE key = 'plan'")
+    said = done("report")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "fmnist-study: error: storage studies.db: study 'tiny' is damaged: "
+        "its attribute 'plan' is not what was written\n"
+    )
+
+
+def change(folder: Path, statement: str) -> None:
+    connection = sqlite3.connect(folder / "studies.db")
+    connection.execute(statement)
     connection.commit()
     connection.close()
-    said = done("report")
-    assert said.code == 2
-    assert said.err.startswith("fmnist-study: error: storage studies.db: cannot be read: ")
+
+
+def test_a_backup_is_one_file_with_everything(done: Command, tmp_path: Path) -> None:
+    said = done("backup", "--out", "copy.db")
+    assert (said.code, said.err, said.out) == (0, "", "copy.db: 1 studies, 4 trials\n")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert not {name for name in names if name.startswith("copy.db-")}
+    reports = [done("report", "--storage", name, "--format", "json").json for name in (
+        "copy.db", "studies.db")]  # fmt: skip
+    assert reports[0] == reports[1]
+    assert done("backup").out == "studies.db.backup: 1 studies, 4 trials\n".replace(
+        "studies.db", str(tmp_path / "studies.db")
+    )
+    for wrong in ("studies.db", "no/copy.db"):
+        assert done("backup", "--out", wrong).code == 2
+    assert done("backup", "--storage", "none.db").code == 2
 
 
 def test_without_words_there_is_help(fmnist_study: Command) -> None:
@@ -302,6 +339,74 @@ def test_a_time_limit_ends_early_and_keeps_what_is_done(
     assert said.json["ended"] == "out of time"
     assert "out of time; everything finished is kept: the same command goes on" in said.err
     assert TrialState.RUNNING not in states(tmp_path)
+
+
+def test_show_says_what_the_planned_seeds_can_detect(done: Command) -> None:
+    words = done("show", "tiny.toml").out.split()
+    assert "can detect: 2 seeds:" in " ".join(words)
+    assert "of the trials so far" in " ".join(words)  # the spread is that of the finished study
+    power = done("show", "ablation", "--json").json["power"]
+    assert power.startswith("5 seeds: 0.42 points; for 0.2: 15 seeds")
+    assert "assumed" in power
+    assert done("show", "baseline", "--json").json["power"] is None  # nothing is compared
+
+
+def test_the_path_trains_combinations_and_report_reads_them(
+    fmnist_study: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "path.toml").write_text(
+        TINY.replace('pooling = ["max", "avg"]', "learning_rate = [3e-3, 3e-2]")
+        + "batchnorm = [true, false]\nwidth = [4, 8]\n"
+    )
+    said = fmnist_study("run", "path.toml", "--path", "--report", *QUICK, "--quiet")
+    assert said.code == 0, said.err
+    assert f"report page: {Path('reports/tiny/report.html')}" in said.out
+    assert (tmp_path / "reports/tiny/report.html").is_file()
+    found = fmnist_study("report", "--format", "json").json
+    better = [own["factor"] for own in found["effects"] if own["delta"] > 0]
+    assert len(better) > 1, "this plan's changes no longer improve anything: choose others"
+    further = len(better) * (len(better) - 1) // 2 * 2  # two seeds
+    assert states(tmp_path) == {TrialState.COMPLETE: 8 + further}
+    first, *steps = found["path"]["steps"]
+    assert first["factor"] is None
+    assert {step["factor"] for step in steps} == set(better)
+    before = fmnist_study("status", "--json").json["counts"]
+    assert fmnist_study("run", "path.toml", "--path", *QUICK, "--quiet").code == 0
+    assert fmnist_study("status", "--json").json["counts"] == before  # nothing ran twice
+
+
+def test_only_an_ablation_has_a_path(fmnist_study: Command, tmp_path: Path) -> None:
+    for words in (("pooling",), ("search",), ("baseline", "--dry-run")):
+        said = fmnist_study("run", *words, "--path", "--dataset", "digits")
+        assert said.code == 2
+        assert re.fullmatch(r"fmnist-study: error: --path: is for ablations [^\n]+\n", said.err)
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_the_dashboard_serves_a_snapshot(done: Command, tmp_path: Path) -> None:
+    before = fingerprint(tmp_path / "studies.db")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.cli", "dashboard", "--port", "0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().split()[0]
+        assert address.endswith("/dashboard/studies/1")
+        api = address.replace("/dashboard/studies/1", "/api/studies/1?after=0")
+        with urllib.request.urlopen(api, timeout=30) as answer:
+            shown = json.load(answer)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert len(shown["trials"]) == 4
+    assert fingerprint(tmp_path / "studies.db") == before
 
 
 def test_reports_that_cannot_be_written_are_one_line(fmnist_study: Command, tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead() -> None:
 
     ours, theirs = multiprocessing.Pipe()
     process = object.__new__(_Process)
-    process.pipe, process.process = ours, Dead()  # type: ignore[assignment] # all that is used
+    process.pipe, process.process = ours, Dead()
     os.write(theirs.fileno(), b"\x00\x00\x10\x00part")  # 4096 bytes are announced
     theirs.close()
     assert process.receive() == (
@@ -253,7 +253,8 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead() -> None:
         (UserError("width = 0: wrong"), "user", "width = 0: wrong"),
         (MemoryError("no room"), "memory", "MemoryError: no room"),
         (torch.OutOfMemoryError("CUDA\nmore"), "memory", "OutOfMemoryError: CUDA"),
-        (OSError(28, "No space left"), "infrastructure", "OSError: [Errno 28] No space left"),
+        (OSError(28, "No space left"), "disk", "OSError: [Errno 28] No space left"),
+        (OSError(5, "I/O error"), "infrastructure", "OSError: [Errno 5] I/O error"),
         (ValueError(), "error", "ValueError: "),
     ],
 )

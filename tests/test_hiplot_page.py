@@ -30,7 +30,8 @@ HOSTILE = [
     "<img src=x onerror='window.hacked = 2'>",
     "&lt;img src=x onerror='window.hacked = 3'&gt;",
     "\"'`${window.hacked = 4}\\",
-    "line\u2028separator\u2029 \x00 ünïcödé 漢字",
+    "<a href='javascript:window.hacked=5'>link</a> {{ 7 * 7 }} %{x}",
+    "line\u2028separator\u2029 \x00 \u202ereversed\u202c ünïcödé 漢字 🎉",
 ]
 TABLE_IS_DRAWN = "document.querySelectorAll('table tbody tr td + td').length > 0"
 SELECTED = r"document.body.innerText.match(/Selected:\s*(\d+)\s*\/\s*(\d+)/).slice(1).join('/')"
@@ -211,6 +212,7 @@ def test_hostile_names_change_nothing(tmp_path: Path) -> None:
     assert page.requests == []
     assert page.title == HOSTILE[0]
     assert "漢字" in page.text
+    assert "\u202e" not in page.text
 
 
 @needs_chromium

@@ -1,6 +1,7 @@
 """What the ledger writes is what Optuna reads: same rows, fewer transactions."""
 
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from study import ledger as module
 from study import storage
+from study.integrity import CHECKSUM, SEAL
 from study.ledger import Ledger, NewTrial, StorageFailed, categorical
 
 DISTRIBUTIONS = {"pooling": categorical(["max", "avg"]), "batchnorm": categorical([True, False])}
@@ -47,6 +49,12 @@ def theirs(file: Path) -> optuna.Study:
     return optuna.load_study(study_name="own", storage=f"sqlite:///{file}")
 
 
+def unsigned(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's attributes without its checksum."""
+    assert re.fullmatch("[0-9a-f]{64}", trial.user_attrs[CHECKSUM])
+    return {key: own for key, own in trial.user_attrs.items() if key != CHECKSUM}
+
+
 def steps(file: Path) -> int:
     """Number of intermediate values in the file."""
     connection = sqlite3.connect(file)
@@ -69,13 +77,16 @@ def test_optuna_reads_what_was_written(ledger: Ledger, file: Path) -> None:
     (found,) = study.trials
 
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
-    assert study.user_attrs == {"plan": {"name": "own"}, "hosts": ["ä"]}
+    assert {key: own for key, own in study.user_attrs.items() if key != SEAL} == {
+        "plan": {"name": "own"},
+        "hosts": ["ä"],
+    }
     assert found.state == TrialState.COMPLETE
     assert found.value == 0.75
     assert found.params == PARAMS
     assert found.distributions == DISTRIBUTIONS
     assert found.intermediate_values == {1: 0.5, 2: 0.75, 3: 0.7}
-    assert found.user_attrs == {"variant": "pooling=avg", "seed": 3} | attributes
+    assert unsigned(found) == {"variant": "pooling=avg", "seed": 3} | attributes
     assert study.best_trial.number == found.number == 0
     assert found.datetime_start is not None
     assert found.datetime_complete is not None
@@ -115,7 +126,8 @@ def test_rows_are_those_that_optuna_writes(ledger: Ledger, file: Path) -> None:
                 ).fetchall()
                 for number in (trial._trial_id, own)
             ]
-            assert sorted(rows[0]) == sorted(rows[1]) != [], table
+            ours = [row for row in rows[1] if row[0] != CHECKSUM]  # which Optuna does not know
+            assert sorted(rows[0]) == sorted(ours) != [], table
     finally:
         connection.close()
 
@@ -174,7 +186,7 @@ def test_what_a_dead_owner_left_running_fails(ledger: Ledger, file: Path) -> Non
 
     first, second = theirs(file).trials
     assert (first.state, second.state) == (TrialState.COMPLETE, TrialState.FAIL)
-    assert second.user_attrs == {"failure_reason": "the owner died"}
+    assert unsigned(second) == {"failure_reason": "the owner died", "failure_kind": "interrupted"}
     assert second.datetime_complete is not None
     assert left == second._trial_id
 

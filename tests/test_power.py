@@ -33,7 +33,7 @@ def test_the_smallest_detectable_difference_has_the_wanted_power(n: int, alpha: 
     assert detectable(1) is None
 
 
-@given(st.floats(0.03, 20), st.sampled_from([0.05, 0.005]))
+@given(st.floats(0.05, 20), st.sampled_from([0.05, 0.005]))
 def test_so_many_pairs_detect_it_and_one_less_does_not(effect: float, alpha: float) -> None:
     n = needed(effect, alpha)
     assert n is not None
@@ -54,5 +54,6 @@ def test_the_note_before_a_run() -> None:
     measured = note(0.005, 10)
     assert measured.startswith("10 seeds: 0.5 points; for 0.2: 52 seeds")
     assert "0.5 points, of the trials so far" in measured
+    assert note(0.16, 2).startswith("2 seeds: 185 points; ")
     assert note(None, 1).startswith("1 seed: no difference, as it has no spread")
     assert "more than 10,000 seeds" in note(0.1, 5)

@@ -104,7 +104,9 @@ class Course:
             attributes |= result.to_dict()
         trial = create_trial(
             state=state,
-            values=list(self.work.objectives(result)) if state == TrialState.COMPLETE else None,
+            values=[own or 0.0 for own in self.work.objectives(result)]
+            if state == TrialState.COMPLETE
+            else None,
             params=dict(task.params),
             distributions={name: self.work.distributions[name] for name in task.params},
             intermediate_values=values,

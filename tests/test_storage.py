@@ -214,7 +214,7 @@ def test_pragmas_hold_on_every_connection_from_the_first_on(tmp_path: Path) -> N
                 assert pragmas == {
                     "journal_mode": ("wal",),
                     "synchronous": (2,),  # FULL
-                    "busy_timeout": (60_000,),
+                    "busy_timeout": (500,),
                     "foreign_keys": (1,),
                 }
     finally:

@@ -5,7 +5,6 @@ The JSON names the config, the figures and the SHA-256 of the weights, which rea
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trainer.atomic import write_atomically
 from trainer.errors import UserError
 
 
@@ -59,16 +59,3 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if found != about.get("sha256"):
         raise UserError(f"checkpoint {path}: SHA-256 is {found}, must be {about.get('sha256')}")
     return load(weights), about
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer import checkpoint
+from trainer import atomic, checkpoint
 from trainer.config import TrainConfig, normalization_constants
 from trainer.errors import UserError
 from trainer.models import build
@@ -82,5 +82,5 @@ def export(weights: Path, folder: Path) -> list[Path]:
             verbose=False,
         )
     assert program is not None
-    checkpoint.write_atomically(folder / "model.onnx", program.model_proto.SerializeToString())
+    atomic.write_atomically(folder / "model.onnx", program.model_proto.SerializeToString())
     return [target, target.with_suffix(".json"), folder / "model.onnx"]

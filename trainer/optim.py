@@ -1,7 +1,7 @@
 """Optimisers with per-member hyperparameters, and learning-rate schedules as plain tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -131,6 +131,16 @@ class BankOptimizer:
         """Take over member k's state from another optimiser."""
         for view, values in zip(self.views[k], state, strict=True):
             self.optimizer.state[view] = values
+
+    def restore(self, k: int, state: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take over member k's state from a file: in the layout that its parameters have here."""
+        for view, values in zip(self.views[k], state, strict=True):
+            self.optimizer.state[view] = {
+                name: torch.empty_like(view).copy_(tensor)
+                if tensor.shape == view.shape
+                else tensor.to(view.device)
+                for name, tensor in values.items()
+            }
 
 
 def _views(parameters: Sequence[nn.Parameter], members: int, k: int) -> list[Tensor]:

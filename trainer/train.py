@@ -28,6 +28,7 @@ from trainer.models import build, describe, parameter_count
 from trainer.optim import BankOptimizer
 from trainer.program import WARM_UP, Program
 from trainer.results import Cost, Epoch, Inference, Result, State
+from trainer.resume import ResumePoints, Standing
 from trainer.streams import generator
 
 EVALUATION_BATCH = 256
@@ -42,6 +43,7 @@ def train(
     *,
     on_epoch: Watch | None = None,
     device: torch.device | str = "cpu",
+    resume: ResumePoints | None = None,
 ) -> list[Result]:
     """Train a bank of members and return their results, in the order of `configs`.
 
@@ -51,6 +53,8 @@ def train(
         on_epoch: called after each epoch with {position in `configs`: Epoch} of the members
             still in training; returns the positions of those that stop here.
         device: where to train.
+        resume: where a long training leaves its course now and then, and where it goes on from:
+            the epochs that there are already are handed to `on_epoch` again, first of all.
 
     Raises:
         UserError: the configs cannot be trained on this data.
@@ -59,7 +63,13 @@ def train(
     members = [_Member(position, config) for position, config in enumerate(configs)]
     bank = Bank(configs, data, torch.device(device))
     alive = members
-    for epoch in range(1, configs[0].epochs + 1):
+    done = 0
+    if resume is not None and (found := resume.read([config.to_dict() for config in configs])):
+        done = _go_on(members, found, bank.parameters, on_epoch)
+        alive = [member for member in members if member.outcome is None]
+        if alive:
+            bank = _bank_of(alive, [found[member.position] for member in alive], bank)
+    for epoch in range(done + 1, configs[0].epochs + 1 if alive else 0):
         started = time.perf_counter()
         train_loss, train_accuracy = bank.train_epoch(epoch)
         trained = time.perf_counter() - started
@@ -82,6 +92,8 @@ def train(
             if not alive:
                 break
             bank = bank.keep(staying)
+        if resume is not None and resume.due and epoch < configs[0].epochs:
+            resume.write([config.to_dict() for config in configs], _standings(members, alive, bank))
     for member in members:
         member.outcome = member.outcome or "finished"
     _test(members, bank.data, bank.device)
@@ -95,6 +107,51 @@ class Evaluation:
     loss: list[float]  # mean per member, K of them
     accuracy: list[float]
     predicted: Tensor  # classes, int64 [N, K]
+
+
+def _go_on(
+    members: "Sequence[_Member]", found: Sequence[Standing], parameters: int, on_epoch: Watch | None
+) -> int:
+    """Give the members the courses that were found; return how many epochs they have."""
+    for member, own in zip(members, found, strict=True):
+        member.go_on(own, parameters)
+    epochs = max(len(own.history) for own in found)
+    for epoch in range(1, epochs + 1):
+        told = {m.position: m.history[epoch - 1] for m in members if len(m.history) >= epoch}
+        for position in on_epoch(told) if on_epoch and told else ():
+            members[position].stop_after(epoch)
+    return epochs
+
+
+def _bank_of(alive: "Sequence[_Member]", found: Sequence[Standing], bank: "Bank") -> "Bank":
+    """Return a bank of the members in training, where they stand."""
+    if len(alive) < bank.members:
+        bank = Bank([member.config for member in alive], bank.data, bank.device)
+    for k, own in enumerate(found):
+        assert own.weights is not None
+        assert own.optimizer is not None
+        bank.load_state(k, own.weights)
+        bank.optimizer.restore(k, own.optimizer)
+    return bank
+
+
+def _standings(
+    members: "Sequence[_Member]", alive: "Sequence[_Member]", bank: "Bank"
+) -> list[Standing]:
+    """Return where all members stand; `alive` are those in the bank, in its order."""
+    places = {member.position: k for k, member in enumerate(alive)}
+    return [
+        Standing(
+            tuple(member.history),
+            member.outcome,
+            member.images_per_second,
+            member.state,
+            None if k is None else bank.state(k),
+            None if k is None else bank.optimizer.state(k),
+        )
+        for member in members
+        for k in [places.get(member.position)]
+    ]
 
 
 class _Member:
@@ -125,6 +182,25 @@ class _Member:
             self.best, self.state = epoch, bank.state(k)
         if self._epochs_without_improvement() >= self.config.patience:
             self.outcome = "early-stopped"
+
+    def go_on(self, found: Standing, parameters: int) -> None:
+        """Take a course that was found."""
+        self.history = list(found.history)
+        self.best, self.state = self._best(), found.best
+        self.outcome, self.parameters = found.outcome, parameters
+        self.images_per_second = found.images_per_second
+
+    def stop_after(self, epoch: int) -> None:
+        """Stop as of an epoch of the past; who has stopped needs no weights."""
+        self.history = self.history[:epoch]
+        self.best, self.state = self._best(), None
+        self.outcome = "stopped"
+
+    def _best(self) -> Epoch | None:
+        fine = [
+            e for e in self.history if math.isfinite(e.train_loss) and math.isfinite(e.val_loss)
+        ]
+        return max(fine, key=lambda epoch: epoch.val_accuracy, default=None)
 
     def _epochs_without_improvement(self) -> int:
         if self.config.early_stopping == "none":

@@ -112,7 +112,14 @@ def layout(**more: Any) -> dict[str, Any]:
         "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
         "hovermode": "closest",
         "showlegend": False,
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "bgcolor": "rgba(0,0,0,0)",
+        },
     } | more
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.figures.base import GREY, Figure, axis, layout, percents, plain, ticks
+from analysis.figures.base import INK, Figure, axis, layout, percents, plain, ticks
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], images: str) -> Figure:
@@ -38,7 +38,11 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], images: s
             {
                 "type": "heatmap",
                 "z": [percents(row) for row in wrong.tolist()],
-                "text": [[f"{int(value):,}" if value else "" for value in row] for row in matrix],
+                "text": [
+                    [_number(value, bold=row == column) for column, value in enumerate(line)]
+                    for row, line in enumerate(counts)
+                ],
+                "textfont": {"color": INK, "size": 12},
                 "customdata": text,
                 "texttemplate": "%{text}",
                 "hovertemplate": "%{customdata}<extra></extra>",
@@ -50,17 +54,6 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], images: s
                 "zmax": max(10.0, 100 * float(np.nanmax(wrong, initial=0))),
                 "xgap": 1,
                 "ygap": 1,
-            },
-            {
-                # The diagonal has no colour, and a heat map writes no text where it has none.
-                "type": "scatter",
-                "mode": "text",
-                "x": list(range(len(names))),
-                "y": list(range(len(names))),
-                "text": [f"<b>{int(matrix[index, index]):,}</b>" for index in range(len(names))],
-                "customdata": [text[index][index] for index in range(len(names))],
-                "hovertemplate": "%{customdata}<extra></extra>",
-                "textfont": {"color": GREY},
             },
         ],
         layout(
@@ -74,3 +67,9 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], images: s
         least=56 * len(names) + 120,
         most=56 * len(names) + 120,
     )  # fmt: skip
+
+
+def _number(value: int, *, bold: bool) -> str:
+    if bold:
+        return f"<b>{value:,}</b>"
+    return f"{value:,}" if value else ""

@@ -111,7 +111,7 @@ def _line(
         "type": "scatter",
         "x": list(x),
         "y": rounded(y),
-        "mode": "lines",
+        "mode": "lines" if len(x) > 1 else "lines+markers",  # no line has one end
         "name": label,
         "hovertemplate": f"%{{fullData.name}}<br>epoch %{{x}}: {unit} ({kind})<extra></extra>",
         "legendgroup": label,
@@ -185,7 +185,7 @@ def _lines(
                 "y": percents(values),
                 "text": f"{plain(trial.label, LABEL)}{plain(seed)} ({name})",
                 "hovertemplate": "%{text}<br>epoch %{x}: %{y:.2f} %<extra></extra>",
-                "mode": "lines+markers" if ends else "lines",
+                "mode": "lines+markers" if ends or last == 0 else "lines",
                 "marker": {
                     "symbol": ends or "circle",
                     "color": shade,

@@ -29,6 +29,7 @@ from analysis.figures.base import (
     shades,
     ticks,
 )
+from analysis.tables import FEWEST_PAIRS
 from analysis.text import level_label
 
 MOST_LETTERS = 44  # of all labels under an axis; more stand beside it
@@ -75,8 +76,7 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
         shade, symbol = style.get(word, (GREY, "x-thin-open"))
         own = [effect for _, effect in rows[word]]
         deltas = [one.delta or 0.0 for one in own]
-        highs = [(one.delta_high or delta) - delta for one, delta in zip(own, deltas, strict=True)]
-        lows = [delta - (one.delta_low or delta) for one, delta in zip(own, deltas, strict=True)]
+        bounds = list(map(_bounds, own))
         data.append(
             scatter(
                 percents(deltas),
@@ -93,8 +93,8 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": percents(highs),
-                    "arrayminus": percents(lows),
+                    "array": percents(high for _, high in bounds),
+                    "arrayminus": percents(low for low, _ in bounds),
                     "color": shade,
                     "thickness": 2,
                     "width": 0,
@@ -119,7 +119,7 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
         f"Forest plot of {len(known)} differences with 95 % intervals; {proven} are proven.",
         data,
         layout(
-            xaxis=axis("difference in points of validation accuracy", side="bottom"),
+            xaxis=axis("difference in points"),
             yaxis=axis(
                 **ticks([label for _, label in rows_at], [place for place, _ in rows_at]),
                 range=[y + 0.3, 0.4],
@@ -132,6 +132,19 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
         height,
         note,
     )
+
+
+def _bounds(effect: Effect) -> tuple[float, float]:
+    """Return how far the interval reaches below and above the difference.
+
+    Not at all where there are too few pairs for a claim: two of them have an interval that is 13
+    times as wide as their spread, and would hide all others.
+    """
+    if effect.delta is None or effect.compared < FEWEST_PAIRS:
+        return 0.0, 0.0
+    low = effect.delta if effect.delta_low is None else effect.delta_low
+    high = effect.delta if effect.delta_high is None else effect.delta_high
+    return effect.delta - low, high - effect.delta
 
 
 def _effect_text(effect: Effect, word: str) -> str:
@@ -183,16 +196,8 @@ def replicates(
     bars = {
         "type": "data",
         "symmetric": False,
-        "array": percents(
-            None if one is None or one.delta is None or one.delta_high is None
-            else one.delta_high - one.delta
-            for one in effects
-        ),
-        "arrayminus": percents(
-            None if one is None or one.delta is None or one.delta_low is None
-            else one.delta - one.delta_low
-            for one in effects
-        ),
+        "array": percents(None if one is None else _bounds(one)[1] for one in effects),
+        "arrayminus": percents(None if one is None else _bounds(one)[0] for one in effects),
         "color": GREY,
         "thickness": 2,
         "width": 4,

@@ -1,7 +1,7 @@
 """Parallel coordinates: every trial a line through its factors and results."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from analysis.figures.base import (
 )
 from analysis.text import level_label
 
+CLOSEST = 0.05  # two ticks of an axis, as a share of it
 MOST_TICKS = 24  # labels of an axis of categories
 
 
@@ -82,6 +83,7 @@ def _dimension(own: Dimension) -> dict[str, Any]:
     levels = sorted({value for value in own.values if value is not None})
     ticks = levels if len(levels) <= FEW else _ticks_between(levels[0], levels[-1], own.kind)
     low, high = scale(levels[0]), scale(levels[-1])
+    ticks = _apart(ticks, scale, (high - low) * CLOSEST)
     gap = low - 0.1 * ((high - low) or 1.0)
     known = None not in own.values
     return {
@@ -91,6 +93,15 @@ def _dimension(own: Dimension) -> dict[str, Any]:
         "tickvals": rounded([*([] if known else [gap]), *map(scale, ticks)]),
         "ticktext": [*([] if known else ["–"]), *map(_short, ticks)],
     }
+
+
+def _apart(ticks: Sequence[float], scale: Callable[[float], float], least: float) -> list[float]:
+    """Leave out ticks that would stand on top of the one below."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or scale(tick) - scale(kept[-1]) >= least:
+            kept.append(tick)
+    return kept
 
 
 def _short(value: float) -> str:

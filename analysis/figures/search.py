@@ -194,7 +194,8 @@ def dependence(found: Dependence, name: str) -> Figure:
             band(rounded(x), 100 * np.array(found.low), 100 * np.array(found.high), BLUE),
             scatter(rounded(x), percents(found.mean), text, mode="lines", line=line),
         ]
-        scale = {"type": "log"} if found.logarithmic else {}
+        # 0.0001 is what a plan says; 100µ is not.
+        scale = {"type": "log", "exponentformat": "none"} if found.logarithmic else {}
         values = axis(plain(found.parameter, LABEL), **scale)
     shown = limits([value for _, value in sampled], found.low)
     return Figure(

@@ -189,7 +189,7 @@ def _verdicts(effects: Sequence[Effect]) -> str:
     """Say what came of a factor: "Worse: 1 (−4.40 points). Not proven: 5 (+0.25 points)."."""
     words: dict[str, list[str]] = {}
     for effect in effects:
-        delta = "" if effect.delta is None else f" ({points(effect.delta)} points)"
+        delta = f" ({points(effect.delta)} points)" if effect.delta else ""
         level = printable(level_label(effect.level))
         words.setdefault(verdict(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())

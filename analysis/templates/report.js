@@ -18,7 +18,10 @@
     const canvas = plot.querySelector(".canvas");
     // A finger scrolls the page; a mouse selects a part of the figure.
     layout.dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
-    if (canvas.clientWidth < 500) layout.font.size = 11;
+    if (canvas.clientWidth < 500) {
+      layout.font.size = 11;
+      for (const axis of [layout.xaxis, layout.yaxis]) if (axis) axis.title.font.size = 11;
+    }
     const name = plot.id.replace("fig-", "");
     const image = { format: "svg", filename: name, width: 900, height: canvas.clientHeight };
     return Plotly.newPlot(canvas, data, layout, { ...config, toImageButtonOptions: image });

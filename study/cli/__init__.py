@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from study import signals
 from study.cli.common import app
 from trainer.errors import UserError
 
@@ -27,7 +28,8 @@ def main(argv: Iterable[str] | None = None) -> None:
     """Run the command line; exit with 0, 1, 2 (bad input, one line), 130 or 143."""
     try:
         args = sys.argv[1:] if argv is None else list(argv)
-        code = app(args=args or ["--help"], standalone_mode=False)
+        with signals.handled():
+            code = app(args=args or ["--help"], standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except typer.TyperException as error:

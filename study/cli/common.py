@@ -77,7 +77,7 @@ def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
 
     try:
         yield
-    except (SQLAlchemyError, ValueError) as error:
+    except (SQLAlchemyError, ValueError, LookupError, TypeError) as error:
         where = storage.display(url)
         raise UserError(f"storage {where}: cannot be read: {storage.reason(error)}") from error
 
@@ -96,6 +96,10 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
         if not exact and not of_plan:
             raise UserError(choose("study", name, [study.name for study in stored]))
         found = (exact or of_plan)[-1]
+    if found.damage:
+        raise UserError(
+            f"storage {storage.display(url)}: study {found.name!r} is damaged: {found.damage}"
+        )
     return found, trials_of(url, found)
 
 

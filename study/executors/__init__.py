@@ -17,28 +17,35 @@ TICK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """One worker: its device, its OpenMP threads, and the data set it reads."""
+    """One worker: its device, its OpenMP threads, the data set it reads; how often it saves."""
 
     device: str
     threads: int
     dataset: str
     data_dir: Path | None
+    resume_seconds: float = 20.0  # of training between two resume points
 
 
 @dataclass(frozen=True)
 class Job:
-    """A bank to be trained; each member's best weights go to its checkpoint path."""
+    """A bank to be trained; each member's best weights go to its checkpoint path.
+
+    Where there are resume points, a long training leaves its course there now and then, and goes
+    on from what an earlier attempt has left.
+    """
 
     configs: tuple[TrainConfig, ...]
     checkpoints: tuple[Path, ...]
+    resume_points: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Failure:
     """Why a job gave no result.
 
-    `kind`: `infrastructure` (the worker died; worth another try), `memory` (the device's memory is
-    full), `user` (the config cannot be trained) or `error` (anything else).
+    `kind`: `infrastructure` (the worker died or could not write; worth another try), `disk` (there
+    is no room on it), `memory` (the device's memory is full), `user` (the config cannot be trained)
+    or `error` (anything else).
     """
 
     kind: str

@@ -1,6 +1,7 @@
 """The work itself, in whichever process it happens: load data once, measure and train banks."""
 
 import dataclasses
+import errno
 import platform
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from trainer import checkpoint, data, device
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.results import Cost, Result
+from trainer.resume import ResumePoints
 from trainer.train import Watch, measure, train
 
 
@@ -33,6 +35,13 @@ class Worker:
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
         self.data = images.to(self.device)
+        self.resume_seconds = spec.resume_seconds
+        # On another kind of device, or with another torch, the course would not be the same.
+        self.same = {
+            "dataset": images.sha256,
+            "device": self.device.type,
+            "torch": str(torch.__version__),
+        }
 
     def measure(self, configs: Sequence[TrainConfig]) -> list[Cost]:
         """Return what each config will cost."""
@@ -40,7 +49,12 @@ class Worker:
 
     def train(self, job: Job, on_epoch: Watch) -> list[Result]:
         """Train a job, write its checkpoints, return its results without weights and images."""
-        results = train(job.configs, self.data, on_epoch=on_epoch, device=self.device)
+        resume = None
+        if job.resume_points:
+            resume = ResumePoints(job.resume_points, self.same, self.resume_seconds)
+        results = train(
+            job.configs, self.data, on_epoch=on_epoch, device=self.device, resume=resume
+        )
         for config, result, path in zip(job.configs, results, job.checkpoints, strict=True):
             if result.state is not None and result.test_accuracy is not None:
                 about = {
@@ -61,6 +75,8 @@ def failure_of(error: Exception) -> Failure:
     reason = f"{type(error).__name__}: {first_line}"
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return Failure("memory", reason)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure("disk", reason)
     if isinstance(error, OSError):
         return Failure("infrastructure", reason)
     last = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,0 +1,9 @@
+"""What the server that workers are forked from has loaded: torch, and nothing used of it.
+
+Imported in that server only; it must not outlive the owner of the study, nor they it.
+"""
+
+import study.executors.worker  # noqa: F401 # the loading is the purpose
+from study.executors.lifeline import die_with_parent
+
+die_with_parent()

@@ -1,0 +1,1 @@
+"""What happens to a study when the machine fails: see docs/reliability.md."""

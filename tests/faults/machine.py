@@ -1,0 +1,193 @@
+"""Studies in processes of their own, that can be killed, stopped and looked at from outside."""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SECONDS = 120.0  # that anything here may take
+
+
+def until(happened: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+    """Wait for something; return what it is."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := happened():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+class Running:
+    """A command of the product, at work in a folder; its output is read as it comes."""
+
+    def __init__(self, module: str, words: list[str], folder: Path, **env: str) -> None:
+        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+            | env,
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self.readers = [
+            threading.Thread(target=self._read, args=own, daemon=True)
+            for own in ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        ]
+        for reader in self.readers:
+            reader.start()
+
+    @staticmethod
+    def _read(stream: Any, lines: list[str]) -> None:
+        lines.extend(iter(stream.readline, ""))
+        stream.close()
+
+    def says(self, words: str, seconds: float = SECONDS) -> str:
+        """Wait for a line on stderr that holds these words."""
+
+        def found() -> str | None:
+            return next((line for line in self.err if words in line), None)
+
+        line: str = until(
+            lambda: found() or (self.process.poll() is not None and "ended"), words, seconds
+        )
+        assert found(), f"{words!r} was not said, but: {''.join(self.err)}{''.join(self.out)}"
+        return line
+
+    def ends(self, seconds: float = SECONDS) -> int:
+        """Wait for the end; return the exit code."""
+        code = self.process.wait(seconds)
+        for reader in self.readers:
+            reader.join(10)
+        return code
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The processes that train: forked from a server that the owner has started."""
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found += child.children()
+        return found
+
+
+@contextmanager
+def running(module: str, words: list[str], folder: Path, **env: str) -> Iterator[Running]:
+    """Run a command; whatever happens, nothing of it is left."""
+    own = Running(module, words, folder, **env)
+    children: list[psutil.Process] = []
+    try:
+        yield own
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(own.process.pid).children(recursive=True)
+    finally:
+        own.process.kill()
+        own.ends()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def rows(database: Path, query: str) -> list[tuple[Any, ...]]:
+    """Read a database that may be in use."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as opened:
+        return opened.execute(query).fetchall()
+
+
+def states(database: Path) -> Counter[str]:
+    """Count the trials by state; nothing where there is no database yet."""
+    try:
+        return Counter(state for (state,) in rows(database, "SELECT state FROM trials"))
+    except sqlite3.Error:
+        return Counter()
+
+
+def attributes(database: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return every trial's state and attributes."""
+    found: dict[int, tuple[str, dict[str, Any]]] = {}
+    query = (
+        "SELECT t.trial_id, t.state, a.key, a.value_json FROM trials t "
+        "JOIN trial_user_attributes a USING (trial_id) ORDER BY t.trial_id"
+    )
+    for trial, state, key, text in rows(database, query):
+        found.setdefault(trial, (state, {}))[1][key] = json.loads(text)
+    return list(found.values())
+
+
+def results(database: Path) -> dict[tuple[str, int], float]:
+    """Return the value of every cell that is complete, each of which is so once."""
+    query = (
+        "SELECT t.trial_id, v.value FROM trials t JOIN trial_values v USING (trial_id) "
+        "WHERE t.state = 'COMPLETE' ORDER BY t.trial_id"
+    )
+    own = [own for state, own in attributes(database) if state == "COMPLETE"]
+    values = [value for _, value in rows(database, query)]
+    cells = [(found["variant"], found["seed"]) for found in own]
+    assert len(set(cells)) == len(cells), "a cell is complete twice"
+    return dict(zip(cells, values, strict=True))
+
+
+def assert_sound(database: Path) -> None:
+    """No trial runs, and SQLite finds nothing wrong."""
+    assert states(database)["RUNNING"] == 0
+    assert rows(database, "PRAGMA integrity_check") == [("ok",)]
+
+
+def acknowledged(file: Path) -> dict[str, float]:
+    """Return what was acknowledged: config -> value."""
+    if not file.exists():
+        return {}
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return {json.dumps(line["config"], sort_keys=True): line["value"] for line in lines}
+
+
+def stored(database: Path) -> dict[str, float]:
+    """Return what is stored, in the same form."""
+    query = (
+        "SELECT a.value_json, v.value FROM trials t JOIN trial_values v USING (trial_id) "
+        "JOIN trial_user_attributes a USING (trial_id) "
+        "WHERE t.state = 'COMPLETE' AND a.key = 'config'"
+    )
+    return {
+        json.dumps(json.loads(text), sort_keys=True): value for text, value in rows(database, query)
+    }
+
+
+def write_plan(folder: Path, **changes: Any) -> Path:
+    """Write a plan of two variants on digits; return its file."""
+    values: Mapping[str, Any] = {"seeds": 2, "epochs": 1, "subset": 200} | changes
+    head = "".join(f"{key} = {value}\n" for key, value in values.items())
+    file = folder / "tiny.toml"
+    file.write_text(
+        f'name = "tiny"\ndataset = "digits"\n{head}\n'
+        '[baseline]\nwidth = 4\nbatch_size = 32\nprecision = "fp32"\n\n'
+        '[factors]\npooling = ["max", "avg"]\n'
+    )
+    return file
+
+
+def kill(process: psutil.Process, number: int = signal.SIGKILL) -> bool:
+    """Send a signal; return whether the process was there."""
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""The disk is full: the study pauses, says where, and goes on when there is room."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from study.journal import Journal
+from study.ledger import DiskFull, Ledger
+from study.storage import locate
+from tests.faults.machine import (
+    acknowledged,
+    assert_sound,
+    results,
+    running,
+    states,
+    stored,
+    until,
+    write_plan,
+)
+from tests.plans import run, tiny
+
+SIMULATED = "tests.faults.simulated"
+RUN = ["run", "tiny.toml"]
+
+
+class SmallDisk:
+    """A tmpfs of a few megabytes."""
+
+    def __init__(self, folder: Path, size: str) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+
+    def _mount(self, *words: str) -> None:
+        command = ["mount", *words, str(self.folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+
+    def resize(self, size: str) -> None:
+        self._mount("-o", f"remount,size={size}")
+
+    def fill(self) -> Path:
+        """Leave not a byte."""
+        ballast = self.folder / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            for size in (1 << 16, 1 << 12, 1):
+                try:
+                    while True:
+                        file.write(b"\0" * size)
+                except OSError:
+                    continue
+        return ballast
+
+    def remove(self) -> None:
+        subprocess.run(["umount", "-l", str(self.folder)], check=False)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], SmallDisk]]:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    made: list[SmallDisk] = []
+
+    def make(size: str) -> SmallDisk:
+        made.append(SmallDisk(tmp_path / "disk", size))
+        return made[-1]
+
+    yield make
+    for disk in made:
+        disk.remove()
+
+
+def simulated(folder: Path, seconds: float) -> dict[str, str]:
+    return {
+        "SIMULATED_SECONDS": str(seconds),
+        "SIMULATED_ACKNOWLEDGED": str(folder / "acknowledged"),
+    }
+
+
+def test_a_disk_that_fills_up_and_grows_loses_nothing(
+    tmp_path: Path, small_disk: Callable[[str], SmallDisk]
+) -> None:
+    disk = small_disk("4m")
+    write_plan(disk.folder, seeds=100, epochs=2)
+    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0.005)) as own:
+        said = own.says("paused: no room in ")
+        assert f"no room in {disk.folder} (" in said
+        assert own.process.poll() is None
+        disk.resize("64m")
+        own.says("goes on: there is room in ")
+        assert own.ends() == 0, own.err
+    known = acknowledged(tmp_path / "acknowledged")
+    assert known == stored(disk.folder / "studies.db")
+    assert len(results(disk.folder / "studies.db")) == 200
+    assert_sound(disk.folder / "studies.db")
+
+
+def test_a_disk_that_is_full_to_the_last_byte_in_the_middle_of_a_write_loses_nothing(
+    tmp_path: Path, small_disk: Callable[[str], SmallDisk]
+) -> None:
+    disk = small_disk("64m")
+    write_plan(disk.folder, seeds=50, epochs=2)
+    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0.05)) as own:
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 10, "some results")
+        ballast = disk.fill()
+        own.says("paused: no room in ")
+        before = len(acknowledged(tmp_path / "acknowledged"))
+        assert before < 100
+        ballast.unlink()
+        assert own.ends() == 0, own.err
+    assert acknowledged(tmp_path / "acknowledged") == stored(disk.folder / "studies.db")
+    assert len(results(disk.folder / "studies.db")) == 100
+    assert_sound(disk.folder / "studies.db")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--quiet"]])
+def test_a_paused_study_can_be_interrupted_and_goes_on_later(
+    tmp_path: Path, small_disk: Callable[[str], SmallDisk], words: list[str]
+) -> None:
+    disk = small_disk("64m")
+    write_plan(disk.folder, seeds=20, epochs=2)
+    file = disk.folder / "studies.db"
+    with running(SIMULATED, [*RUN, *words], disk.folder, **simulated(tmp_path, 0.05)) as own:
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 4, "some results")
+        ballast = disk.fill()
+        own.says("paused: no room in ")
+        own.process.terminate()
+        assert own.ends(10) == 143
+    ballast.unlink()
+    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0)) as own:
+        assert own.ends() == 0, own.err
+    assert acknowledged(tmp_path / "acknowledged").items() <= stored(file).items()
+    assert len(results(file)) == 40
+    assert_sound(file)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
+    tmp_path: Path, small_disk: Callable[[str], SmallDisk]
+) -> None:
+    disk = small_disk("64m")
+    write_plan(disk.folder, seeds=4, epochs=30)
+    file = disk.folder / "studies.db"
+    words = ["run", "tiny.toml", "--workers", "2"]
+    with running("study.cli", words, disk.folder) as own:
+        until(lambda: states(file)["COMPLETE"], "a result")
+        ballast = disk.fill()
+        own.says("paused: no room in ")
+        ballast.unlink()
+        assert own.ends() == 0, own.err
+    assert len(results(file)) == 8
+    assert_sound(file)
+
+
+def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from study import storage
+    from study.coordinator import open_study
+    from study.ledger import NewTrial
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with storage.own(locate(str(tmp_path / "x.db")), "test") as database:
+        journal = Journal(tmp_path / "x.db.journal")
+        ledger = Ledger(database, "x", journal=journal)
+        open_study(ledger, tiny(), {"sha256": ""})
+        (trial,) = ledger.start([NewTrial({}, {}, {})])
+        with monkeypatch.context() as context:
+            context.setattr("os.fsync", full)
+            with pytest.raises(DiskFull, match="No space left"):
+                ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})])
+        assert not ledger.in_order
+        assert journal.trials() == []
+        ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})])  # again, when there is room
+        assert ledger.in_order
+        assert len(journal.trials()) == 1
+
+
+def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny(), tmp_path / "studies.db")
+    before = (tmp_path / "studies.db.backup").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("study.backup.sync_file", full)
+    said: list[str] = []
+    from study import session
+    from tests.plans import INLINE, Witness, announce
+
+    session.run(
+        tiny(seeds=3), locate(str(tmp_path / "studies.db")), INLINE, study_name=None,
+        argv=["run"], view=Witness(), announce=announce, tell=said.append,
+    )  # fmt: skip
+    assert said == [
+        "no backup could be made, the journal is kept: [Errno 28] No space left on device"
+    ]
+    assert (tmp_path / "studies.db.backup").read_bytes() == before
+    assert not list(tmp_path.glob(".*.tmp*"))

@@ -1,0 +1,99 @@
+"""A study of 10,000 trials: quick at every report, at every start, in little memory."""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from study import session, storage
+from study.coordinator import Coordinator, open_study
+from study.executors import Job
+from study.keeper import Keeper
+from study.ledger import Ledger
+from study.plan import Plan, load_plan
+from study.session import work_for
+from tests.faults.machine import assert_sound, states
+from tests.faults.simulated import Simulated
+from tests.plans import Witness
+from trainer.results import Epoch
+
+
+class Timed(Coordinator):
+    """A coordinator that measures what a report and its verdict take."""
+
+    def __init__(self, *args: object, **more: object) -> None:
+        super().__init__(*args, **more)  # type: ignore[arg-type] # passed on
+        self.seconds: list[float] = []
+
+    def on_epoch(self, job: Job, epochs: Mapping[int, Epoch]) -> Collection[int]:
+        began = time.perf_counter()
+        verdict = super().on_epoch(job, epochs)
+        self.seconds.append(time.perf_counter() - began)
+        return verdict
+
+
+class Blind(Witness):
+    """A view that remembers nothing."""
+
+    def show(self, *_: object) -> None:
+        pass
+
+
+def search(trials: int) -> Plan:
+    """A search on simulated workers; proposals are random, so that the owner is what is timed."""
+    values = load_plan("search", dataset="digits").override(trials=trials, epochs=9, seeds=1)
+    plan = values.to_dict()
+    plan["search"] = {**plan["search"], "sampler": "random"}
+    return Plan.from_dict(plan)
+
+
+def run(file: Path, plan: Plan) -> tuple[list[float], float]:
+    """Run what is left; return the seconds of every report, and those to the first trial."""
+    url = storage.locate(str(file))
+    began = time.perf_counter()
+    with storage.own(url, "test") as database:
+        keeper = Keeper(url, print)
+        ledger = Ledger(database, plan.name, journal=keeper.journal)
+        trials = ledger.sound_trials() if ledger.exists else []
+        work = work_for(plan, trials, 1)
+        open_study(ledger, plan, {"name": "digits", "sha256": ""})
+        with keeper.guarding(ledger):
+            coordinator = Timed(
+                work, ledger, Simulated(16), bank_size=1, checkpoints=file.parent / "checkpoints",
+                view=Blind(), attempts=session.attempts(trials),
+                back_up=lambda: keeper.mind(ledger),
+            )  # fmt: skip
+            ready = time.perf_counter() - began
+            coordinator.run()
+    return coordinator.seconds, ready
+
+
+@pytest.mark.parametrize("trials", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.timeout(900)
+def test_reports_are_quick_and_starts_too(tmp_path: Path, trials: int) -> None:
+    file = tmp_path / "studies.db"
+    seconds, _ = run(file, search(trials))
+    last = sorted(seconds[-len(seconds) // 5 :])  # with most trials behind it
+    p95 = last[int(0.95 * len(last))]
+    again, ready = run(file, search(trials + 16))
+    memory = psutil.Process().memory_info().rss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(
+        f"{trials} trials: report and verdict {1000 * statistics.median(last):.2f} ms (median), "
+        f"{1000 * p95:.2f} ms (p95); resumed in {ready:.1f} s; {memory / 1e6:.0f} MB now, "
+        f"{peak / 1e6:.0f} MB at most; database {file.stat().st_size / 1e6:.0f} MB",
+        file=sys.stderr,
+    )
+    assert p95 < 0.05
+    assert ready < 20
+    assert max(memory, peak) < 1e9
+    assert again
+    found = states(file)
+    assert found.keys() <= {"COMPLETE", "PRUNED"}
+    assert found.total() == trials + 16
+    assert_sound(file)

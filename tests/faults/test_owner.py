@@ -1,0 +1,327 @@
+"""The owner of a study dies, or loses its database: nothing acknowledged is lost."""
+
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.faults.machine import (
+    acknowledged,
+    assert_sound,
+    attributes,
+    results,
+    rows,
+    running,
+    states,
+    stored,
+    until,
+    write_plan,
+)
+
+SIMULATED = "tests.faults.simulated"
+RUN = ["run", "tiny.toml"]
+
+
+def simulated(folder: Path, seconds: float = 0.0) -> dict[str, str]:
+    return {
+        "SIMULATED_SECONDS": str(seconds),
+        "SIMULATED_ACKNOWLEDGED": str(folder / "acknowledged"),
+    }
+
+
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the same study, undisturbed."""
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_an_owner_killed_at_random_moments_loses_nothing(
+    tmp_path: Path, undisturbed: Path, kills: int
+) -> None:
+    chance = random.Random(kills)
+    file = tmp_path / "studies.db"
+    for folder in (tmp_path, undisturbed):
+        write_plan(folder, seeds=6 * kills, epochs=3)
+    for number in range(kills):
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as own:
+            if number % 5:  # else in its first moments: imports, lock, recovery
+                done = len(acknowledged(tmp_path / "acknowledged"))
+                until(lambda: len(acknowledged(tmp_path / "acknowledged")) > done, "a result")  # noqa: B023
+                time.sleep(chance.uniform(0, 0.3))
+            else:
+                time.sleep(chance.uniform(0, 1.0))
+            own.process.kill()
+            own.ends()
+        known = acknowledged(tmp_path / "acknowledged")
+    for folder in (tmp_path, undisturbed):
+        with running(SIMULATED, RUN, folder, **simulated(folder)) as own:
+            assert own.ends() == 0, own.err
+    assert known
+    assert known.items() <= stored(file).items()
+    assert len(results(file)) == 12 * kills
+    assert results(file) == results(undisturbed / "studies.db")
+    assert_sound(file)
+    assert not (tmp_path / "studies.db.journal").exists()
+
+
+@pytest.mark.slow
+def test_an_owner_of_real_trainings_killed_again_and_again_comes_to_the_same_values(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    words = [*RUN, "--workers", "2"]
+    for folder in (tmp_path, undisturbed):
+        write_plan(folder, seeds=20, epochs=2)
+    for _ in range(5):
+        before = states(tmp_path / "studies.db")["COMPLETE"]
+        with running("study.cli", words, tmp_path) as own:
+            until(lambda: states(tmp_path / "studies.db")["COMPLETE"] > before, "a result")  # noqa: B023
+            workers = own.workers
+            own.process.kill()
+            own.ends()
+            # Orphans stop at once, not at their next epoch.
+            until(lambda: not any(map(is_alive, workers)), "the workers' end", 5)  # noqa: B023
+    for folder in (tmp_path, undisturbed):
+        with running("study.cli", words, folder) as own:
+            assert own.ends() == 0, own.err
+    assert results(tmp_path / "studies.db") == results(undisturbed / "studies.db")
+    assert_sound(tmp_path / "studies.db")
+
+
+def is_alive(process: object) -> bool:
+    import psutil
+
+    assert isinstance(process, psutil.Process)
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.slow
+def test_an_attempt_knows_its_number(tmp_path: Path) -> None:
+    write_plan(tmp_path, seeds=1, epochs=100)
+    file = tmp_path / "studies.db"
+    for number in (1, 2):
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.1)):
+            until(lambda: states(file).total() == 2 * number, "trials that run")  # noqa: B023
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+        assert own.ends() == 0
+    found = [(state, own["variant"], own["attempt"]) for state, own in attributes(file)]
+    assert Counter(found) == Counter(
+        [
+            *(("FAIL", variant, n) for variant in ("baseline", "pooling=avg") for n in (1, 2)),
+            *(("COMPLETE", variant, 3) for variant in ("baseline", "pooling=avg")),
+        ]
+    )
+    assert all("checksum" in own for _, own in attributes(file))
+
+
+# The database is taken away under the owner's hands.
+
+
+def delete(file: Path) -> None:
+    for path in file.parent.glob(file.name + "*"):
+        if path.is_file() and ".backup" not in path.name:
+            path.unlink()
+
+
+def delete_alone(file: Path) -> None:
+    file.unlink()
+
+
+def delete_log(file: Path) -> None:
+    file.with_name(file.name + "-wal").unlink()
+
+
+def replace_by_nothing(file: Path) -> None:
+    empty = file.with_name("empty.db")
+    empty.touch()
+    empty.replace(file)
+
+
+def replace_by_another(file: Path) -> None:
+    from tests.studies import POOLING, database, trial
+
+    database(file.parent, [trial(POOLING, {}, 0, 0.9)], of=POOLING, name="other", file="other.db")
+    (file.parent / "other.db").replace(file)
+
+
+def truncate(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+
+
+def truncate_to_nothing(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.truncate(0)
+
+
+LOSSES = [(delete, False), (truncate, True)]
+MORE_LOSSES = [
+    (lose, earlier)
+    for lose in (
+        delete, delete_alone, delete_log, replace_by_nothing, replace_by_another, truncate,
+        truncate_to_nothing,
+    )
+    for earlier in (False, True)
+    if (lose, earlier) not in LOSSES
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lose", "earlier"),
+    [*LOSSES, *(pytest.param(*own, marks=pytest.mark.slow) for own in MORE_LOSSES)],
+    ids=[
+        f"{lose.__name__} in the {'second' if earlier else 'first'} run"
+        for lose, earlier in [*LOSSES, *MORE_LOSSES]
+    ],
+)
+def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
+    tmp_path: Path, undisturbed: Path, lose: Callable[[Path], None], earlier: bool
+) -> None:
+    file = tmp_path / "studies.db"
+    if earlier:  # results that only a backup has
+        write_plan(tmp_path, seeds=5, epochs=2)
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+            assert own.ends() == 0, own.err
+    for folder in (tmp_path, undisturbed):
+        write_plan(folder, seeds=40, epochs=2)
+    done = len(acknowledged(tmp_path / "acknowledged"))
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.05)) as own:
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > done + 5, "some results")
+        lose(file)
+        before = len(acknowledged(tmp_path / "acknowledged"))
+        assert own.ends() == 1, own.err
+        said = "".join(own.out)
+        assert "while the study ran; its results are kept in the journal" in said
+        assert str(file) in said
+    known = acknowledged(tmp_path / "acknowledged")
+    assert len(known) <= before + 4  # within a write of each of the four workers
+    for folder in (tmp_path, undisturbed):
+        with running(SIMULATED, RUN, folder, **simulated(folder)) as own:
+            assert own.ends() == 0, own.err
+            if folder == tmp_path:
+                assert "put back from the journal" in "".join(own.err)
+    assert known.items() <= stored(file).items()
+    assert results(file) == results(undisturbed / "studies.db")
+    assert_sound(file)
+    assert not (tmp_path / "studies.db.journal").exists()
+
+
+@pytest.mark.slow
+def test_what_was_in_the_way_is_kept(tmp_path: Path) -> None:
+    write_plan(tmp_path)
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+        assert own.ends() == 0
+    file = tmp_path / "studies.db"
+    content = bytearray(file.read_bytes())
+    content[4096:12288] = b"\xaa" * 8192
+    file.write_bytes(content)
+    write_plan(tmp_path, seeds=3)
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+        assert own.ends() == 0, own.err
+    assert "its backup has been put in its place" in "".join(own.err)
+    (kept,) = tmp_path.glob("studies.db.damaged-*")
+    assert kept.read_bytes() == bytes(content)
+    assert len(results(file)) == 6
+
+
+@pytest.mark.slow
+def test_a_database_removed_on_purpose_stays_removed_and_its_backup_is_kept(
+    tmp_path: Path,
+) -> None:
+    write_plan(tmp_path)
+    for seeds in (3, 1):
+        write_plan(tmp_path, seeds=seeds)
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+            assert own.ends() == 0, own.err
+        assert len(results(tmp_path / "studies.db")) == 2 * seeds
+        delete(tmp_path / "studies.db")
+    (older,) = tmp_path.glob("studies.db.backup.older-*")
+    assert len(results(older)) == 6
+
+
+def test_a_run_makes_backups_as_it_goes(tmp_path: Path) -> None:
+    write_plan(tmp_path, seeds=200)
+    backup = tmp_path / "studies.db.backup"
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as own:
+        until(lambda: 100 <= states(backup)["COMPLETE"] < 400, "a backup")
+        own.process.kill()
+        own.ends()
+    records = len(list((tmp_path / "studies.db.journal").glob("*-[0-9]*.json")))
+    complete = states(tmp_path / "studies.db")["COMPLETE"]
+    assert states(backup)["COMPLETE"] + records >= complete
+    assert rows(backup, "PRAGMA integrity_check") == [("ok",)]
+
+
+# Readers.
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_slow_readers_and_a_dashboard_disturb_no_write(tmp_path: Path, seconds: int) -> None:
+    write_plan(tmp_path, seeds=2000, epochs=3)
+    file = tmp_path / "studies.db"
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as own:
+        until(lambda: states(file)["COMPLETE"] > 5, "some results")
+        with closing(sqlite3.connect(file)) as reader:
+            reader.execute("BEGIN")
+            seen = reader.execute("SELECT COUNT(*) FROM trials").fetchone()
+            end = time.monotonic() + seconds
+            looks = 0
+            while time.monotonic() < end:
+                assert len(look_at_the_dashboard(file)) > 1000
+                looks += 1
+                assert own.process.poll() is None, own.err
+            assert reader.execute("SELECT COUNT(*) FROM trials").fetchone() == seen
+        assert looks > 2
+        done = states(file)["COMPLETE"]
+        assert done > 10 * seconds
+        own.process.send_signal(signal.SIGINT)
+        assert own.ends(10) == 130
+    assert not [line for line in own.err if "failed:" in line]
+    found = [own for state, own in attributes(file) if state == "FAIL"]
+    assert {own["failure_reason"] for own in found} <= {"interrupted"}
+    assert_sound(file)
+
+
+def look_at_the_dashboard(file: Path) -> bytes:
+    """Ask Optuna's dashboard for the study, as a browser does."""
+    import optuna_dashboard
+    import sqlalchemy
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"poolclass": sqlalchemy.NullPool})
+    app = optuna_dashboard.wsgi(storage)
+    asked = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies/1", "QUERY_STRING": "after=0",
+        "SERVER_NAME": "x", "SERVER_PORT": "80", "wsgi.url_scheme": "http",
+        "wsgi.input": __import__("io").BytesIO(), "wsgi.errors": __import__("sys").stderr,
+    }  # fmt: skip
+    status: list[str] = []
+    body = b"".join(app(asked, lambda code, _headers, *_: status.append(code)))
+    storage.engine.dispose()
+    assert status == ["200 OK"], body
+    return body
+
+
+@pytest.mark.slow
+def test_a_reader_that_locks_the_database_only_delays(tmp_path: Path) -> None:
+    write_plan(tmp_path, seeds=100)
+    file = tmp_path / "studies.db"
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as own:
+        until(lambda: states(file)["COMPLETE"] > 5, "some results")
+        with closing(sqlite3.connect(file, timeout=30)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            before = states(file)["COMPLETE"]
+            time.sleep(6)  # longer than one try
+            assert states(file)["COMPLETE"] == before
+            other.rollback()
+        assert own.ends() == 0, own.err
+    assert len(results(file)) == 200

@@ -1,0 +1,194 @@
+"""SIGINT and SIGTERM, in whatever state: an end within seconds, and nothing left running."""
+
+import signal
+import sqlite3
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from study import ledger as ledger_module
+from study import storage
+from study.coordinator import open_study
+from study.ledger import Ledger, NewTrial
+from tests.faults.machine import Running, assert_sound, results, running, states, until, write_plan
+from tests.plans import run, tiny
+
+SIMULATED = "tests.faults.simulated"
+TRAIN = ["run", "tiny.toml", "--workers", "2"]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+BOTH = pytest.mark.parametrize(("number", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])
+ONE_QUICKLY = pytest.mark.parametrize(
+    ("number", "code"),
+    [pytest.param(*SIGNALS[0], marks=pytest.mark.slow), SIGNALS[1]],
+    ids=["SIGINT", "SIGTERM"],
+)
+
+
+def end(own: Running, number: int, code: int, file: Path) -> None:
+    """Send a signal and see that all is over in under ten seconds, and well."""
+    family = psutil.Process(own.process.pid).children(recursive=True)
+    began = time.monotonic()
+    own.process.send_signal(number)
+    assert own.ends(30) == code, own.err
+    assert time.monotonic() - began < 10
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert "Traceback" not in "".join(own.err)
+    if file.exists() and file.stat().st_size:
+        assert_sound(file)
+    assert not file.with_name(file.name + ".journal").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "wait"),
+    [
+        (signal.SIGINT, 130, 0.4),
+        *(
+            pytest.param(*own, wait, marks=pytest.mark.slow)
+            for own in SIGNALS
+            for wait in (0.15, 0.4, 0.8, 1.6)
+            if (own[1], wait) != (130, 0.4)
+        ),
+    ],
+)
+def test_while_the_workers_start_and_measure(
+    tmp_path: Path, number: int, code: int, wait: float
+) -> None:
+    write_plan(tmp_path, seeds=100, epochs=100)
+    with running("study.cli", TRAIN, tmp_path) as own:
+        until((tmp_path / "studies.db.owner.json").exists, "the lock")
+        time.sleep(wait)
+        end(own, number, code, tmp_path / "studies.db")
+
+
+@ONE_QUICKLY
+def test_while_they_train(tmp_path: Path, number: int, code: int) -> None:
+    write_plan(tmp_path, seeds=10, epochs=200)
+    file = tmp_path / "studies.db"
+    with running("study.cli", TRAIN, tmp_path) as own:
+        until(lambda: states(file)["RUNNING"] == 2, "trials that run")
+        end(own, number, code, file)
+    assert states(file) == {"FAIL": 2}
+
+
+@BOTH
+@pytest.mark.slow
+def test_while_a_worker_hangs(tmp_path: Path, number: int, code: int) -> None:
+    write_plan(tmp_path, seeds=10, epochs=200)
+    file = tmp_path / "studies.db"
+    with running("study.cli", TRAIN, tmp_path) as own:
+        until(lambda: states(file)["RUNNING"] == 2, "trials that run")
+        for worker in own.workers:
+            worker.suspend()
+        end(own, number, code, file)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "repeat", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5))]
+)
+def test_while_results_are_committed_one_after_the_other(
+    tmp_path: Path, number: int, code: int, repeat: int
+) -> None:
+    write_plan(tmp_path, seeds=1000, epochs=1)
+    file = tmp_path / "studies.db"
+    acks = tmp_path / "acknowledged"
+    with running(SIMULATED, TRAIN, tmp_path, SIMULATED_ACKNOWLEDGED=str(acks)) as own:
+        until(lambda: states(file)["COMPLETE"] > 10 * (1 + repeat), "results")
+        end(own, number, code, file)
+    assert len(acks.read_text().splitlines()) <= len(results(file))
+
+
+@ONE_QUICKLY
+def test_while_another_process_holds_the_database(tmp_path: Path, number: int, code: int) -> None:
+    write_plan(tmp_path, seeds=1000, epochs=1)
+    file = tmp_path / "studies.db"
+    with running(SIMULATED, TRAIN, tmp_path, SIMULATED_SECONDS="0.01") as own:
+        until(lambda: states(file)["COMPLETE"] > 10, "results")
+        with closing(sqlite3.connect(file, timeout=30)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            own.process.send_signal(number)
+            assert own.ends(30) == code, own.err
+            assert time.monotonic() - began < 10
+            other.rollback()
+    # It could not be written that they do not run any more: the next start does it.
+    with running(SIMULATED, [*TRAIN, "--timeout", "1s"], tmp_path) as own:
+        own.ends()
+    assert_sound(file)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_next_start_reconciles(tmp_path: Path) -> None:
+    write_plan(tmp_path, seeds=20, epochs=1)
+    file = tmp_path / "studies.db"
+    with running(SIMULATED, TRAIN, tmp_path, SIMULATED_SECONDS="0.05") as own:
+        until(lambda: states(file)["COMPLETE"] > 4, "results")
+        with closing(sqlite3.connect(file, timeout=30)) as other:
+            other.execute("BEGIN IMMEDIATE")  # so that the first one has something to wait for
+            time.sleep(0.5)
+            own.process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+            began = time.monotonic()
+            own.process.send_signal(signal.SIGINT)
+            assert own.ends(10) == 130
+            assert time.monotonic() - began < 1
+            other.rollback()
+    with running(SIMULATED, TRAIN, tmp_path) as own:
+        assert own.ends() == 0, own.err
+    assert len(results(file)) == 40
+    assert_sound(file)
+
+
+@pytest.mark.slow
+def test_the_whole_terminal_is_interrupted_and_no_worker_says_a_word(tmp_path: Path) -> None:
+    write_plan(tmp_path, seeds=10, epochs=200)
+    file = tmp_path / "studies.db"
+    with running("study.cli", TRAIN, tmp_path) as own:
+        until(lambda: states(file)["RUNNING"] == 2, "trials that run")
+        for child in psutil.Process(own.process.pid).children(recursive=True):
+            child.send_signal(signal.SIGINT)
+        end(own, signal.SIGINT, 130, file)
+    assert "Traceback" not in "".join(own.err)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_by_an_hour_changes_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    file = tmp_path / "studies.db"
+    run(tiny(seeds=1), file)
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> "Shifted":
+            assert tz is UTC
+            real = datetime.now(UTC) + timedelta(hours=hours)
+            return cls.fromtimestamp(real.timestamp(), UTC)
+
+    monkeypatch.setattr(ledger_module, "datetime", Shifted)
+    state = run(tiny(seeds=2), file)
+    assert (state.done, state.failed) == (4, 0)
+    assert len(results(file)) == 4
+    from analysis.trials import connect, studies, trials
+
+    engine = connect(f"sqlite:///{file}")
+    (study,) = studies(engine)
+    assert {trial.state for trial in trials(engine, study.id)} == {"COMPLETE"}
+    assert (study.damage, study.missing) == (None, None)
+
+
+def test_a_late_result_of_an_earlier_attempt_is_discarded(tmp_path: Path) -> None:
+    with storage.own(storage.locate(str(tmp_path / "x.db")), "test") as database:
+        ledger = Ledger(database, "x")
+        open_study(ledger, tiny(), {"sha256": ""})
+        (first,) = ledger.start([NewTrial({}, {}, {"attempt": 1})])
+        ledger.fail_running("its worker was paused")
+        (second,) = ledger.start([NewTrial({}, {}, {"attempt": 2})])
+        ledger.finish([(first, TrialState.COMPLETE, [0.9], {})])  # it goes on after all
+        ledger.finish([(second, TrialState.COMPLETE, [0.5], {})])
+        found = [(own.user_attrs["attempt"], own.state, own.value) for own in ledger.trials()]
+    assert found == [(1, TrialState.FAIL, None), (2, TrialState.COMPLETE, 0.5)]

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
-<<<<<<< HEAD
-from study import storage
-from study.calibration import best_bank_size
-=======
 from study import recovery, storage
->>>>>>> main
+from study.calibration import best_bank_size
 from study.executors import Executor
 from study.hardware import device_names, worker_specs
 from study.plan import Plan, check_name
@@ -69,13 +65,14 @@ class Estimate:
     costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
 
 
-def bank_size(machine: Machine) -> int:
+def bank_size(plan: Plan, machine: Machine) -> int:
     """Return how many members a bank has at most.
 
     Raises:
         UserError: there is no such device.
     """
-    return machine.bank or (1 if device_names(machine.device)[0] == "cpu" else GPU_BANK)
+    device = device_names(machine.device)[0]
+    return machine.bank or best_bank_size(plan.base_config, device, machine.data_dir)
 
 
 @contextmanager
@@ -86,12 +83,7 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
         UserError: there is no such device, or nothing can be measured on it.
     """
     devices = device_names(machine.device)
-<<<<<<< HEAD
-    bank = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
-    bank = min(bank, max(trials, 1))
-=======
-    bank = bank_size(machine)
->>>>>>> main
+    bank = bank_size(plan, machine)
     specs = worker_specs(
         devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir
     )
@@ -204,7 +196,7 @@ def run(
         ledger = Ledger(database, name, journal=keeper.journal)
         trials = ledger.sound_trials() if ledger.exists else []
         check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
-        bank = bank_size(machine)
+        bank = bank_size(plan, machine)
         work = work_for(plan, trials, bank, path=path)
         if work.done >= work.planned:
             announce(ledger.name, None)

@@ -103,7 +103,7 @@ def _named(effect: Effect) -> list[Cell]:
     numeric = isinstance(effect.level, int | float) and not isinstance(effect.level, bool)
     return [
         Cell(printable(effect.factor)),
-        Cell(printable(level_label(effect.level)), effect.level if numeric else None),
+        Cell(printable(level_label(effect.level)), effect.level if numeric else None, "label"),
     ]
 
 

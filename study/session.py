@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from study import recovery, storage
+from study.calibration import best_bank_size
 from study.executors import Executor
-from study.hardware import GPU_BANK, device_names, worker_specs
+from study.hardware import device_names, worker_specs
 from study.plan import Plan, check_name
 from trainer import files
 from trainer.config import TrainConfig
@@ -38,7 +39,7 @@ class Machine:
 
     device: str = "auto"
     workers: int | None = None  # None: one per core or GPU
-    bank: int | None = None  # None: by device
+    bank: int | None = None  # None: 1 on CPUs, on GPUs what is measured to be fastest
     executor: str = "local"
     data_dir: Path | None = None
 
@@ -64,13 +65,14 @@ class Estimate:
     costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
 
 
-def bank_size(machine: Machine) -> int:
+def bank_size(plan: Plan, machine: Machine) -> int:
     """Return how many members a bank has at most.
 
     Raises:
         UserError: there is no such device.
     """
-    return machine.bank or (1 if device_names(machine.device)[0] == "cpu" else GPU_BANK)
+    device = device_names(machine.device)[0]
+    return machine.bank or best_bank_size(plan.base_config, device, machine.data_dir)
 
 
 @contextmanager
@@ -78,10 +80,10 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     """Yield an executor for so many trials (not started), and how many members its banks have.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or nothing can be measured on it.
     """
     devices = device_names(machine.device)
-    bank = bank_size(machine)
+    bank = bank_size(plan, machine)
     specs = worker_specs(
         devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir
     )
@@ -194,7 +196,7 @@ def run(
         ledger = Ledger(database, name, journal=keeper.journal)
         trials = ledger.sound_trials() if ledger.exists else []
         check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
-        bank = bank_size(machine)
+        bank = bank_size(plan, machine)
         work = work_for(plan, trials, bank, path=path)
         if work.done >= work.planned:
             announce(ledger.name, None)

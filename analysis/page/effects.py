@@ -46,12 +46,13 @@ def effects(table: Table | SearchTable) -> list[Section]:
 
 
 def _effect_sheet(table: Table) -> Sheet:
+    compared = table.progress.objective
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
         Column("n", hint="finished trials"),
-        Column("accuracy %", hint="validation accuracy: mean ± standard deviation of n trials"),
-        Column("difference", hint="in points of validation accuracy, and its 95 % interval"),
+        Column("accuracy %", hint=f"{compared}: mean ± standard deviation of n trials"),
+        Column("difference", hint=f"in points of {compared}, and its 95 % interval"),
         Column("p", hint="two-sided, corrected by Holm for all comparisons of the table"),
         Column("verdict", numeric=False),
         Column("test %", hint="test accuracy: looked at once, never used for a choice"),
@@ -115,7 +116,7 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
-        Column("difference", hint="points of validation accuracy"),
+        Column("difference", hint="in points"),
         Column("bootstrap interval", hint="95 %, bias-corrected and accelerated"),
         Column("p, t-test", hint="not corrected"),
         Column("p, sign flips", hint="exact permutation test of the pairs, not corrected"),
@@ -168,7 +169,7 @@ def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
         levels_effects = [effect for effect in table.effects if effect.factor == factor]
         by_label = {level_label(effect.level): effect for effect in levels_effects}
         against = [None if level.reference else by_label.get(level.label) for level in levels]
-        own = [replicates(factor, levels, against, f"trials-{slug(factor, index)}")]
+        own = [replicates(factor, levels, against, study.compared, f"trials-{slug(factor, index)}")]
         if len(shown) <= CURVES_OF_LEVELS:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
             own += [curves] if curves is not None else []

@@ -61,14 +61,20 @@ def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> 
     for trial in finished(trials) if study.plan else ():
         by_variant[trial.label].append(trial)
     drawn = [
-        against_cost(_points(by_variant, name), f"cost-{name.partition('_')[0]}", title, words)
+        against_cost(
+            _points(by_variant, name),
+            f"cost-{name.partition('_')[0]}",
+            title,
+            words,
+            study.compared,
+        )
         for name, title, words in COSTS
     ]
     shown = [figure for figure in drawn if figure is not None]
     part = Part(figures=shown, sheets=_inference(table))
     if not part.figures and not part.sheets:
         return []
-    intro = ["Up and to the left is better; test data plays no part here."] if shown else []
+    intro = ["Up and to the left is better."] if shown else []
     return [Section("costs", "Accuracy against cost", intro, [part])]
 
 

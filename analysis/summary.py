@@ -310,8 +310,11 @@ def _cost_of_best(table: Table, trials: Sequence[Trial]) -> list[str]:
     if best.variant == base[0].label:
         return [f"The baseline has the highest mean {table.progress.objective} of all variants."]
     of = [one for one in table.effects if same(one.changes, own[0].changes) and not one.against]
-    better = any(verdict(one) == "better" for one in of)
-    doubt = "" if better else ", which is not proven better than the baseline"
+    doubt = ", which is not proven better than the baseline"
+    if any(verdict(one) == "better" for one in of):
+        doubt = ""
+    elif not of:  # a cell of a factorial, or a step of the path
+        doubt = "; the combination itself was not tested against the baseline"
     seeds = ", a single run" if best.n == 1 else ""
     return [
         f"{printable(best.variant)} has the highest mean {table.progress.objective} of all "

@@ -29,20 +29,28 @@ def beside_ours(rows: Sequence[ReportedRow]) -> Figure | None:
     ]
     data = []
     for name, shade, symbol, shift, bounds in sides:
+        ranges = [name == "reported" and row.test_accuracy_range is not None for row in shown]
         data.append(
             scatter(
                 percents(middle for _, middle, _ in bounds),
                 [index + shift for index in range(len(shown))],
                 [
-                    f"<b>{plain(row.variant, 2 * LABEL)}</b><br>{name}: {100 * middle:.2f} %"
-                    f" [{100 * low:.2f}, {100 * high:.2f}]"
-                    for row, (low, middle, high) in zip(shown, bounds, strict=True)
+                    f"<b>{plain(row.variant, 2 * LABEL)}</b><br>{name}: "
+                    + (
+                        f"{100 * low:.2f} to {100 * high:.2f} %"
+                        if is_range
+                        else f"{100 * middle:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+                    )
+                    for row, (low, middle, high), is_range in zip(
+                        shown, bounds, ranges, strict=True
+                    )
                 ],
                 mode="markers",
                 name=name,
                 marker={
                     "color": shade,
-                    "symbol": symbol,
+                    # A range has no middle, as nobody reported one: a dash on its line.
+                    "symbol": ["line-ew" if is_range else symbol for is_range in ranges],
                     "size": 9,
                     "line": {"width": 2, "color": shade},
                 },

@@ -21,7 +21,7 @@ from analysis.figures.base import Figure
 from analysis.page.effects import effects, factors
 from analysis.page.factorial import variance
 from analysis.page.model import best_model
-from analysis.page.parts import Section, capital
+from analysis.page.parts import Section
 from analysis.page.provenance import checks, provenance, reading
 from analysis.page.reported import reported
 from analysis.page.search import candidates, importance
@@ -95,7 +95,7 @@ def build(
     return Report(
         title=printable(study.name),
         kind=KINDS.get(str(study.plan.get("design")), "Study"),
-        facts=[capital(fact) for fact in table.facts],
+        facts=list(table.facts),
         summary=summarise(study, trials, table),
         sections=sections,
         footer=f"Written by fmnist-study on {now:%Y-%m-%d %H:%M} UTC.",

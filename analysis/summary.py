@@ -312,10 +312,11 @@ def _cost_of_best(table: Table, trials: Sequence[Trial]) -> list[str]:
     of = [one for one in table.effects if same(one.changes, own[0].changes) and not one.against]
     better = any(verdict(one) == "better" for one in of)
     doubt = "" if better else ", which is not proven better than the baseline"
+    seeds = ", a single run" if best.n == 1 else ""
     return [
         f"{printable(best.variant)} has the highest mean {table.progress.objective} of all "
         "variants, "
-        f"{percent(best.mean)} %{doubt}.{_ratios(own, base)}"
+        f"{percent(best.mean)} %{seeds}{doubt}.{_ratios(own, base)}"
     ]
 
 
@@ -353,7 +354,8 @@ def _cost_of_study(trials: Sequence[Trial]) -> list[str]:
     devices = list(dict.fromkeys(printable(trial.device) for trial in trials if trial.device))
     on = f" on {some(devices)}" if devices else ""
     wall = wall_seconds(trials)
-    within = f", within {duration(wall)} of wall time" if wall else ""
+    # An imported trial ends when it begins.
+    within = f", within {duration(wall)} of wall time" if wall >= 0.1 else ""
     return [f"{count(len(known), 'training')} took {duration(sum(known))} in all{on}{within}."]
 
 

@@ -7,6 +7,11 @@ pruner and ledger. CPU seconds of this process, each way with a database of its 
 holds finished trials.
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parent.parent)  # not this folder: here `study` is a script
+
 import argparse
 import random
 import statistics
@@ -14,7 +19,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna

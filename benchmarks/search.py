@@ -10,13 +10,16 @@ seeds: the share of trials pruned, the epochs spent, the best validation accurac
 Every search runs through the command line, as a user's would, into a database of its own.
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parent.parent)  # not this folder: here `study` is a script
+
 import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from analysis.trials import connect, studies, trials

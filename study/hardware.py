@@ -8,8 +8,6 @@ from pathlib import Path
 from study.executors import WorkerSpec
 from trainer.errors import UserError
 
-GPU_BANK = 16  # members per bank on a GPU, where small networks are bound by kernel launches
-
 
 def available_cores() -> int:
     """Return the number of cores that this process may use."""

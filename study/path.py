@@ -25,6 +25,20 @@ Values = Mapping[tuple[str | None, int | None], float | None]
 """(variant, seed) -> validation accuracy of a settled cell; None: it gave no result."""
 
 
+def check_has_path(plan: Plan) -> None:
+    """Check that a plan is an ablation with factors.
+
+    Raises:
+        UserError: it is not.
+    """
+    if plan.design != "ablation" or not plan.factors:
+        without = "" if plan.factors else " without factors"
+        raise UserError(
+            f"--path: is for ablations with [factors]; {plan.name} is of design "
+            f"{plan.design!r}{without}"
+        )
+
+
 def target(plan: Plan, values: Values) -> dict[str, Level]:
     """Return the best level of every factor where that beats the baseline, by mean accuracy."""
     best: dict[str, Level] = {}
@@ -74,11 +88,7 @@ class PathWork(DesignedWork):
     """
 
     def __init__(self, plan: Plan, trials: "Sequence[FrozenTrial]", bank_size: int) -> None:
-        if plan.design != "ablation" or not plan.factors:
-            raise UserError(
-                f"--path: is for ablations with [factors]; {plan.name} is a {plan.design}"
-                + ("" if plan.factors else " without factors")
-            )
+        check_has_path(plan)
         known = records(trials)
         super().__init__(plan, known, bank_size)
         self.plan, self.bank_size = plan, bank_size

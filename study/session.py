@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from study import recovery, storage
+from study.calibration import best_bank_size
 from study.executors import Executor
-from study.hardware import GPU_BANK, device_names, worker_specs
+from study.hardware import device_names, worker_specs
 from study.plan import Plan, check_name
 from trainer import files
 from trainer.config import TrainConfig
@@ -38,7 +39,7 @@ class Machine:
 
     device: str = "auto"
     workers: int | None = None  # None: one per core or GPU
-    bank: int | None = None  # None: by device
+    bank: int | None = None  # None: 1 on CPUs, on GPUs what is measured to be fastest
     executor: str = "local"
     data_dir: Path | None = None
 
@@ -64,13 +65,14 @@ class Estimate:
     costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
 
 
-def bank_size(machine: Machine) -> int:
+def bank_size(plan: Plan, machine: Machine) -> int:
     """Return how many members a bank has at most.
 
     Raises:
         UserError: there is no such device.
     """
-    return machine.bank or (1 if device_names(machine.device)[0] == "cpu" else GPU_BANK)
+    device = device_names(machine.device)[0]
+    return machine.bank or best_bank_size(plan.base_config, device, machine.data_dir)
 
 
 @contextmanager
@@ -78,10 +80,10 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     """Yield an executor for so many trials (not started), and how many members its banks have.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or nothing can be measured on it.
     """
     devices = device_names(machine.device)
-    bank = bank_size(machine)
+    bank = bank_size(plan, machine)
     specs = worker_specs(
         devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir
     )
@@ -100,9 +102,20 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
         executor.close()
 
 
-def work_for(plan: Plan, trials: "Sequence[FrozenTrial]", bank: int = 1) -> "Work":
-    """Return what is left to do of a plan."""
+def work_for(
+    plan: Plan, trials: "Sequence[FrozenTrial]", bank: int = 1, *, path: bool = False
+) -> "Work":
+    """Return what is left to do of a plan; with its ablation path, where that is asked for.
+
+    Raises:
+        UserError: the plan has no path.
+    """
     from study.work import DesignedWork, records
+
+    if path:
+        from study.path import PathWork
+
+        return PathWork(plan, trials, bank)
 
     if plan.search is None:
         return DesignedWork(plan, records(trials), bank)
@@ -142,6 +155,7 @@ def run(
     announce: Callable[[str, Estimate | None], None],
     tell: Callable[[str], None] = lambda _: None,
     timeout: float | None = None,
+    path: bool = False,
 ) -> "State":
     """Run a plan's pending trials as the owner of the database; return where the study stands.
 
@@ -155,6 +169,7 @@ def run(
         announce: called with the study's name and the estimate (None: nothing is left to do).
         tell: called with a line for each thing that had to be restored first.
         timeout: seconds.
+        path: whether the ablation path is trained too.
 
     Raises:
         UserError: something given is wrong; nothing has been written.
@@ -165,8 +180,8 @@ def run(
     if study_name is not None:
         check_name("--study-name", study_name)
     started = time.monotonic()
-    path = storage.sqlite_path(url)
-    new = not (path and recovery.is_possible(path)) and storage.is_new(url)
+    file = storage.sqlite_path(url)
+    new = not (file and recovery.is_possible(file)) and storage.is_new(url)
     if new:  # refused before a database is made
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
@@ -181,8 +196,8 @@ def run(
         ledger = Ledger(database, name, journal=keeper.journal)
         trials = ledger.sound_trials() if ledger.exists else []
         check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
-        bank = bank_size(machine)
-        work = work_for(plan, trials, bank)
+        bank = bank_size(plan, machine)
+        work = work_for(plan, trials, bank, path=path)
         if work.done >= work.planned:
             announce(ledger.name, None)
             with keeper.guarding(ledger):

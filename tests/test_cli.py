@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -338,6 +339,74 @@ def test_a_time_limit_ends_early_and_keeps_what_is_done(
     assert said.json["ended"] == "out of time"
     assert "out of time; everything finished is kept: the same command goes on" in said.err
     assert TrialState.RUNNING not in states(tmp_path)
+
+
+def test_show_says_what_the_planned_seeds_can_detect(done: Command) -> None:
+    words = done("show", "tiny.toml").out.split()
+    assert "can detect: 2 seeds:" in " ".join(words)
+    assert "of the trials so far" in " ".join(words)  # the spread is that of the finished study
+    power = done("show", "ablation", "--json").json["power"]
+    assert power.startswith("5 seeds: 0.42 points; for 0.2: 15 seeds")
+    assert "assumed" in power
+    assert done("show", "baseline", "--json").json["power"] is None  # nothing is compared
+
+
+def test_the_path_trains_combinations_and_report_reads_them(
+    fmnist_study: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "path.toml").write_text(
+        TINY.replace('pooling = ["max", "avg"]', "learning_rate = [3e-3, 3e-2]")
+        + "batchnorm = [true, false]\nwidth = [4, 8]\n"
+    )
+    said = fmnist_study("run", "path.toml", "--path", "--report", *QUICK, "--quiet")
+    assert said.code == 0, said.err
+    assert f"report page: {Path('reports/tiny/report.html')}" in said.out
+    assert (tmp_path / "reports/tiny/report.html").is_file()
+    found = fmnist_study("report", "--format", "json").json
+    better = [own["factor"] for own in found["effects"] if own["delta"] > 0]
+    assert len(better) > 1, "this plan's changes no longer improve anything: choose others"
+    further = len(better) * (len(better) - 1) // 2 * 2  # two seeds
+    assert states(tmp_path) == {TrialState.COMPLETE: 8 + further}
+    first, *steps = found["path"]["steps"]
+    assert first["factor"] is None
+    assert {step["factor"] for step in steps} == set(better)
+    before = fmnist_study("status", "--json").json["counts"]
+    assert fmnist_study("run", "path.toml", "--path", *QUICK, "--quiet").code == 0
+    assert fmnist_study("status", "--json").json["counts"] == before  # nothing ran twice
+
+
+def test_only_an_ablation_has_a_path(fmnist_study: Command, tmp_path: Path) -> None:
+    for words in (("pooling",), ("search",), ("baseline", "--dry-run")):
+        said = fmnist_study("run", *words, "--path", "--dataset", "digits")
+        assert said.code == 2
+        assert re.fullmatch(r"fmnist-study: error: --path: is for ablations [^\n]+\n", said.err)
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_the_dashboard_serves_a_snapshot(done: Command, tmp_path: Path) -> None:
+    before = fingerprint(tmp_path / "studies.db")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.cli", "dashboard", "--port", "0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().split()[0]
+        assert address.endswith("/dashboard/studies/1")
+        api = address.replace("/dashboard/studies/1", "/api/studies/1?after=0")
+        with urllib.request.urlopen(api, timeout=30) as answer:
+            shown = json.load(answer)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert len(shown["trials"]) == 4
+    assert fingerprint(tmp_path / "studies.db") == before
 
 
 def test_reports_that_cannot_be_written_are_one_line(fmnist_study: Command, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.networks import (
     one,
     wear_in,
 )
-from trainer.architectures.convnet import Step
+from trainer.architectures.convnet import convolution_step
 from trainer.config import TrainConfig
 from trainer.layers import Convolution
 
@@ -95,17 +95,19 @@ def test_a_residual_block_adds_its_bottleneck_to_its_input() -> None:
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
 def test_an_activation_after_max_pooling_gives_what_it_gives_before(activation: str) -> None:
     config = TrainConfig(activation=activation, pooling="max", batchnorm=False)
-    step = Step(config, 1, 1, 8, kernel=3, pooling="max")
-    nn.init.normal_(step.convolution.weight, generator=torch.Generator().manual_seed(0))
-    pool, function = step.activation.children()
+    step = convolution_step(config, 1, 1, 8, kernel=3, pooling="max").eval()
+    convolution = step.get_submodule("convolution")
+    pool, function = step.get_submodule("activation").children()
+    assert isinstance(convolution, Convolution)
     assert isinstance(pool, nn.MaxPool2d)
+    nn.init.normal_(convolution.weight, generator=torch.Generator().manual_seed(0))
     after = step(batch().float())
-    assert torch.equal(pool(function(step.convolution(batch().float()))), after)
+    assert torch.equal(pool(function(convolution(batch().float()))), after)
     assert (after < 0).any() == (activation == "leaky_relu")
 
 
 @pytest.mark.parametrize("activation", ["gelu", "silu", "prelu"])
 def test_an_activation_that_also_falls_comes_before_max_pooling(activation: str) -> None:
     config = TrainConfig(activation=activation, pooling="max")
-    step = Step(config, 1, 1, 8, kernel=3, pooling="max")
-    assert isinstance([*step.activation.children()][-1], nn.MaxPool2d)
+    step = convolution_step(config, 1, 1, 8, kernel=3, pooling="max")
+    assert isinstance([*step.get_submodule("activation").children()][-1], nn.MaxPool2d)

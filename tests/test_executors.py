@@ -17,7 +17,7 @@ from study.executors import Executor, Failure, Job, WorkerSpec
 from study.executors.inline import InlineExecutor
 from study.executors.local import LocalExecutor, _Process
 from study.executors.worker import failure_of
-from study.hardware import GPU_BANK, device_names, worker_specs
+from study.hardware import device_names, worker_specs
 from tests.plans import tiny
 from trainer import checkpoint
 from trainer.config import TrainConfig
@@ -282,7 +282,6 @@ def test_the_machine_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares(["cuda:0", "cuda:1"], None, 100) == [("cuda:0", 4), ("cuda:1", 4)]
     assert shares(["cuda:0", "cuda:1"], None, 1) == [("cuda:0", 8)]
     assert shares(["cpu"], None, 0) == [("cpu", 8)]
-    assert GPU_BANK > 1
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cuda:", "cuda:²", "cuda:-1", "CPU", ""])

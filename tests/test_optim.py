@@ -163,6 +163,22 @@ def test_a_bank_of_one_is_the_plain_optimizer(name: str) -> None:
 
 
 @EACH
+def test_rates_read_on_the_device_are_those_that_the_host_sets(name: str) -> None:
+    found = []
+    for on_device in (False, True):
+        module = network(len(MEMBERS)).float()
+        optimizer = BankOptimizer(module, configs(name), 5, on_device=on_device)
+        for step in range(10):
+            drawn = gradients(list(module.parameters()), step)
+            for parameter, gradient in zip(module.parameters(), drawn, strict=True):
+                give(parameter, gradient)
+            optimizer.step(torch.tensor(step, dtype=torch.int32) if on_device else step)
+        found.append([parameter.detach() for parameter in module.parameters()])
+    for host, device in zip(*found, strict=True):
+        torch.testing.assert_close(host, device, rtol=1e-5, atol=1e-6)
+
+
+@EACH
 @pytest.mark.parametrize("members", [1, 3])
 def test_a_step_clears_the_gradients(name: str, members: int) -> None:
     bank = network(members)

@@ -198,6 +198,10 @@ def test_importance_comes_with_the_partial_dependence(tmp_path: Path) -> None:
     best = curve["x"][int(np.argmax(curve["y"]))]
     assert 1e-3 < best < 1e-2
     assert "learning_rate" in said(page)["What matters most"]
+    section = next(one for one in page.sections if one.id == "importance")
+    (marginals,) = section.parts[-1].sheets
+    assert marginals.rows[0][0].text == "learning_rate"
+    assert sum(int(row[2].text) for row in marginals.rows if row[0].text == "width") == 40
 
 
 def test_a_factorial_shows_interactions(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def prepare_process(threads: int) -> None:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
             trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-            libc.mallopt(mmap_threshold, 1 << 30)
+            # Some versions of glibc take half a heap at most.
+            libc.mallopt(mmap_threshold, 1 << 30) or libc.mallopt(mmap_threshold, 1 << 25)
             libc.mallopt(trim_threshold, 1 << 30)
             libc.mallopt(top_pad, 1 << 26)

@@ -9,12 +9,14 @@ member-major: member k is `tensor.unflatten(0, (K, -1))[k]`. With K = 1 these ar
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.errors import UserError
+from trainer.fused import pooled_convolution
 from trainer.streams import Stream, threshold
 
 
@@ -48,6 +50,8 @@ class Convolution(nn.Module):
         self.members, self.groups = members, members * groups
         self.stride = stride
         self.padding = kernel // 2 if padding is None else padding
+        # One channel in, as many pixels out: what `pooled_convolution` takes.
+        self.of_images = (inputs, stride, self.padding) == (1, 1, kernel // 2)
         shape = (members * outputs, inputs // groups, kernel, kernel)
         self.fan_in = math.prod(shape[1:])
         self.weight = nn.Parameter(torch.empty(shape))
@@ -185,8 +189,9 @@ class Dropout(nn.Module):
             self.stream = Stream(self.seeds, self.name, x.device)
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
         each = math.prod(shape[1:]) // len(self.seeds)
-        kept = self.stream.bits(self.step, len(x), each) >= self.drop  # [B, K, each]
-        return x * (kept * self.scale.to(x.dtype)).view(shape)
+        # 0 or 1, [B, K, each]; not bool, with which PyTorch computes slowly on CPUs.
+        kept = self.stream.bits(self.step, len(x), each).ge_(self.drop)
+        return x * kept.to(x.dtype).mul_(self.scale.to(x.dtype)).view(shape)
 
 
 class Flatten(nn.Module):
@@ -198,7 +203,26 @@ class Flatten(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Flatten each member's channels."""
+        if x.dim() == 4 and x.requires_grad:
+            x = _ChannelOrder.apply(x)  # type: ignore[no-untyped-call] # torch's base class
         return by_member(x.flatten(1), self.members, 1)
+
+
+class _ChannelOrder(torch.autograd.Function):
+    """Channels first in memory; the gradient comes back channels last.
+
+    Left to itself it would meet activations in another layout, which costs several times as much.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """[B, C, H, W], the same values."""
+        return x.contiguous(memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """[B, C, H, W], the same values."""
+        return gradient.contiguous(memory_format=torch.channels_last)
 
 
 class GlobalAverage(nn.Module):
@@ -213,9 +237,53 @@ class GlobalAverage(nn.Module):
         return by_member(x.mean((2, 3)), self.members, 1)
 
 
-def named(**layers: nn.Module) -> nn.Sequential:
+class Chain(nn.Sequential):
+    """Layers in sequence.
+
+    Training on the images themselves, a first convolution, its batch norm and max pooling are one
+    operation (`trainer.fused`).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers in turn."""
+        layers = list(self)
+        if self.training and not x.requires_grad:
+            first = _pooled_first(layers)
+            if first is not None and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
+                convolution, norm, layers = first
+                x = pooled_convolution(
+                    x, convolution.weight, convolution.bias, norm, convolution.members
+                )
+        for layer in layers:
+            x = layer(x)
+        return x
+
+
+def _pooled_first(
+    layers: list[nn.Module],
+) -> tuple[Convolution, ChannelNorm | None, list[nn.Module]] | None:
+    """Take a convolution of one channel, its norm and max pooling off the layers, if it begins so.
+
+    Returns:
+        The convolution, the norm if there is one, and the layers that are left.
+    """
+    if not (layers and isinstance(layers[0], Convolution) and layers[0].of_images):
+        return None
+    norm = layers[1] if len(layers) > 1 and isinstance(layers[1], ChannelNorm) else None
+    if norm is not None and layers[0].bias is not None:
+        return None
+    rest = [own for own in layers[1:] if own is not norm and not isinstance(own, nn.Identity)]
+    pooling = list(rest[0]) if rest and isinstance(rest[0], nn.Sequential) else []
+    if not (pooling and isinstance(pooling[0], nn.MaxPool2d)):
+        return None
+    if layers[0].weight.shape[2] > (5 if norm else 3):
+        return None  # larger patches cost more than the activations that they replace
+    return layers[0], norm, [*pooling[1:], *rest[1:]]
+
+
+def named(**layers: nn.Module) -> Chain:
     """Return the layers in sequence; a layer's weights are drawn by its name."""
-    return nn.Sequential(OrderedDict(layers))
+    return Chain(OrderedDict(layers))
 
 
 def by_member(tensor: Tensor, members: int, dim: int = 0) -> Tensor:

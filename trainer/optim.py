@@ -47,26 +47,37 @@ class BankOptimizer:
     learning rate, weight decay and momentum, while forward and backward run over the whole bank.
     """
 
-    def __init__(self, network: nn.Module, configs: Sequence[TrainConfig], steps: int) -> None:
-        """Prepare for `steps` steps per epoch; the network is on its device already."""
+    def __init__(
+        self,
+        network: nn.Module,
+        configs: Sequence[TrainConfig],
+        steps: int,
+        *,
+        on_device: bool | None = None,
+    ) -> None:
+        """Prepare for `steps` steps per epoch; the network is on its device already.
+
+        `on_device`: learning rates lie on the device and are read there, by default on GPUs.
+        """
         self.parameters = list(network.parameters())
         device = self.parameters[0].device
         self.members = len(configs)
         self.views = [_views(self.parameters, self.members, k) for k in range(self.members)]
         table = np.stack([learning_rates(config, steps) for config in configs], axis=1)
         self.table: Tensor = torch.from_numpy(table)  # [total steps, K]
-        # On a GPU the rates live there, so that a step can be captured in a CUDA graph.
         on_gpu = device.type == "cuda"
+        self.rates: Tensor | None = None  # [K]
+        if on_gpu if on_device is None else on_device:  # so that a step can be captured
+            self.device_table = self.table.to(device, torch.float32)
+            self.rates = self.device_table[0].clone()
         groups = [
             {
                 "params": views,
-                "lr": torch.tensor(config.learning_rate, device=device)
-                if on_gpu
-                else config.learning_rate,
+                "lr": config.learning_rate if self.rates is None else self.rates[k],
                 "weight_decay": config.weight_decay,
                 **({"momentum": config.momentum} if config.optimizer == "sgd" else {}),
             }
-            for config, views in zip(configs, self.views, strict=True)
+            for k, (config, views) in enumerate(zip(configs, self.views, strict=True))
         ]
         name = configs[0].optimizer
         self.optimizer: torch.optim.Optimizer
@@ -75,6 +86,8 @@ class BankOptimizer:
         else:
             kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
             self.optimizer = kind(groups, lr=0.0, fused=True, capturable=on_gpu)
+            # PyTorch would warn that its steps are not captured; after a few they are.
+            self.optimizer._warned_capturable_if_run_uncaptured = True
         if self.members > 1:
             # The views' gradients are views too: they must stay where they are.
             for parameter in self.parameters:
@@ -85,13 +98,20 @@ class BankOptimizer:
                     assert grad is not None
                     view.grad = by_member(grad, self.members)[k]
 
-    def step(self, index: int) -> None:
-        """Take step `index` (from 0, over the whole training) and clear the gradients."""
-        for group, rate in zip(self.optimizer.param_groups, self.table[index], strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(rate)
-            else:
-                group["lr"] = float(rate)
+    def step(self, index: int | Tensor) -> None:
+        """Take a step and clear the gradients.
+
+        Args:
+            index: which one, from 0, over the whole training; a tensor [] on the device keeps the
+                host out of it.
+        """
+        if self.rates is None:
+            rates = self.table[int(index)].tolist()
+            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+        else:
+            row = torch.as_tensor(index, device=self.rates.device).view(1)
+            self.rates.copy_(self.device_table.index_select(0, row)[0])  # the groups' rates
         self.optimizer.step()
         if self.members == 1:
             self.optimizer.zero_grad(set_to_none=True)

@@ -26,6 +26,7 @@ from trainer.errors import UserError
 from trainer.layers import Dropout, by_member
 from trainer.models import build, describe, parameter_count
 from trainer.optim import BankOptimizer
+from trainer.program import WARM_UP, Program
 from trainer.results import Cost, Epoch, Inference, Result, State
 from trainer.resume import ResumePoints, Standing
 from trainer.streams import generator
@@ -295,6 +296,14 @@ class Bank:
         self.optimizer = BankOptimizer(self.network, configs, self.steps_per_epoch)
         self.augmentation = Augmentation(configs, data.side, device, self.dtype)
         self.clock = torch.zeros((), dtype=torch.int32, device=device)  # steps taken
+        # An epoch's batches, the next one's position, sums of loss and accuracy.
+        shape = (self.steps_per_epoch, self.batch_size, self.members)
+        self.batches = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=device)
+        self.totals = torch.zeros(2, self.members, device=device, dtype=self.dtype)
+        self.validated = _Counts(self.val_indices, self.dtype)
+        self.next_step = Program(self._next_step, device)
+        self.next_validation = Program(self._next_validation, device)
         for module in self.network.modules():
             if isinstance(module, Dropout):
                 module.step = self.clock
@@ -327,18 +336,33 @@ class Bank:
 
     def train_epoch(self, epoch: int) -> tuple[list[float], list[float]]:
         """Train for one epoch (from 1); return loss and accuracy per member."""
-        self.network.train()
-        totals = torch.zeros(2, self.members, device=self.device, dtype=self.dtype)
-        order = self.order(epoch)  # [steps, B, K]
-        first = (epoch - 1) * self.steps_per_epoch
-        for step in range(self.steps_per_epoch):
-            totals += self.train_step(first + step, order[step])
-        loss, accuracy = (totals / self.steps_per_epoch).tolist()
+        self.begin_epoch(epoch)
+        for _ in range(self.steps_per_epoch):
+            self.next_step()
+        loss, accuracy = (self.totals / self.steps_per_epoch).tolist()
         return loss, accuracy
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Get ready for the steps of an epoch (from 1)."""
+        self.network.train()
+        self.batches.copy_(self.order(epoch))
+        self.clock.fill_((epoch - 1) * self.steps_per_epoch)
+        self.position.zero_()
+        self.totals.zero_()
+
+    def _next_step(self) -> None:
+        """Take the step that the clock shows. Nothing here comes from the host: see `Program`."""
+        batch = self.batches.index_select(0, self.position)[0]
+        self.totals += self._step(batch)
+        self.position += 1
+        self.clock += 1
 
     def train_step(self, index: int, batch: Tensor) -> Tensor:
         """Take step `index` on the images `batch` [B, K]; return loss and accuracy, [2, K]."""
         self.clock.fill_(index)
+        return self._step(batch)
+
+    def _step(self, batch: Tensor) -> Tensor:
         labels = self.data.train_labels[batch]  # [B, K]
         images = self.data.train_images[batch].view(
             *batch.shape, self.data.side, -1
@@ -349,19 +373,27 @@ class Bank:
         logits = logits.to(self.dtype)
         losses = _cross_entropy(logits, labels, self.smoothing)
         losses.sum().backward()
-        self.optimizer.step(index)
+        self.optimizer.step(self.clock)
         with torch.no_grad():
             return torch.stack([losses, (logits.argmax(2) == labels).to(self.dtype).mean(0)])
 
     def validate(self) -> Evaluation:
         """Evaluate each member on its own validation images."""
-        return self._evaluate(self.data.train_images, self.data.train_labels, self.val_indices)
+        self.network.eval()
+        self.next_validation()
+        return self.validated.evaluation()
+
+    def _next_validation(self) -> None:
+        data = self.data
+        self._evaluate(data.train_images, data.train_labels, self.val_indices, self.validated)
 
     def test(self) -> Evaluation:
         """Evaluate every member on the test set."""
         labels = self.data.test_labels
         every = torch.arange(len(labels), device=self.device)[:, None].expand(-1, self.members)
-        return self._evaluate(self.data.test_images, labels, every)
+        counts = _Counts(every, self.dtype)
+        self._evaluate(self.data.test_images, labels, every, counts)
+        return counts.evaluation()
 
     def confusion(self, test: Evaluation, k: int = 0) -> list[list[int]]:
         """Count the test images of each class by what member k took them for."""
@@ -423,21 +455,34 @@ class Bank:
     @contextmanager
     def _autocast(self) -> Iterator[None]:
         enabled = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+        # Each weight is cast once a step: there is nothing to be cached.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
             yield
 
-    def _evaluate(self, images: Tensor, labels: Tensor, indices: Tensor) -> Evaluation:
-        loss = torch.zeros(self.members, device=self.device, dtype=self.dtype)
-        predicted = torch.empty_like(indices)
+    def _evaluate(self, images: Tensor, labels: Tensor, indices: Tensor, counts: "_Counts") -> None:
+        counts.loss.zero_()
         done = 0
         for batch, logits in self.logits(images, indices):
-            loss += len(batch) * _cross_entropy(logits, labels[batch], None)
-            predicted[done : done + len(batch)] = logits.argmax(2)
+            counts.loss += len(batch) * _cross_entropy(logits, labels[batch], None)
+            counts.predicted[done : done + len(batch)] = logits.argmax(2)
             done += len(batch)
-        size = len(indices)
+        counts.right.copy_((counts.predicted == labels[indices]).sum(0))
+
+
+class _Counts:
+    """What an evaluation of images [N, K] counts, on the device."""
+
+    def __init__(self, indices: Tensor, dtype: torch.dtype) -> None:
+        self.loss = torch.zeros(indices.shape[1], device=indices.device, dtype=dtype)  # sums, [K]
+        self.predicted = torch.zeros_like(indices)
+        self.right = torch.zeros_like(indices[0])
+
+    def evaluation(self) -> Evaluation:
+        """Return the figures."""
+        size = len(self.predicted)
         # Counted and divided once: an accuracy is a fraction of whole images.
-        right = (predicted == labels[indices]).sum(0).tolist()
-        return Evaluation((loss / size).tolist(), [count / size for count in right], predicted)
+        accuracy = [count / size for count in self.right.tolist()]
+        return Evaluation((self.loss / size).tolist(), accuracy, self.predicted.clone())
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor | None) -> Tensor:
@@ -466,16 +511,18 @@ def measure(
         UserError: the config cannot be trained on this data.
     """
     bank = Bank([config], data, torch.device(device))
-    bank.network.train()
+    bank.begin_epoch(1)
     seconds: list[float] = []
-    for step, batch in enumerate(bank.order(1)[: steps + 2]):
+    # The first ones prepare kernels; on a GPU they are captured then.
+    first = 2 if bank.device.type == "cpu" else WARM_UP + 2
+    for _ in range(min(steps + first, bank.steps_per_epoch)):
         started = time.perf_counter()
-        bank.train_step(step, batch)
+        bank.next_step()
         devices.synchronise(bank.device)
         seconds.append(time.perf_counter() - started)
-        if sum(seconds[2:]) > 0.5 or sum(seconds) > 10:
+        if sum(seconds[first:]) > 0.5 or sum(seconds) > 10:
             break
-    per_step = statistics.median(seconds[2:] or seconds[-1:])  # the first ones prepare kernels
+    per_step = statistics.median(seconds[first:] or seconds[-1:])
     evaluated = len(bank.val_indices) * config.epochs + len(data.test_labels)
     steps_in_all = bank.steps_per_epoch * config.epochs + evaluated / config.batch_size / 3
     return Cost(per_step * steps_in_all, bank.parameters)

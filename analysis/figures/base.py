@@ -24,6 +24,7 @@ LEVELS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 LABEL = 30  # characters of a label; the rest is in the table
+FAR = 6  # times as far below the median as the best is above it: a failure
 MOST_ROWS = 60  # rows of a figure with a row per level or parameter
 MOST_DOTS = 400  # single trials of a level or a parameter
 MOST_POINTS = 1500  # trials or candidates in a plot
@@ -184,7 +185,7 @@ def limits(values: Sequence[float], shown: Sequence[float]) -> tuple[float, floa
         shown: what must be inside.
     """
     middle, top = float(np.median(values)), max(values)
-    low = min([middle - 2 * (top - middle), *shown])
+    low = min([middle - FAR * (top - middle), *shown])
     room = 0.06 * (top - low)
     return None if min(values) >= low or room == 0 else (low - room, top + room)
 

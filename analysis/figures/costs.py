@@ -39,7 +39,7 @@ class Point:
 
 
 def against_cost(
-    found: Sequence[Point], name: str, title: str, number: Callable[[float], str]
+    found: Sequence[Point], name: str, title: str, number: Callable[[float], str], compared: str
 ) -> Figure | None:
     """Draw accuracy against a cost, with the variants that no other beats in both.
 
@@ -48,6 +48,7 @@ def against_cost(
         name: of the figure.
         title: of the cost, with its unit.
         number: writes a cost.
+        compared: which accuracy it is, such as "validation accuracy".
     """
     if len({point.cost for point in found}) < 2:
         return None
@@ -116,11 +117,11 @@ def against_cost(
     return Figure(
         name,
         f"Accuracy against {title}",
-        f"Validation accuracy against {title} for {len(found)} variants; {len(best)} on the front.",
+        f"Mean {compared} against {title} for {len(found)} variants; {len(best)} on the front.",
         data,
         layout(
             xaxis=axis(title, **({"type": "log", "dtick": "D2"} if logarithmic else {})),
-            yaxis=axis("validation accuracy, %", **within(shown)),
+            yaxis=axis(f"{compared}, %", **within(shown)),
             showlegend=True,
         ),
         note="Means"

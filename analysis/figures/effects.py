@@ -160,7 +160,11 @@ def _effect_text(effect: Effect, word: str) -> str:
 
 
 def replicates(
-    factor: str, levels: Sequence[Level], effects: Sequence[Effect | None], name: str
+    factor: str,
+    levels: Sequence[Level],
+    effects: Sequence[Effect | None],
+    compared: str,
+    name: str,
 ) -> Figure:
     """Draw every trial of a factor's levels, those of a pair joined by a line, and the means.
 
@@ -169,6 +173,7 @@ def replicates(
         levels: in order.
         effects: of each level against its reference, whose interval is drawn about the level's
             mean; None: a reference.
+        compared: which accuracy it is, such as "validation accuracy".
         name: of the figure.
     """
     shown = _largest(effects)
@@ -225,14 +230,14 @@ def replicates(
         showgrid=False,
         fixedrange=True,
     )
-    accuracy = axis("validation accuracy, %")
+    accuracy = axis(f"{compared}, %")
     reference = next(
         (mean for level, mean in zip(levels, means, strict=True) if level.reference), None
     )
     return Figure(
         name,
         f"{factor}: every trial",
-        f"Validation accuracy of each trial for {len(levels)} levels of {factor}, paired by line.",
+        f"The {compared} of each trial for {len(levels)} levels of {factor}, paired by line.",
         data,
         layout(
             xaxis=accuracy if sideways else names,
@@ -312,7 +317,11 @@ def _mean(level: Level) -> float | None:
 
 
 def interaction(
-    factor: str, other: str, cells: Mapping[tuple[Any, Any], Sequence[float]], name: str
+    factor: str,
+    other: str,
+    cells: Mapping[tuple[Any, Any], Sequence[float]],
+    compared: str,
+    name: str,
 ) -> Figure:
     """Draw how a factor's effect depends on another: parallel lines would mean not at all.
 
@@ -320,6 +329,7 @@ def interaction(
         factor: along the axis.
         other: a line for each of its levels.
         cells: accuracies of the trials with both levels, keyed (level of factor, of other).
+        compared: which accuracy it is, such as "validation accuracy".
         name: of the figure.
     """
     along = list(dict.fromkeys(level for level, _ in cells))
@@ -364,7 +374,7 @@ def interaction(
     return Figure(
         name,
         f"{factor} × {other}",
-        f"Mean validation accuracy by {factor}, a line for each level of {other}.",
+        f"Mean {compared} by {factor}, a line for each level of {other}.",
         data,
         layout(
             xaxis=axis(
@@ -373,7 +383,7 @@ def interaction(
                 range=[-0.4, len(along) - 0.6],
                 showgrid=False,
             ),
-            yaxis=axis("validation accuracy, %"),
+            yaxis=axis(f"{compared}, %"),
             showlegend=True,
         ),
         note="Means over the other factors and seeds with 95 % intervals. Parallel lines: no "

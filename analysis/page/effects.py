@@ -46,12 +46,13 @@ def effects(table: Table | SearchTable) -> list[Section]:
 
 
 def _effect_sheet(table: Table) -> Sheet:
+    compared = table.progress.objective
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
         Column("n", hint="finished trials"),
-        Column("accuracy %", hint="validation accuracy: mean ± standard deviation of n trials"),
-        Column("difference", hint="in points of validation accuracy, and its 95 % interval"),
+        Column("accuracy %", hint=f"{compared}: mean ± standard deviation of n trials"),
+        Column("difference", hint=f"in points of {compared}, and its 95 % interval"),
         Column("p", hint="two-sided, corrected by Holm for all comparisons of the table"),
         Column("verdict", numeric=False),
         Column("test %", hint="test accuracy: looked at once, never used for a choice"),
@@ -103,7 +104,7 @@ def _named(effect: Effect) -> list[Cell]:
     numeric = isinstance(effect.level, int | float) and not isinstance(effect.level, bool)
     return [
         Cell(printable(effect.factor)),
-        Cell(printable(level_label(effect.level)), effect.level if numeric else None),
+        Cell(printable(level_label(effect.level)), effect.level if numeric else None, "label"),
     ]
 
 
@@ -115,7 +116,7 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
-        Column("difference", hint="points of validation accuracy"),
+        Column("difference", hint="in points"),
         Column("bootstrap interval", hint="95 %, bias-corrected and accelerated"),
         Column("p, t-test", hint="not corrected"),
         Column("p, sign flips", hint="exact permutation test of the pairs, not corrected"),
@@ -168,7 +169,7 @@ def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
         levels_effects = [effect for effect in table.effects if effect.factor == factor]
         by_label = {level_label(effect.level): effect for effect in levels_effects}
         against = [None if level.reference else by_label.get(level.label) for level in levels]
-        own = [replicates(factor, levels, against, f"trials-{slug(factor, index)}")]
+        own = [replicates(factor, levels, against, study.compared, f"trials-{slug(factor, index)}")]
         if len(shown) <= CURVES_OF_LEVELS:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
             own += [curves] if curves is not None else []
@@ -176,12 +177,16 @@ def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
     if not parts:
         return []
     intro = [
-        "Left, a dot is a trial, and lines join trials that have all else in common (seed, split, "
-        "data order). Diamonds are means; a bar is the 95 % interval of the difference from the "
-        "dashed line, the mean of the grey level.",
-        "Right, mean learning curves: solid in validation, with a band from the lowest trial to "
-        "the highest, dotted in training; a curve ends where the first of its trials ended.",
+        "A dot is a trial; lines join trials that have all else in common (seed, split, data "
+        "order). Diamonds are means; a bar is the 95 % interval of the difference from the dashed "
+        "line, the mean of the grey level."
     ]
+    if any(len(part.figures) > 1 for part in parts):
+        intro.append(
+            "Beside them, mean learning curves: solid in validation, with a band from the lowest "
+            "trial to the highest, dotted in training; a curve ends where the first of its trials "
+            "ended."
+        )
     return [Section("factors", "Factor by factor", intro, parts)]
 
 

@@ -35,7 +35,13 @@ def variance(table: Table | SearchTable, trials: Sequence[Trial]) -> list[Sectio
             if trial.value is not None:
                 cells[trial.params.get(first), trial.params.get(second)].append(trial.value)
         shown.append(
-            interaction(first, second, cells, f"interaction-{slug(f'{first}-{second}', index)}")
+            interaction(
+                first,
+                second,
+                cells,
+                table.progress.objective,
+                f"interaction-{slug(f'{first}-{second}', index)}",
+            )
         )
     parts = [
         Part(sheets=sheets(factorial_table.blocks(table.anova))),

@@ -27,12 +27,12 @@ def best_model(
     seed = "" if chosen.seed is None else f" on seed {chosen.seed}"
     test = (
         ""
-        if chosen.test_accuracy is None
+        if chosen.test_accuracy is None or study.plan.get("imported")
         else f"; test accuracy {percent(chosen.test_accuracy)} %, looked at once, chose nothing"
     )
     intro = [
-        f"{name}{seed}: of the trials of the best variant, the one with the highest validation "
-        f"accuracy, {percent(chosen.value)} %{test}."
+        f"{name}{seed}: of the trials of the best variant, the one with the highest "
+        f"{study.compared}, {percent(chosen.value)} %{test}."
     ]
     classes, counts = _classes(study), _counts(chosen)
     parts = []

@@ -93,7 +93,7 @@ def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
         done = sum(trial.state == "COMPLETE" for trial in own)
         rows.append(
             [
-                Cell(printable(label)),
+                Cell(printable(label), kind="label"),
                 Cell(f"{len(own):,}", len(own), "number"),
                 Cell(f"{done:,}", done, "number"),
                 Cell(duration(compute), compute, "number"),

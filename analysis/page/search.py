@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import marginal
 from analysis.candidates import Candidate, best_so_far
 from analysis.dependence import dependences
 from analysis.figures import search as figures
@@ -100,7 +101,11 @@ def importance(table: Table | SearchTable, trials: Sequence[Trial]) -> list[Sect
                 "importance",
                 "What matters",
                 warning,
-                [Part(figures=[shown] if shown else []), *_dependences(table, trials)],
+                [
+                    Part(figures=[shown] if shown else []),
+                    *_dependences(table, trials),
+                    Part(sheets=_marginal_sheet(table)),
+                ],
             )
         )
     curve = best_so_far(trials)
@@ -109,6 +114,43 @@ def importance(table: Table | SearchTable, trials: Sequence[Trial]) -> list[Sect
         told = Part(sentences=_spent(table), figures=[course])
         sections.append(Section("progress", "Course of the search", [], [told]))
     return sections
+
+
+def _marginal_sheet(table: SearchTable) -> list[Sheet]:
+    """Say what the trials themselves say, without a model."""
+    if not table.marginals:
+        return []
+    columns = [
+        Column("parameter", numeric=False),
+        Column("value", numeric=False),
+        Column("n", hint="finished trials"),
+        Column("accuracy %", hint="mean validation accuracy of these trials"),
+        Column("95 % interval", hint="of the mean"),
+    ]
+    rows = [
+        [
+            Cell(printable(own.parameter)),
+            Cell(_values(part), kind="label"),
+            Cell(f"{part.n:,}", part.n, "number"),
+            spread(part.mean, None),
+            interval(part.low, part.high, percent),
+        ]
+        for own in table.marginals
+        for part in own.parts
+    ]
+    notes = [
+        "Marginal effects: means of the finished trials with a value, in whatever company it was "
+        "tried; partial dependence evens that out."
+    ]
+    return [Sheet("Mean accuracy by value", columns, rows, notes=notes, folded=True)]
+
+
+def _values(part: marginal.Part) -> str:
+    first, last = (
+        f"{value:.4g}" if isinstance(value, float) else level_label(value)
+        for value in (part.first, part.last)
+    )
+    return printable(first if first == last else f"{first} to {last}")
 
 
 def _spent(table: SearchTable) -> list[str]:

@@ -2,24 +2,32 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from analysis import inference
 from analysis.axes import FEW, is_logarithmic
 from analysis.candidates import first_trials
+from analysis.effects import Row
 from analysis.figures import parallel as coordinates
 from analysis.figures.base import Level, sample
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, fit
 from analysis.figures.parallel import Dimension
-from analysis.page.parts import NOTHING, Part, Section
+from analysis.page.parts import NOTHING, Part, Section, Sheet, sheets
 from analysis.search_table import SearchTable
 from analysis.summary import count, duration
 from analysis.tables import Table
-from analysis.text import level_label
+from analysis.text import level_label, printable
 from analysis.trials import Study, Trial, finished
 
 MOST_LINES = 4000  # trials of the parallel coordinates
+COSTS: list[tuple[str, str, Callable[[float], str]]] = [
+    ("parameters", "parameters", lambda value: f"{value:,.0f} parameters"),
+    ("multiply_adds", "multiply-adds of one image", lambda value: f"{value:,.0f} multiply-adds"),
+    ("latency_ms", "latency of one image, ms", lambda value: f"{value:.3g} ms"),
+    ("seconds", "training time, seconds", duration),
+]
 
 
 def courses(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
@@ -34,7 +42,7 @@ def courses(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
         name: {trial.seed: trial for trial in finished(trials) if trial.label == name}
         for name in dict.fromkeys(["baseline", *([label] if label else [])])
     }
-    levels = [Level(name, own, name == "baseline") for name, own in variants.items() if own]
+    levels = [Level(name, rows, name == "baseline") for name, rows in variants.items() if rows]
     fits = [fit(levels, metric) for metric in ("accuracy", "loss")]
     parts = [
         Part("", figures=[one for one in both if one is not None]),
@@ -48,35 +56,48 @@ def courses(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
 
 
 def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
-    """Show what accuracy costs: parameters, latency, training time."""
+    """Show what accuracy costs: parameters, multiply-adds, latency, training time."""
     by_variant: dict[str, list[Trial]] = defaultdict(list)
-    for trial in finished(trials):
+    for trial in finished(trials) if study.plan else ():
         by_variant[trial.label].append(trial)
-    costs = [
-        ("parameters", "parameters", lambda value: f"{value:,.0f} parameters"),
-        ("latency_ms", "latency of one image, ms", lambda value: f"{value:.3g} ms"),
-        ("seconds", "training time, seconds", duration),
+    drawn = [
+        against_cost(
+            _points(by_variant, name),
+            f"cost-{name.partition('_')[0]}",
+            title,
+            words,
+            study.compared,
+        )
+        for name, title, words in COSTS
     ]
-    shown = []
-    for name, title, words in costs:
-        found = [
-            Point(
-                label,
-                [trial.value for trial in own if trial.value is not None],
-                sum(values) / len(values),
-                label == "baseline",
-            )
-            for label, own in by_variant.items()
-            if (values := [v for trial in own if (v := getattr(trial, name)) is not None])
-        ]
-        if (
-            figure := against_cost(found, f"cost-{name.partition('_')[0]}", title, words)
-        ) is not None:
-            shown.append(figure)
-    if not shown or not study.plan:
+    shown = [figure for figure in drawn if figure is not None]
+    part = Part(figures=shown, sheets=_inference(table))
+    if not part.figures and not part.sheets:
         return []
-    intro = ["Upper left is better. Test data is not looked at here."]
-    return [Section("costs", "Accuracy against cost", intro, [Part(figures=shown)])]
+    intro = ["Up and to the left is better."] if shown else []
+    return [Section("costs", "Accuracy against cost", intro, [part])]
+
+
+def _points(by_variant: Mapping[str, Sequence[Trial]], name: str) -> list[Point]:
+    found = []
+    for label, own in by_variant.items():
+        values = [value for trial in own if (value := getattr(trial, name)) is not None]
+        if values:
+            accuracies = [trial.value for trial in own if trial.value is not None]
+            found.append(Point(label, accuracies, sum(values) / len(values), label == "baseline"))
+    return found
+
+
+def _inference(table: Table | SearchTable) -> list[Sheet]:
+    """Say how fast each level's network answers."""
+    if isinstance(table, SearchTable) or table.design is None:
+        return []
+    rows: list[Row] = [table.baseline, *table.effects]
+    labels = {
+        "factor": ["baseline", *(printable(effect.factor) for effect in table.effects)],
+        "level": ["", *(printable(level_label(effect.level)) for effect in table.effects)],
+    }
+    return sheets(inference.blocks(labels, rows))
 
 
 def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[Section]:

@@ -1,4 +1,4 @@
-"""The commands about this machine: `data`, `doctor`, `backup`."""
+"""The commands about this machine: `data`, `doctor`, `backup`, `dashboard`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from study import storage
-from study.cli.common import app
-from study.cli.options import DataDirOption, DatasetOption, StorageOption
+from study.cli.common import app, read
+from study.cli.options import DataDirOption, DatasetOption, StorageOption, StudyName
 from trainer.errors import UserError
 
 
@@ -73,3 +73,48 @@ def make_backup(
         raise UserError(f"{target}: cannot be written: {error}") from error
     studies = len({study for study, _ in holds})
     print(f"{target}: {studies} studies, {sum(holds.values())} trials")
+
+
+@app.command()
+def dashboard(
+    study: StudyName = None,
+    storage_option: StorageOption = None,
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "localhost",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8080,
+) -> None:
+    """Serve Optuna Dashboard on a snapshot of the database, until Ctrl-C.
+
+    A snapshot, because the dashboard can write: it can delete a study, and the file has an owner.
+    """
+    import contextlib
+    import tempfile
+
+    url = storage.locate(storage_option)
+    found, _ = read(url, study)
+    try:
+        import optuna_dashboard
+    except ImportError as error:
+        raise UserError(
+            f"Optuna Dashboard is not installed ({error}): pip install 'fmnist-study[dashboard]'"
+        ) from error
+    from wsgiref.simple_server import make_server
+
+    from study import backup
+
+    with tempfile.TemporaryDirectory() as folder:
+        database = storage.sqlite_path(url)
+        shown = url.render_as_string(hide_password=False)
+        if database is not None:
+            snapshot = Path(folder) / "snapshot.db"
+            backup.back_up(database, snapshot)
+            shown = f"sqlite:///{snapshot}"
+        try:
+            server = make_server(host, port, optuna_dashboard.wsgi(shown))
+        except OSError as error:
+            raise UserError(f"--host {host} --port {port}: {error.strerror}") from error
+        address = f"http://{host}:{server.server_port}/dashboard/studies/{found.id}"
+        print(
+            f"{address} ({'live' if database is None else 'a snapshot'}; Ctrl-C ends)", flush=True
+        )
+        with server, contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()

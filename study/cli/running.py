@@ -219,6 +219,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and how long, then stop.")
     ] = False,
+    path: Annotated[
+        bool,
+        typer.Option("--path", help="Also train the way to the best combination of levels."),
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Write the report page too when done.")
     ] = False,
@@ -231,16 +235,29 @@ def run(
     if not dry_run and not _has_own_plan(study):
         storage.mend(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
+    from study.path import check_has_path
     from study.session import Machine
 
+    if path:
+        check_has_path(plan)
     machine = Machine(device, workers, _bank(bank), executor, data_dir)
     limit = _seconds(timeout)
     if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name
     if dry_run:
-        _dry_run(plan, url, machine, study_name, as_json=as_json)
+        _dry_run(plan, url, machine, study_name, path=path, as_json=as_json)
         return
-    code = _run(plan, url, machine, study_name, limit, report=report, quiet=quiet, as_json=as_json)
+    code = _run(
+        plan,
+        url,
+        machine,
+        study_name,
+        limit,
+        path=path,
+        report=report,
+        quiet=quiet,
+        as_json=as_json,
+    )
     if code:
         raise typer.Exit(code)
 
@@ -256,6 +273,7 @@ def _run(
     study_name: str | None,
     limit: float | None,
     *,
+    path: bool,
     report: bool,
     quiet: bool,
     as_json: bool,
@@ -291,6 +309,7 @@ def _run(
                     line, highlight=False, markup=False, soft_wrap=True
                 ),
                 timeout=limit,
+                path=path,
             )
         code = 1 if state.failed else 0
     except KeyboardInterrupt:
@@ -333,7 +352,13 @@ def _run(
 
 
 def _dry_run(
-    plan: Plan, url: "sqlalchemy.URL", machine: "Machine", study_name: str | None, *, as_json: bool
+    plan: Plan,
+    url: "sqlalchemy.URL",
+    machine: "Machine",
+    study_name: str | None,
+    *,
+    path: bool,
+    as_json: bool,
 ) -> None:
     from study.coordinator import check_same_plan
     from study.session import estimate, name_for, work_for, workers_for
@@ -375,6 +400,10 @@ def _dry_run(
     for variant in plan.variants:
         own = [str(cell.seed) for cell in cells if cell.variant == variant]
         print(f"  {variant.label}: {'seeds ' + ', '.join(own) if own else 'done'}")
+    if path:
+        count = len(plan.factors)
+        most = count * (count - 1) // 2 * plan.seeds
+        print(f"then the path: {most} further trials at most, fewer where factors change nothing")
 
 
 @app.command()

@@ -54,8 +54,10 @@ def test_an_owner_killed_at_random_moments_loses_nothing(
             if number % 5:  # else in its first moments: imports, lock, recovery
                 done = len(acknowledged(tmp_path / "acknowledged"))
                 until(
-                    lambda: len(acknowledged(tmp_path / "acknowledged")) > done  # noqa: B023
-                    or own.process.poll() is not None,
+                    lambda: (
+                        len(acknowledged(tmp_path / "acknowledged")) > done  # noqa: B023
+                        or own.process.poll() is not None
+                    ),
                     "a result",
                 )
                 time.sleep(chance.uniform(0, 0.3))

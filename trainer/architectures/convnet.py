@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from trainer.architectures.parts import channel_norm, dropout, pooled
 from trainer.config import TrainConfig
-from trainer.layers import Convolution, Flatten, Linear, activation
+from trainer.layers import Chain, Convolution, Flatten, Linear, activation, named
 
 
 class ConvNet(nn.Module):
@@ -28,7 +28,9 @@ class ConvNet(nn.Module):
             pooling = config.pooling if step < 2 else None
             self.steps.add_module(
                 f"step{step}",
-                Step(config, members, inputs, outputs, kernel=config.kernel_size, pooling=pooling),
+                convolution_step(
+                    config, members, inputs, outputs, kernel=config.kernel_size, pooling=pooling
+                ),
             )
             if config.residual:
                 self.steps.add_module(f"residual{step}", Residual(config, members, outputs))
@@ -42,30 +44,23 @@ class ConvNet(nn.Module):
         return logits
 
 
-class Step(nn.Module):
+def convolution_step(
+    config: TrainConfig,
+    members: int,
+    inputs: int,
+    outputs: int,
+    *,
+    kernel: int,
+    pooling: str | None = None,
+) -> Chain:
     """Convolution, batch norm, activation, pool: [B, K*C, H, W] -> [B, K*D, H', W']."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        members: int,
-        inputs: int,
-        outputs: int,
-        *,
-        kernel: int,
-        pooling: str | None = None,
-    ) -> None:
-        super().__init__()
-        # A bias directly in front of a batch norm is cancelled by it.
-        bias = config.conv_bias and not config.batchnorm
-        self.convolution = Convolution(members, inputs, outputs, kernel, bias=bias)
-        self.norm = channel_norm(config, members * outputs)
-        self.activation = activation(config.activation, members, pooling)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the step."""
-        out: Tensor = self.activation(self.norm(self.convolution(x)))
-        return out
+    # A bias directly in front of a batch norm is cancelled by it.
+    bias = config.conv_bias and not config.batchnorm
+    return named(
+        convolution=Convolution(members, inputs, outputs, kernel, bias=bias),
+        norm=channel_norm(config, members * outputs),
+        activation=activation(config.activation, members, pooling),
+    )
 
 
 class Residual(nn.Module):
@@ -74,8 +69,8 @@ class Residual(nn.Module):
     def __init__(self, config: TrainConfig, members: int, channels: int) -> None:
         super().__init__()
         half = max(channels // 2, 1)
-        self.narrow = Step(config, members, channels, half, kernel=1)
-        self.widen = Step(config, members, half, channels, kernel=3)
+        self.narrow = convolution_step(config, members, channels, half, kernel=1)
+        self.widen = convolution_step(config, members, half, channels, kernel=3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's output to its input."""

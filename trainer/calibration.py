@@ -1,0 +1,94 @@
+"""How many members a bank should have: measured, as it depends on the network and on the device.
+
+More members share the starts of kernels, until these are busy; then a larger bank only takes more
+memory, and where a grouped operation is slower than single ones, it takes more time.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from trainer import device as devices
+from trainer.config import TrainConfig
+from trainer.data import ImageData
+from trainer.program import WARM_UP
+from trainer.train import Bank
+
+MOST = 64  # members
+SECONDS = 20.0  # of measuring a network
+WORTH = 1.05  # times as many images per second, else a bank of twice the size is not worth it
+STEPS = 50  # timed ones of a size, at most
+
+
+def curve(
+    rate: Callable[[int], float],
+    *,
+    most: int = MOST,
+    seconds: float = SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[int, float]:
+    """Measure banks of 1, 2, 4, ... members.
+
+    It ends where memory does, after two doublings in a row without a gain, or when time is up.
+
+    Args:
+        rate: members to images per second.
+        most: members.
+        seconds: after which no further size is begun.
+        clock: tells the seconds.
+
+    Raises:
+        MemoryError, torch.OutOfMemoryError: there is no room even for one member.
+    """
+    found: dict[int, float] = {}
+    started, members, in_vain = clock(), 1, 0
+    while members <= most and in_vain < 2 and (not found or clock() - started < seconds):
+        try:
+            own = rate(members)
+        except (MemoryError, torch.OutOfMemoryError):
+            if not found:
+                raise
+            break
+        in_vain = in_vain + 1 if found and own < WORTH * max(found.values()) else 0
+        found[members] = own
+        members *= 2
+    return found
+
+
+def best(found: Mapping[int, float]) -> int:
+    """Return the smallest size that is about as fast as the fastest."""
+    fastest = max(found.values())
+    return min(members for members, own in found.items() if own * WORTH >= fastest)
+
+
+def throughput(config: TrainConfig, data: ImageData, device: torch.device, members: int) -> float:
+    """Return the images per second that a bank of this network trains on.
+
+    Raises:
+        UserError: the config cannot be trained on this data.
+        torch.OutOfMemoryError: the device has not enough memory.
+    """
+    bank = Bank([config.replace(seed=seed) for seed in range(members)], data, device)
+    bank.begin_epoch(1)
+    warm_up = min(WARM_UP + 2, bank.steps_per_epoch - 1)
+    steps = max(min(STEPS, bank.steps_per_epoch - warm_up), 1)
+    for _ in range(warm_up):
+        bank.next_step()
+    devices.synchronise(device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        bank.next_step()
+    devices.synchronise(device)
+    return members * bank.batch_size * steps / (time.perf_counter() - started)
+
+
+def measured(config: TrainConfig, data: ImageData, device: torch.device) -> dict[int, float]:
+    """Measure the curve of a config's network on a device; raises what `throughput` does."""
+
+    def rate(members: int) -> float:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # of the bank before
+        return throughput(config, data, device, members)
+
+    return curve(rate)

@@ -1,0 +1,96 @@
+"""Work that is repeated unchanged: run as it is, or on a GPU captured once and replayed.
+
+A small network's step is 60 to 200 kernels of a few microseconds each, and starting them one by one
+from Python takes longer than computing them. A CUDA graph starts them all at once. What it replays
+is fixed: the same kernels on the same memory. So a program takes no arguments, finds everything in
+tensors that stay where they are (which step it is, too), and writes its results into such tensors.
+"""
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from trainer.errors import UserError, choose
+
+GRAPHS = "FMNIST_CUDA_GRAPHS"  # environment: 1 (default) or 0, to run every kernel by itself
+WARM_UP = 3  # runs as they are, in which kernels are chosen and lasting memory is taken
+
+Stream = torch.cuda.Stream | None
+Capture = Callable[[Callable[[], None], Stream], Callable[[], None]]  # work -> its replay
+
+
+class Program:
+    """A piece of work, to be called as often as it is to be done.
+
+    Each call does the work once, also the first ones, which prepare it, and the one that captures.
+
+    Args:
+        work: what to do; see the module.
+        device: where its kernels run.
+        capture: makes the replay of a work; by default a CUDA graph on GPUs, nothing elsewhere.
+
+    Raises:
+        UserError: the environment's choice is no valid one.
+    """
+
+    def __init__(
+        self, work: Callable[[], None], device: torch.device, capture: Capture | None = None
+    ) -> None:
+        self.work, self.capture = work, capture
+        self.replay: Callable[[], None] | None = None
+        self.runs = 0
+        self.stream: Stream = None
+        if device.type == "cuda" and graphs_wanted():
+            self.capture = capture or _cuda_graph
+            self.stream = torch.cuda.Stream(device)
+
+    def __call__(self) -> None:
+        """Do the work once."""
+        if self.capture is None:
+            self.work()
+        elif self.replay is not None:
+            self.replay()
+        elif self.runs < WARM_UP:
+            self.runs += 1
+            self._run_beside()
+        else:
+            self.replay = self.capture(self.work, self.stream)
+            self.replay()
+
+    def _run_beside(self) -> None:
+        # On the stream that is going to be captured, as CUDA graphs ask for.
+        if self.stream is None:
+            self.work()
+            return
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            self.work()
+        current.wait_stream(self.stream)
+
+
+def graphs_wanted() -> bool:
+    """Whether steps are captured on a GPU.
+
+    Raises:
+        UserError: the environment says neither yes nor no.
+    """
+    value = os.environ.get(GRAPHS, "1")
+    if value not in ("0", "1"):
+        raise UserError(choose(GRAPHS, value, ("0", "1")))
+    return value == "1"
+
+
+def _cuda_graph(work: Callable[[], None], stream: Stream) -> Callable[[], None]:
+    """Record the kernels of a work, without running them; return their replay."""
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            work()
+    except RuntimeError as error:
+        # Ending a capture that has failed fails too, and would hide a full memory.
+        if isinstance(error.__context__, torch.OutOfMemoryError):
+            raise error.__context__ from None
+        raise
+    return graph.replay

@@ -350,7 +350,9 @@ class Identity:
     def fault(self) -> str | None:
         """Say what has happened to it; None: nothing."""
         for file, known in self.known.items():
-            if known is not None and _inode(file) != known:
+            if known is None:  # SQLite makes the log with the first write after a rest
+                self.known[file] = _inode(file)
+            elif _inode(file) != known:
                 what = "replaced" if file.exists() else "deleted"
                 return f"{file} was {what} while the study ran"
         size = self.path.stat().st_size

@@ -46,12 +46,12 @@ def end(own: Running, number: int, code: int, file: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code", "wait"),
     [
-        (signal.SIGINT, 130, 0.4),
+        (signal.SIGINT, 130, 0.15),
         *(
             pytest.param(*own, wait, marks=pytest.mark.slow)
             for own in SIGNALS
             for wait in (0.15, 0.4, 0.8, 1.6)
-            if (own[1], wait) != (130, 0.4)
+            if (own[1], wait) != (130, 0.15)
         ),
     ],
 )
@@ -103,7 +103,8 @@ def test_while_results_are_committed_one_after_the_other(
     assert len(acks.read_text().splitlines()) <= len(results(file))
 
 
-@ONE_QUICKLY
+@BOTH
+@pytest.mark.slow
 def test_while_another_process_holds_the_database(tmp_path: Path, number: int, code: int) -> None:
     write_plan(tmp_path, seeds=1000, epochs=1)
     file = tmp_path / "studies.db"

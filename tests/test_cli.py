@@ -383,27 +383,24 @@ def test_only_an_ablation_has_a_path(fmnist_study: Command, tmp_path: Path) -> N
     assert not (tmp_path / "studies.db").exists()
 
 
-def test_the_dashboard_serves_a_snapshot(done: Command, tmp_path: Path) -> None:
+def test_the_dashboard_serves_a_snapshot_until_it_is_interrupted(
+    done: Command, tmp_path: Path
+) -> None:
     before = fingerprint(tmp_path / "studies.db")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "study.cli", "dashboard", "--port", "0"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        address = process.stdout.readline().split()[0]
-        assert address.endswith("/dashboard/studies/1")
-        api = address.replace("/dashboard/studies/1", "/api/studies/1?after=0")
-        with urllib.request.urlopen(api, timeout=30) as answer:
-            shown = json.load(answer)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
+    words = [sys.executable, "-m", "study.cli", "dashboard", "--port", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[0]
+            assert address.endswith("/dashboard/studies/1")
+            api = address.replace("/dashboard/studies/1", "/api/studies/1?after=0")
+            with urllib.request.urlopen(api, timeout=30) as answer:
+                process.send_signal(signal.SIGINT)  # while it may still be answering
+                shown = json.load(answer)
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert len(shown["trials"]) == 4
     assert fingerprint(tmp_path / "studies.db") == before

@@ -86,8 +86,9 @@ def dashboard(
 
     A snapshot, because the dashboard can write: it can delete a study, and the file has an owner.
     """
-    import contextlib
+    import signal
     import tempfile
+    import threading
 
     url = storage.locate(storage_option)
     found, _ = read(url, study)
@@ -113,8 +114,11 @@ def dashboard(
         except OSError as error:
             raise UserError(f"--host {host} --port {port}: {error.strerror}") from error
         address = f"http://{host}:{server.server_port}/dashboard/studies/{found.id}"
+        # Not as an exception: the server would take it for the failure of a request, and go on.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
         print(
             f"{address} ({'live' if database is None else 'a snapshot'}; Ctrl-C ends)", flush=True
         )
-        with server, contextlib.suppress(KeyboardInterrupt):
+        with server:
             server.serve_forever()

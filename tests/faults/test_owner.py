@@ -214,7 +214,8 @@ def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
     for folder in (tmp_path, undisturbed):
         with running(SIMULATED, RUN, folder, **simulated(folder)) as own:
             assert own.ends() == 0, own.err
-            if folder == tmp_path:
+            # Without its log SQLite still closes the file in order: it may hold every result.
+            if folder == tmp_path and lose is not delete_log:
                 assert "put back from the journal" in "".join(own.err)
     assert known.items() <= stored(file).items()
     assert results(file) == results(undisturbed / "studies.db")

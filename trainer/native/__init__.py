@@ -1,0 +1,63 @@
+"""Kernels of our own for CPUs: bf16, one thread, a bank of one, training only.
+
+PyTorch's operations on CPUs leave most of a small network's step to memory traffic, and its
+convolutions take every multiplication that their definition has. The C beside this file computes
+the same functions in fewer passes and with fewer multiplications. It is compiled at installation
+for x86 processors with AVX512-BF16; without a compiler or on other processors nothing is lost but
+speed: PyTorch's own operations do the same work.
+
+Evaluation always takes PyTorch's operations, so that a network's figures do not depend on where it
+was trained.
+"""
+
+import importlib
+import os
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.errors import UserError, choose
+
+SWITCH = "FMNIST_NATIVE"  # environment: 1 (default) or 0, to leave all work to PyTorch
+
+
+@cache
+def missing() -> str | None:
+    """Say why the kernels cannot be used here, or return None where they can.
+
+    Raises:
+        UserError: the environment's choice is no valid one.
+    """
+    value = os.environ.get(SWITCH, "1")
+    if value not in ("0", "1"):
+        raise UserError(choose(SWITCH, value, ("0", "1")))
+    if value == "0":
+        return f"{SWITCH} = 0"
+    # torch offers no public names for these yet.
+    if not torch.cpu._is_avx512_bf16_supported():
+        return "this processor has no AVX512-BF16"
+    if torch.cpu._is_amx_tile_supported():
+        return "this processor has AMX, which PyTorch uses and which multiplies faster"
+    try:
+        importlib.import_module("trainer.native._kernels")
+    except ImportError:
+        return "not compiled: install again where there is a C compiler"
+    return None
+
+
+def kernels() -> Any:
+    """Return the compiled module. Call only where `missing` finds nothing missing."""
+    return importlib.import_module("trainer.native._kernels")
+
+
+def wanted(x: Tensor) -> bool:
+    """Whether a network trains on `x` with these kernels: autocast to bf16, on one thread."""
+    return (
+        x.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and torch.get_num_threads() == 1
+        and missing() is None
+    )

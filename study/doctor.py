@@ -31,6 +31,7 @@ def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Finding]:
     """Check the machine, the packages, the data and the database."""
     import torch
 
+    from trainer import native
     from trainer.data import load
     from trainer.device import native_bf16
     from trainer.vision import torchvision
@@ -47,6 +48,8 @@ def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Finding]:
         yield "torchvision import", False, str(error)
     bf16 = "bf16" if native_bf16(torch.device("cpu")) else "fp32"
     yield "cpu", True, f"{available_cores()} cores, trains in {bf16}"
+    missing = native.missing()
+    yield "cpu kernels", True, f"PyTorch's: {missing}" if missing else "our own, AVX512-BF16"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index in range(count):
         yield f"cuda:{index}", True, torch.cuda.get_device_name(index)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trainer.errors import UserError, choose
 
+LANES = 16  # the kernels take numbers of channels that are multiples of it
 SWITCH = "FMNIST_NATIVE"  # environment: 1 (default) or 0, to leave all work to PyTorch
 
 
@@ -35,11 +36,9 @@ def missing() -> str | None:
         raise UserError(choose(SWITCH, value, ("0", "1")))
     if value == "0":
         return f"{SWITCH} = 0"
-    # torch offers no public names for these yet.
+    # torch offers no public name for this yet.
     if not torch.cpu._is_avx512_bf16_supported():
         return "this processor has no AVX512-BF16"
-    if torch.cpu._is_amx_tile_supported():
-        return "this processor has AMX, which PyTorch uses and which multiplies faster"
     try:
         importlib.import_module("trainer.native._kernels")
     except ImportError:
@@ -47,6 +46,7 @@ def missing() -> str | None:
     return None
 
 
+@cache
 def kernels() -> Any:
     """Return the compiled module. Call only where `missing` finds nothing missing."""
     return importlib.import_module("trainer.native._kernels")

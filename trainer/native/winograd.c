@@ -1,214 +1,426 @@
 /* 3x3 convolutions (stride 1, padding 1) in bf16 with fewer multiplications.
 
-   Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, 2016): a tile of 4x4 inputs d and the
-   kernel g give 2x2 outputs Y = A'[(G g G') * (B'd B)]A with 16 multiplications instead of 36. Over
-   channels, each of the 16 places of a tile is a matrix product of its own:
+   Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional
+   Neural Networks", CVPR 2016): a tile of 4x4 inputs d and a kernel g of 3x3 give 2x2 outputs
 
-       M[place] [tiles, K] = V[place] [tiles, C] U[place] [C, K],   V = B'd B,  U = G g G'
+       Y = A' [(G g G') * (B' d B)] A,    B' = 1  0 -1  0    G = 1    0    0     A' = 1  1  1  0
+                                               0  1  1  0        1/2  1/2  1/2        0  1 -1 -1
+                                               0 -1  1  0        1/2 -1/2  1/2
+                                               0  1  0 -1        0    0    1
 
-   The gradient of the input is a convolution as well, with the kernel turned around; that of the
-   kernel is dg = G'[V' (A dY A')]G, again 16 products. Products take bf16 and add up in fp32;
-   transforms are computed in fp32. Activations are [N, H, W, channels], channels % 16 == 0.
+   with 16 multiplications instead of 36. Over channels, each of the 16 places of a tile is a matrix
+   product of its own: M[place] = V[place] U[place] of [tiles, inputs] and [inputs, outputs].
 
-   Tiles are worked on in blocks that stay in the second-level cache. Where H or W is odd, the last
-   row or column of tiles has one output, for which the places of row or column 3 are not needed:
-   there are four kinds of places, each with its own count of tiles in a block. */
+   The gradient of x is a convolution too, with every kernel turned around. That of the kernel is
+   dg = G' [(A dY A') * (B' d B)] G, again 16 products, over tiles. Products take bf16 and add up in
+   fp32, transforms are computed in fp32.
 
-#include "native.h"
+   Activations are [images][height][width][channels], weights [outputs][3][3][inputs]; numbers of
+   channels are multiples of 16. Tiles are worked on in blocks that stay in the second-level cache.
+   Where the height is odd, the last row of tiles has one row of outputs, which needs no places of
+   row 3; the same holds for columns. So there are four kinds of places, and a block has a number of
+   tiles of its own for each kind: its rows. */
+
 #include <string.h>
 
-#ifndef TILES
-#define TILES 144
-#endif
-  /* of a block */
-#ifndef PAD
-#define PAD 32
-#endif
+#include "kernels.h"
+
 #define PLACES 16
+#define MOST 96       /* tiles of a block */
+#define CACHE 900000  /* bytes that a block should fill at most */
+#define APART 32      /* places start at different lines of the cache: not all at multiples of 4096 */
+#define SPARE 24      /* rows that a product may compute beyond the last one */
 
 typedef struct {
-    int images, height, width, down, across; /* tiles: down x across per image */
+    int images, height, width, down, across; /* down x across tiles per image */
+    int tiles, block;                        /* in all, of a block; even numbers */
 } Grid;
 
-/* A block of tiles: where they lie, and which row of each kind's matrices they have. */
 typedef struct {
-    int count, image[TILES], top[TILES], left[TILES];
-    int row[4][TILES]; /* -1: not needed */
-    int rows[4];
+    int count, rows[4];
+    struct {
+        int image, top, left, two_rows, two_columns;
+        int again;  /* an odd number of images: the last one is its own partner */
+        int row[4]; /* of each kind; the block's last one where there is none */
+    } tile[MOST];
 } Block;
 
 static int kind_of(int place) { return (place / 4 == 3) * 2 + (place % 4 == 3); }
 
-static Grid grid_of(int images, int height, int width) {
-    return (Grid){images, height, width, (height + 1) / 2, (width + 1) / 2};
+static Grid grid_of(int images, int height, int width, size_t bytes_per_tile) {
+    Grid grid = {images, height, width, (height + 1) / 2, (width + 1) / 2, 0, 0};
+    size_t fitting = CACHE / bytes_per_tile / SPARE * SPARE;
+    grid.tiles = (images + images % 2) * grid.down * grid.across;
+    grid.block = fitting < SPARE ? SPARE : fitting > MOST ? MOST : (int)fitting;
+    return grid;
 }
 
-static void take_block(Block *block, const Grid *grid, int first) {
-    int total = grid->images * grid->down * grid->across;
-    block->count = total - first < TILES ? total - first : TILES;
+static void take(Block *block, const Grid *grid, int first) {
+    int left = grid->tiles - first, each = grid->down * grid->across;
+    block->count = left < grid->block ? left : grid->block;
     memset(block->rows, 0, sizeof block->rows);
     for (int t = 0; t < block->count; t++) {
-        int tile = first + t, per_image = grid->down * grid->across;
-        int inside = tile % per_image;
-        block->image[t] = tile / per_image;
-        block->top[t] = 2 * (inside / grid->across);
-        block->left[t] = 2 * (inside % grid->across);
-        int two_rows = block->top[t] + 1 < grid->height, two_columns = block->left[t] + 1 < grid->width;
+        int inside = (first + t) / 2 % each, image = (first + t) / 2 / each * 2 + t % 2;
+        int top = 2 * (inside / grid->across), start = 2 * (inside % grid->across);
+        int two_rows = top + 1 < grid->height, two_columns = start + 1 < grid->width;
+        block->tile[t].again = image == grid->images;
+        block->tile[t].image = image - block->tile[t].again;
+        block->tile[t].top = top, block->tile[t].left = start;
+        block->tile[t].two_rows = two_rows, block->tile[t].two_columns = two_columns;
         for (int kind = 0; kind < 4; kind++) {
             int needed = (two_rows || !(kind & 2)) && (two_columns || !(kind & 1));
-            block->row[kind][t] = needed ? block->rows[kind]++ : -1;
+            block->tile[t].row[kind] = needed ? block->rows[kind]++ : grid->block + SPARE - 2;
         }
+    }
+}
+
+/* Ask for the images of the block that begins at tile `first`: nobody foresees the order of tiles. */
+static void prefetch(const Grid *grid, int first, const bf16 *x, int channels) {
+    int each = 2 * grid->down * grid->across, last = first + grid->block;
+    size_t pair = 2 * (size_t)grid->height * grid->width * channels;
+    size_t whole = (size_t)grid->images * (pair / 2);
+    size_t end = ((size_t)(last + each - 1) / each) * pair;
+    for (size_t at = (size_t)first / each * pair; at < end && at < whole; at += 32)
+        _mm_prefetch((const char *)(x + at), _MM_HINT_T1);
+}
+
+/* Where the four outputs of a tile are; `other` for those that it does not have. */
+static void outputs_of(const Block *block, const Grid *grid, int t, const bf16 *y, int channels,
+                       const bf16 *other, const bf16 *at[4]) {
+    size_t line = (size_t)grid->width * channels;
+    size_t row = (size_t)block->tile[t].image * grid->height + block->tile[t].top;
+    int down = block->tile[t].two_rows, right = block->tile[t].two_columns;
+    at[0] = y + row * line + (size_t)block->tile[t].left * channels;
+    at[1] = right ? at[0] + channels : other;
+    at[2] = down ? at[0] + line : other;
+    at[3] = down && right ? at[0] + line + channels : other;
+}
+
+/* Where its sixteen inputs are; `zeros` in the padding. */
+static void inputs_of(const Block *block, const Grid *grid, int t, const bf16 *x, int channels,
+                      const bf16 *zeros, const bf16 *at[16]) {
+    for (int place = 0; place < PLACES; place++) {
+        int row = block->tile[t].top + place / 4 - 1, column = block->tile[t].left + place % 4 - 1;
+        int inside = row >= 0 && row < grid->height && column >= 0 && column < grid->width;
+        size_t pixel = ((size_t)block->tile[t].image * grid->height + row) * grid->width + column;
+        at[place] = inside ? x + pixel * channels : zeros;
     }
 }
 
 /* ---- transforms of 16 channels ---- */
 
-#define ADD(a, b) _mm512_add_ps(a, b)
-#define SUB(a, b) _mm512_sub_ps(a, b)
+static inline __m512 add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+static inline __m512 sub(__m512 a, __m512 b) { return _mm512_sub_ps(a, b); }
 
-/* V = B'd B of the inputs d[4][4], in place. */
-static inline void transform_input(__m512 d[16]) {
-    for (int j = 0; j < 4; j++) {
-        __m512 a = SUB(d[j], d[8 + j]), b = ADD(d[4 + j], d[8 + j]);
-        __m512 c = SUB(d[8 + j], d[4 + j]), e = SUB(d[4 + j], d[12 + j]);
-        d[j] = a, d[4 + j] = b, d[8 + j] = c, d[12 + j] = e;
-    }
-    for (int i = 0; i < 16; i += 4) {
-        __m512 a = SUB(d[i], d[i + 2]), b = ADD(d[i + 1], d[i + 2]);
-        __m512 c = SUB(d[i + 2], d[i + 1]), e = SUB(d[i + 1], d[i + 3]);
-        d[i] = a, d[i + 1] = b, d[i + 2] = c, d[i + 3] = e;
-    }
+#define EACH _Pragma("GCC unroll 24") for /* unrolled: arrays of vectors stay in registers */
+
+/* B' d, of four vectors that lie `step` apart. */
+static inline void transform_input(__m512 *d, int step) {
+    __m512 a = d[0], b = d[step], c = d[2 * step], e = d[3 * step];
+    d[0] = sub(a, c), d[step] = add(b, c), d[2 * step] = sub(c, b), d[3 * step] = sub(b, e);
 }
 
-/* Y = A'M A. */
-static inline void transform_output(const __m512 m[16], __m512 y[4]) {
-    __m512 upper[4], lower[4];
-    for (int j = 0; j < 4; j++) {
-        upper[j] = ADD(ADD(m[j], m[4 + j]), m[8 + j]);
-        lower[j] = SUB(SUB(m[4 + j], m[8 + j]), m[12 + j]);
-    }
-    y[0] = ADD(ADD(upper[0], upper[1]), upper[2]), y[1] = SUB(SUB(upper[1], upper[2]), upper[3]);
-    y[2] = ADD(ADD(lower[0], lower[1]), lower[2]), y[3] = SUB(SUB(lower[1], lower[2]), lower[3]);
+/* A' m */
+static inline void transform_output(__m512 a, __m512 b, __m512 c, __m512 d, __m512 *y, int step) {
+    y[0] = add(add(a, b), c), y[step] = sub(sub(b, c), d);
 }
 
-/* A dY A' of the gradients y[2][2]. */
-static inline void transform_gradient(const __m512 y[4], __m512 m[16]) {
-    __m512 zero = _mm512_setzero_ps(), left[4], right[4];
-    left[0] = y[0], left[1] = ADD(y[0], y[2]), left[2] = SUB(y[0], y[2]), left[3] = SUB(zero, y[2]);
-    right[0] = y[1], right[1] = ADD(y[1], y[3]), right[2] = SUB(y[1], y[3]), right[3] = SUB(zero, y[3]);
-    for (int i = 0; i < 4; i++) {
-        m[4 * i] = left[i], m[4 * i + 1] = ADD(left[i], right[i]);
-        m[4 * i + 2] = SUB(left[i], right[i]), m[4 * i + 3] = SUB(zero, right[i]);
-    }
+/* A y */
+static inline void transform_gradient(__m512 y, __m512 z, __m512 *m, int step) {
+    m[0] = y, m[step] = add(y, z), m[2 * step] = sub(y, z);
+    m[3 * step] = sub(_mm512_setzero_ps(), z);
 }
 
-static const bf16 ZEROS[1024];
+/* G g */
+static inline void transform_kernel(__m512 g, __m512 h, __m512 i, __m512 *u, int step) {
+    __m512 half = _mm512_set1_ps(0.5f), outer = add(g, i);
+    u[0] = g, u[3 * step] = i;
+    u[step] = _mm512_mul_ps(half, add(outer, h)), u[2 * step] = _mm512_mul_ps(half, sub(outer, h));
+}
 
-static void gather_input(const Block *block, const Grid *grid, int t, const bf16 *x, int channels,
-                         const bf16 *from[16]) {
+/* G' u */
+static inline void transform_back(__m512 a, __m512 b, __m512 c, __m512 d, __m512 *g, int step) {
+    __m512 half = _mm512_set1_ps(0.5f), sum = _mm512_mul_ps(half, add(b, c));
+    g[0] = add(a, sum), g[2 * step] = add(sum, d), g[step] = _mm512_mul_ps(half, sub(b, c));
+}
+
+static inline void tile_of_inputs(const bf16 *const at[16], int channel, __m512 d[16]) {
+    EACH(int place = 0; place < PLACES; place++) d[place] = load_bf16(at[place] + channel);
+    EACH(int i = 0; i < 4; i++) transform_input(d + i, 4);
+    EACH(int i = 0; i < 4; i++) transform_input(d + 4 * i, 1);
+}
+
+static inline void tile_of_outputs(const __m512 m[16], __m512 y[4]) {
+    __m512 half[8]; /* A'M, [2][4] */
+    EACH(int j = 0; j < 4; j++)
+    transform_output(m[j], m[4 + j], m[8 + j], m[12 + j], half + j, 4);
+    transform_output(half[0], half[1], half[2], half[3], y, 1);
+    transform_output(half[4], half[5], half[6], half[7], y + 2, 1);
+}
+
+static inline void tile_of_gradients(const bf16 *const at[4], int channel, __m512 m[16]) {
+    __m512 y[4], half[8]; /* half: A dY, [4][2] */
+    EACH(int i = 0; i < 4; i++) y[i] = load_bf16(at[i] + channel);
+    transform_gradient(y[0], y[2], half, 2), transform_gradient(y[1], y[3], half + 1, 2);
+    EACH(int i = 0; i < 4; i++) transform_gradient(half[2 * i], half[2 * i + 1], m + 4 * i, 1);
+}
+
+static inline void kernel_of(const float *weight, int channels, __m512 u[16]) {
+    __m512 half[12]; /* G g, [4][3] */
+    for (int j = 0; j < 3; j++) {
+        const float *at = weight + (size_t)j * channels;
+        size_t line = 3 * (size_t)channels;
+        transform_kernel(_mm512_loadu_ps(at), _mm512_loadu_ps(at + line),
+                         _mm512_loadu_ps(at + 2 * line), half + j, 3);
+    }
     for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) {
-            int y = block->top[t] + i - 1, z = block->left[t] + j - 1;
-            int inside = y >= 0 && y < grid->height && z >= 0 && z < grid->width;
-            size_t pixel = ((size_t)block->image[t] * grid->height + y) * grid->width + z;
-            from[4 * i + j] = inside ? x + pixel * channels : NULL;
-        }
-}
-
-static inline __m512 load_or_zero(const bf16 *from, int c) {
-    return from ? load_bf16(from + c) : _mm512_setzero_ps();
-}
-
-/* V[place][row][C] of a block. */
-static void inputs_of(const Block *block, const Grid *grid, const bf16 *x, int channels, bf16 *v) {
-    for (int t = 0; t < block->count; t++) {
-        const bf16 *from[16];
-        gather_input(block, grid, t, x, channels, from);
-        for (int c = 0; c < channels; c += LANES) {
-            __m512 d[16];
-            for (int p = 0; p < PLACES; p++) d[p] = load_or_zero(from[p], c);
-            transform_input(d);
-            for (int p = 0; p < PLACES; p++) {
-                int row = block->row[kind_of(p)][t];
-                if (row >= 0) store_bf16(v + ((size_t)p * TILES + row) * channels + p * PAD + c, d[p]);
-            }
-        }
-    }
+        transform_kernel(half[3 * i], half[3 * i + 1], half[3 * i + 2], u + 4 * i, 1);
 }
 
 /* ---- products ---- */
 
-/* out[R][S*16] = a[R][2*depth] b, b as [depth][S*16][2]. */
-#define EACH _Pragma("GCC unroll 24") for
-#define PRODUCT(R, S)                                                                              \
-    static void product_##R##x##S(const bf16 *a, size_t a_step, const bf16 *b, int depth,          \
-                                  float *out, size_t out_step) {                                   \
+/* out[R][16 S] (+)= sum over depth of pairs a[depth][row][2] and b[depth][16 S][2]; the rows of a are
+   `a_row` apart, its pairs `a_pair`. */
+#define PRODUCT(R, S, ADDING)                                                                      \
+    static void product_##R##x##S##_##ADDING(const bf16 *a, size_t a_row, size_t a_pair,              \
+                                          const bf16 *b, int depth, float *out, size_t out_row) {  \
         __m512 sum[R][S];                                                                          \
-        EACH(int r = 0; r < R; r++) EACH(int s = 0; s < S; s++) sum[r][s] = _mm512_setzero_ps();   \
-        for (int d = 0; d < depth; d++, a += 2, b += 32 * S) {                                     \
+        EACH(int r = 0; r < R; r++)                                                                \
+        EACH(int s = 0; s < S; s++)                                                                \
+        sum[r][s] = ADDING ? _mm512_loadu_ps(out + r * out_row + 16 * s) : _mm512_setzero_ps();    \
+        for (int d = 0; d < depth; d++, a += a_pair, b += 32 * S) {                                \
             __m512bh right[S];                                                                     \
             EACH(int s = 0; s < S; s++) right[s] = (__m512bh)_mm512_loadu_si512(b + 32 * s);       \
             EACH(int r = 0; r < R; r++) {                                                          \
-                __m512bh left = (__m512bh)_mm512_set1_epi32(*(const int *)(a + r * a_step));       \
-                EACH(int s = 0; s < S; s++) sum[r][s] = _mm512_dpbf16_ps(sum[r][s], left, right[s]);\
+                __m512bh left = (__m512bh)_mm512_set1_epi32(*(const int *)(a + r * a_row));        \
+                EACH(int s = 0; s < S; s++)                                                        \
+                sum[r][s] = _mm512_dpbf16_ps(sum[r][s], left, right[s]);                           \
             }                                                                                      \
         }                                                                                          \
         EACH(int r = 0; r < R; r++)                                                                \
-            EACH(int s = 0; s < S; s++) _mm512_storeu_ps(out + r * out_step + 16 * s, sum[r][s]);  \
+        EACH(int s = 0; s < S; s++) _mm512_storeu_ps(out + r * out_row + 16 * s, sum[r][s]);       \
     }
-PRODUCT(6, 4)
-PRODUCT(8, 3)
-PRODUCT(12, 2)
-PRODUCT(24, 1)
+PRODUCT(6, 4, 0)
+PRODUCT(8, 3, 0)
+PRODUCT(12, 2, 0)
+PRODUCT(24, 1, 0)
+PRODUCT(4, 4, 1)
+PRODUCT(8, 3, 1)
+PRODUCT(8, 2, 1)
+PRODUCT(16, 1, 1)
 
-typedef void Product(const bf16 *, size_t, const bf16 *, int, float *, size_t);
+typedef void Product(const bf16 *, size_t, size_t, const bf16 *, int, float *, size_t);
 
-/* y = x convolved; u: the kernel's transform, [place][C/2][K][2] */
-void winograd_convolve(const bf16 *x, const bf16 *u, bf16 *y, int images, int height, int width,
-                       int inputs, int outputs, void *space) {
-    Grid grid = grid_of(images, height, width);
-    Block block;
-    bf16 *v = space;                                                /* [16][TILES][C] */
-    float *m = (float *)(v + (size_t)PLACES * (TILES + 24) * inputs); /* [16][TILES][panel] */
-    int total = images * grid.down * grid.across;
-    for (int first = 0; first < total; first += TILES) {
-        take_block(&block, &grid, first);
-        inputs_of(&block, &grid, x, inputs, v);
-        int panel;
-        for (int k = 0; k < outputs; k += panel) {
-            int left = outputs - k, rows;
-            Product *product;
-            if (left == 48 || left == 96) panel = 48, rows = 8, product = product_8x3;
-            else if (left >= 64) panel = 64, rows = 6, product = product_6x4;
-            else if (left >= 48) panel = 48, rows = 8, product = product_8x3;
-            else if (left >= 32) panel = 32, rows = 12, product = product_12x2;
-            else panel = 16, rows = 24, product = product_24x1;
-            for (int p = 0; p < PLACES; p++)
-                for (int t = 0; t < block.rows[kind_of(p)]; t += rows)
-                    product(v + ((size_t)p * TILES + t) * inputs + p * PAD, inputs,
-                            u + ((size_t)PLACES * k + p * panel) * inputs,
-                            inputs / 2, m + ((size_t)p * TILES + t) * panel + p * PAD, panel);
+/* Columns of a product are taken in panels as wide as the registers hold. */
+typedef struct {
+    int width, rows, adding_rows;
+    Product *product, *adding;
+} Panel;
+
+static const Panel PANELS[] = {
+    {16, 24, 16, product_24x1_0, product_16x1_1},
+    {32, 12, 8, product_12x2_0, product_8x2_1},
+    {48, 8, 8, product_8x3_0, product_8x3_1},
+    {64, 6, 4, product_6x4_0, product_4x4_1},
+};
+
+static const Panel *panel_of(int columns) {
+    if ((columns % 64 && columns % 48 == 0) || columns < 64) return &PANELS[columns < 48 ? columns / 16 - 1 : 2];
+    return &PANELS[3];
+}
+
+/* U of a convolution from `inputs` to `outputs` channels, [panel][place][inputs / 2][width][2].
+   Turned: the weights are those of the convolution whose gradient this is, [inputs][3][3][outputs]. */
+static void transform_weights(const float *weight, int inputs, int outputs, int turned, bf16 *u) {
+    const Panel *panel;
+    for (int first = 0; first < outputs; first += panel->width) {
+        panel = panel_of(outputs - first);
+        int width = panel->width;
+        bf16 *own = u + (size_t)PLACES * first * inputs;
+        size_t place_step = (size_t)inputs * width;
+        if (turned)
+            for (int i = 0; i < inputs; i += 2)
+                for (int o = 0; o < width; o += LANES) {
+                    __m512 even[16], odd[16];
+                    const float *at = weight + (size_t)i * 9 * outputs + first + o;
+                    kernel_of(at, outputs, even), kernel_of(at + 9 * (size_t)outputs, outputs, odd);
+                    for (int place = 0; place < PLACES; place++) {
+                        /* Turning g around swaps rows (columns) 0 and 3, and the sign of none. */
+                        static const int SWAPPED[4] = {3, 1, 2, 0};
+                        int from = 4 * SWAPPED[place / 4] + SWAPPED[place % 4];
+                        __m512i low = _mm512_cvtepu16_epi32(to_bf16(even[from]));
+                        __m512i high = _mm512_cvtepu16_epi32(to_bf16(odd[from]));
+                        _mm512_storeu_si512(own + place * place_step + ((size_t)i * width + 2 * o),
+                                            _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+                    }
+                }
+        else
+            for (int o = 0; o < width; o++)
+                for (int i = 0; i < inputs; i += LANES) {
+                    __m512 u16[16];
+                    kernel_of(weight + (size_t)(first + o) * 9 * inputs + i, inputs, u16);
+                    for (int place = 0; place < PLACES; place++) {
+                        uint32_t pairs[8];
+                        _mm256_storeu_si256((__m256i *)pairs, to_bf16(u16[place]));
+                        uint32_t *to = (uint32_t *)(own + place * place_step) + (size_t)i / 2 * width + o;
+                        for (int pair = 0; pair < 8; pair++) to[pair * width] = pairs[pair];
+                    }
+                }
+    }
+}
+
+/* y [images][height][width][outputs] of x [...][inputs]; turned: see above. */
+int winograd_convolve(const bf16 *x, const float *weight, bf16 *y, int images, int height,
+                      int width, int inputs, int outputs, int turned) {
+    Grid grid = grid_of(images, height, width, PLACES * (2 * (size_t)inputs + 4 * 64));
+    size_t v_place = (size_t)(grid.block + SPARE) * inputs + APART;
+    size_t m_place = (size_t)(grid.block + SPARE) * 64 + APART;
+    size_t u_size = (size_t)PLACES * inputs * outputs, v_size = PLACES * v_place;
+    bf16 *u = workspace(2 * (u_size + v_size + inputs + outputs) + 4 * PLACES * m_place);
+    if (!u) return 1;
+    float *m = (float *)(u + u_size);          /* [16][rows][width of a panel] */
+    bf16 *v = (bf16 *)(m + PLACES * m_place);  /* [16][rows][inputs] */
+    bf16 *zeros = v + v_size, *nowhere = zeros + inputs;
+    memset(zeros, 0, 2 * (size_t)inputs);
+    transform_weights(weight, inputs, outputs, turned, u);
+    for (int first = 0; first < grid.tiles; first += grid.block) {
+        Block block;
+        take(&block, &grid, first);
+        for (int t = 0; t < block.count; t++) {
+            const bf16 *from[16];
+            bf16 *to[16];
+            inputs_of(&block, &grid, t, x, inputs, zeros, from);
+            for (int place = 0; place < PLACES; place++)
+                to[place] = v + place * v_place + (size_t)block.tile[t].row[kind_of(place)] * inputs;
+            for (int channel = 0; channel < inputs; channel += LANES) {
+                __m512 d[16];
+                tile_of_inputs(from, channel, d);
+                EACH(int place = 0; place < PLACES; place++)
+                store_bf16(to[place] + channel, d[place]);
+            }
+        }
+        prefetch(&grid, first + grid.block, x, inputs);
+        const Panel *panel;
+        for (int start = 0; start < outputs; start += panel->width) {
+            panel = panel_of(outputs - start);
+            for (int place = 0; place < PLACES; place++)
+                for (int row = 0; row < block.rows[kind_of(place)]; row += panel->rows)
+                    panel->product(v + place * v_place + (size_t)row * inputs, inputs, 2,
+                                   u + ((size_t)PLACES * start + place * panel->width) * inputs,
+                                   inputs / 2, m + place * m_place + (size_t)row * panel->width,
+                                   panel->width);
             for (int t = 0; t < block.count; t++) {
                 const float *from[16];
-                for (int p = 0; p < PLACES; p++) {
-                    int row = block.row[kind_of(p)][t];
-                    from[p] = row < 0 ? NULL : m + ((size_t)p * TILES + row) * panel + p * PAD;
-                }
-                size_t pixel = ((size_t)block.image[t] * height + block.top[t]) * width + block.left[t];
-                bf16 *to = y + pixel * outputs + k;
-                int two_rows = block.top[t] + 1 < height, two_columns = block.left[t] + 1 < width;
-                for (int c = 0; c < panel; c += LANES) {
-                    __m512 place[16], out[4];
-                    for (int p = 0; p < PLACES; p++)
-                        place[p] = from[p] ? _mm512_loadu_ps(from[p] + c) : _mm512_setzero_ps();
-                    transform_output(place, out);
-                    store_bf16(to + c, out[0]);
-                    if (two_columns) store_bf16(to + outputs + c, out[1]);
-                    if (two_rows) store_bf16(to + (size_t)width * outputs + c, out[2]);
-                    if (two_rows && two_columns)
-                        store_bf16(to + (size_t)(width + 1) * outputs + c, out[3]);
+                const bf16 *to[4];
+                for (int place = 0; place < PLACES; place++)
+                    from[place] = m + place * m_place +
+                                  (size_t)block.tile[t].row[kind_of(place)] * panel->width;
+                outputs_of(&block, &grid, t, y + start, outputs, nowhere, to);
+                for (int channel = 0; channel < panel->width; channel += LANES) {
+                    __m512 p[16], out[4];
+                    EACH(int place = 0; place < PLACES; place++)
+                    p[place] = _mm512_loadu_ps(from[place] + channel);
+                    tile_of_outputs(p, out);
+                    EACH(int i = 0; i < 4; i++) store_bf16((bf16 *)to[i] + channel, out[i]);
                 }
             }
         }
     }
+    return 0;
+}
+
+/* Put 16 values of each of two rows beside each other, [16][2]. */
+static inline void store_pairs(bf16 *to, __m256i even, __m512 odd) {
+    __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(to_bf16(odd)), 16);
+    _mm512_storeu_si512(to, _mm512_or_si512(_mm512_cvtepu16_epi32(even), high));
+}
+
+/* out [outputs][3][3][inputs], the gradient of the weights: of x [images][height][width][inputs] and
+   of the gradient of y [...][outputs]. */
+int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, int images,
+                             int height, int width, int inputs, int outputs) {
+    Grid grid = grid_of(images, height, width, PLACES * 2 * (size_t)(inputs + outputs));
+    size_t rows = grid.block + SPARE, u_place = (size_t)outputs * inputs;
+    size_t d_place = rows * outputs + APART, v_channel = rows + APART;
+    size_t d_size = PLACES * d_place, v_size = PLACES * v_channel * inputs;
+    float *u = workspace(4 * PLACES * u_place + 2 * (d_size + v_size + inputs + outputs));
+    if (!u) return 1;
+    bf16 *d = (bf16 *)(u + PLACES * u_place); /* [16][rows / 2][outputs][2]; u: [16][outputs][inputs] */
+    bf16 *v = d + d_size;                     /* [panel][16][rows / 2][width][2] */
+    bf16 *zeros = v + v_size;
+    const Panel *panel;
+    memset(u, 0, 4 * PLACES * u_place);
+    memset(zeros, 0, 2 * (size_t)(inputs > outputs ? inputs : outputs));
+    for (int first = 0; first < grid.tiles; first += grid.block) {
+        Block block;
+        take(&block, &grid, first);
+        for (int t = 0; t < block.count; t += 2) {
+            const bf16 *from[2][16];
+            bf16 *to[16];
+            __m256i even[16];
+            __m512 p[16];
+            size_t row[16]; /* of pairs */
+            for (int place = 0; place < PLACES; place++)
+                row[place] = block.tile[t].row[kind_of(place)] / 2;
+            for (int i = 0; i < 2; i++) inputs_of(&block, &grid, t + i, x, inputs, zeros, from[i]);
+            for (int start = 0; start < inputs; start += panel->width) {
+                panel = panel_of(inputs - start);
+                int width = panel->width;
+                for (int place = 0; place < PLACES; place++)
+                    to[place] = v + (PLACES * start + place * width) * v_channel +
+                                (row[place] * width - start) * 2;
+                for (int channel = start; channel < start + width; channel += LANES) {
+                    tile_of_inputs(from[0], channel, p);
+                    EACH(int place = 0; place < PLACES; place++) even[place] = to_bf16(p[place]);
+                    tile_of_inputs(from[1], channel, p);
+                    EACH(int place = 0; place < PLACES; place++)
+                    store_pairs(to[place] + 2 * channel, even[place], p[place]);
+                }
+            }
+            outputs_of(&block, &grid, t, gradient, outputs, zeros, from[0]);
+            outputs_of(&block, &grid, t + 1, gradient, outputs, zeros, from[1]);
+            if (block.tile[t + 1].again)
+                for (int i = 0; i < 4; i++) from[1][i] = zeros;
+            for (int place = 0; place < PLACES; place++)
+                to[place] = d + place * d_place + row[place] * outputs * 2;
+            for (int channel = 0; channel < outputs; channel += LANES) {
+                tile_of_gradients(from[0], channel, p);
+                EACH(int place = 0; place < PLACES; place++) even[place] = to_bf16(p[place]);
+                tile_of_gradients(from[1], channel, p);
+                EACH(int place = 0; place < PLACES; place++)
+                store_pairs(to[place] + 2 * channel, even[place], p[place]);
+            }
+        }
+        prefetch(&grid, first + grid.block, x, inputs);
+        prefetch(&grid, first + grid.block, gradient, outputs);
+        for (int place = 0; place < PLACES; place++) {
+            int depth = block.rows[kind_of(place)] / 2;
+            for (int start = 0; start < inputs; start += panel->width) {
+                panel = panel_of(inputs - start);
+                const bf16 *right = v + (PLACES * start + place * panel->width) * v_channel;
+                for (int row = 0; row < outputs; row += panel->adding_rows)
+                    panel->adding(d + place * d_place + 2 * row, 2, 2 * (size_t)outputs, right,
+                                  depth, u + place * u_place + (size_t)row * inputs + start,
+                                  inputs);
+            }
+        }
+    }
+    for (int o = 0; o < outputs; o++)
+        for (int i = 0; i < inputs; i += LANES) {
+            __m512 half[12]; /* G'U, [3][4] */
+            const float *from = u + (size_t)o * inputs + i;
+            float *to = out + (size_t)o * 9 * inputs + i;
+            for (int j = 0; j < 4; j++) {
+                __m512 p[4];
+                for (int k = 0; k < 4; k++) p[k] = _mm512_loadu_ps(from + (4 * k + j) * u_place);
+                transform_back(p[0], p[1], p[2], p[3], half + j, 4);
+            }
+            for (int k = 0; k < 3; k++) {
+                __m512 g[3];
+                transform_back(half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3], g, 1);
+                for (int j = 0; j < 3; j++)
+                    _mm512_storeu_ps(to + (3 * k + j) * (size_t)inputs, g[j]);
+            }
+        }
+    return 0;
 }

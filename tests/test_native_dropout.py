@@ -104,3 +104,20 @@ def test_other_memory_formats_are_taken_too() -> None:
     same = dropped(x.contiguous(), mask(0.5))
     assert torch.equal(same, dropped(x, mask(0.5)))
     assert same.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("channels", [False, True])
+def test_the_layers_compute_the_same_with_and_without(
+    members: int, channels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropout = Dropout([0.3] * members, [7] * members, "dropout", channels=channels)
+    dropout.step = torch.tensor(STEP, dtype=torch.int32)
+    both = []
+    for wanted in (True, False):
+        monkeypatch.setattr(native, "wanted", lambda _, wanted=wanted: wanted)
+        x = values(4, 32, 7, 7).requires_grad_()
+        y = dropout(Flatten(members)(dropout(x))) if not channels else Flatten(members)(dropout(x))
+        y.backward(values(*y.shape))
+        both.append((y, x.grad))
+    torch.testing.assert_close(both[0], both[1], rtol=0, atol=0)

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer import native
 from trainer.errors import UserError
 from trainer.fused import pooled_convolution
+from trainer.native.dropout import Mask, dropped, flattened
 from trainer.streams import Stream, threshold
 
 
@@ -174,6 +176,7 @@ class Dropout(nn.Module):
     ) -> None:
         super().__init__()
         self.active = any(rates)
+        self.rates = rates
         self.seeds, self.name, self.channels = seeds, name, channels
         self.stream: Stream | None = None
         drop = torch.tensor([threshold(rate) for rate in rates], dtype=torch.int32)
@@ -187,11 +190,18 @@ class Dropout(nn.Module):
             return x
         if self.stream is None:
             self.stream = Stream(self.seeds, self.name, x.device)
+        if len(self.seeds) == 1 and not self.channels and _native(x):
+            rate, keys = self.rates[0], self.stream.words[0]
+            return dropped(x, Mask(threshold(rate), 1 / (1 - rate), keys, int(self.step)))
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
         each = math.prod(shape[1:]) // len(self.seeds)
         # 0 or 1, [B, K, each]; not bool, with which PyTorch computes slowly on CPUs.
         kept = self.stream.bits(self.step, len(x), each).ge_(self.drop)
         return x * kept.to(x.dtype).mul_(self.scale.to(x.dtype)).view(shape)
+
+
+def _native(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 and native.wanted(x)
 
 
 class Flatten(nn.Module):
@@ -204,7 +214,8 @@ class Flatten(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Flatten each member's channels."""
         if x.dim() == 4 and x.requires_grad:
-            x = _ChannelOrder.apply(x)  # type: ignore[no-untyped-call] # torch's base class
+            # The type of torch's base class is unknown.
+            x = flattened(x) if _native(x) else _ChannelOrder.apply(x)  # type: ignore[no-untyped-call]
         return by_member(x.flatten(1), self.members, 1)
 
 

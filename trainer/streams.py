@@ -38,8 +38,8 @@ class Stream:
     """
 
     def __init__(self, seeds: Sequence[int], name: str, device: torch.device) -> None:
-        halves = [divmod(derive(seed, name), 1 << 32) for seed in seeds]
-        keys = torch.tensor([[high, _signed(low)] for high, low in halves], dtype=torch.int32)
+        self.words = [divmod(derive(seed, name), 1 << 32) for seed in seeds]  # unsigned
+        keys = torch.tensor([[high, _signed(low)] for high, low in self.words], dtype=torch.int32)
         self.keys = keys.to(device)  # [K, 2]
         self._positions: dict[tuple[int, int], Tensor] = {}
 

@@ -31,4 +31,14 @@ int winograd_convolve(const bf16 *x, const float *weight, bf16 *y, int images, i
 int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, int images,
                              int height, int width, int inputs, int outputs);
 
+/* dropout.c */
+typedef struct {
+    uint32_t drop; /* of 2**24; with 0 nothing is multiplied, and the order has to change */
+    float scale;   /* of what is kept; it is rounded to bf16 */
+    uint32_t keys[2], step;
+} Dropout;
+enum { SAME_ORDER, TO_CHANNEL_ORDER, TO_CHANNELS_LAST }; /* from channels last; and back */
+int drop_values(const bf16 *x, bf16 *y, int images, int pixels, int channels, int turn,
+                const Dropout *dropout);
+
 #endif

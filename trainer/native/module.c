@@ -53,9 +53,21 @@ static PyObject *kernel_gradient(PyObject *self, PyObject *args) {
                                   height, width, inputs, outputs));
 }
 
+static PyObject *dropout(PyObject *self, PyObject *args) {
+    unsigned long long x, y;
+    int images, pixels, channels, turn;
+    Dropout given;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKiiiiIf(II)I", &x, &y, &images, &pixels, &channels, &turn,
+                          &given.drop, &given.scale, &given.keys[0], &given.keys[1], &given.step))
+        return NULL;
+    CALL(drop_values((const bf16 *)x, (bf16 *)y, images, pixels, channels, turn, &given));
+}
+
 static PyMethodDef METHODS[] = {
     {"convolve", convolve, METH_VARARGS, NULL},
     {"kernel_gradient", kernel_gradient, METH_VARARGS, NULL},
+    {"dropout", dropout, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -13,7 +13,11 @@ typedef uint16_t bf16; /* the upper half of a float */
 
 static inline __m512 load_bf16(const bf16 *from) {
     __m256i half = _mm256_loadu_si256((const __m256i *)from);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+    /* Each half goes above a zero: one instruction, where widening and shifting are two. */
+    const __m512i places = _mm512_slli_epi32(
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), 16);
+    return (__m512)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, places,
+                                                  _mm512_castsi256_si512(half));
 }
 
 static inline __m256i to_bf16(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }

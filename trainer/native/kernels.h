@@ -35,4 +35,18 @@ int winograd_convolve(const bf16 *x, const float *weight, bf16 *y, int images, i
 int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, int images,
                              int height, int width, int inputs, int outputs);
 
+/* activated.c: pixels [N][H][W][C] -> [N][H/2][W/2][C], or of the same size; C a multiple of 16.
+   statistics: of a batch norm, [4][C]: mean, 1 / standard deviation, scale and shift; or NULL, and
+   shift [C] is added alone. slope: 0 or more, of negative values. pooling: 0 none, 1 the largest,
+   2 the average. */
+int batch_statistics(const bf16 *x, size_t pixels, int channels, const float *weight,
+                     const float *bias, float *running_mean, float *running_variance,
+                     float momentum, float eps, float *statistics);
+int activate(const bf16 *x, bf16 *y, int images, int height, int width, int channels,
+             const float *statistics, const float *shift, float slope, int pooling);
+/* dweight and dbias [C] are the norm's, or dbias that of the shift and dweight unused. */
+int activate_backward(const bf16 *x, const bf16 *gradient, bf16 *dx, int images, int height,
+                      int width, int channels, const float *statistics, const float *shift,
+                      float slope, int pooling, float *dweight, float *dbias);
+
 #endif

@@ -60,7 +60,10 @@ class _Activated(torch.autograd.Function):
         images, channels, height, width = x.shape
         shift = torch.zeros(channels) if bias is None else bias.detach()
         assert shift.dtype == torch.float32
-        statistics = None if norm is None else _statistics(x, norm)
+        statistics = None
+        if norm is not None:
+            assert weight is not None
+            statistics = _statistics(x, weight, shift, norm)
         half = 2 if pooling else 1
         y = torch.empty(
             (images, channels, height // half, width // half),
@@ -99,11 +102,13 @@ def _layer(x: Tensor, statistics: Tensor | None, shift: Tensor) -> tuple[int, ..
     return images, height, width, channels, _address(statistics), shift.data_ptr()
 
 
-def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+def _statistics(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     """Return what the kernels want to know of a norm, [4, C], and update what runs along."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
+    # Each looked up once: a module looks slowly.
+    mean, variance, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert mean is not None
+    assert variance is not None
+    assert batches is not None
     assert norm.momentum is not None
     channels = x.shape[1]
     statistics = torch.empty(4, channels)
@@ -111,15 +116,15 @@ def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         x.data_ptr(),
         x.numel() // channels,
         channels,
-        norm.weight.data_ptr(),
-        norm.bias.data_ptr(),
-        norm.running_mean.data_ptr(),
-        norm.running_var.data_ptr(),
+        weight.data_ptr(),
+        bias.data_ptr(),
+        mean.data_ptr(),
+        variance.data_ptr(),
         norm.momentum,
         norm.eps,
         statistics.data_ptr(),
     )
-    norm.num_batches_tracked.add_(1)
+    batches.add_(1)
     return statistics
 
 

@@ -64,10 +64,52 @@ static PyObject *dropout(PyObject *self, PyObject *args) {
     CALL(drop_values((const bf16 *)x, (bf16 *)y, images, pixels, channels, turn, &given));
 }
 
+static PyObject *batch_statistics_(PyObject *self, PyObject *args) {
+    unsigned long long x, weight, bias, running_mean, running_variance, statistics;
+    Py_ssize_t pixels;
+    int channels;
+    float momentum, eps;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KniKKKKffK", &x, &pixels, &channels, &weight, &bias, &running_mean,
+                          &running_variance, &momentum, &eps, &statistics))
+        return NULL;
+    CALL(batch_statistics((const bf16 *)x, pixels, channels, (const float *)weight,
+                          (const float *)bias, (float *)running_mean, (float *)running_variance,
+                          momentum, eps, (float *)statistics));
+}
+
+static PyObject *activate_(PyObject *self, PyObject *args) {
+    unsigned long long x, y, statistics, shift;
+    int images, height, width, channels, pooling;
+    float slope;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKiiiiKKfi", &x, &y, &images, &height, &width, &channels,
+                          &statistics, &shift, &slope, &pooling))
+        return NULL;
+    CALL(activate((const bf16 *)x, (bf16 *)y, images, height, width, channels,
+                  (const float *)statistics, (const float *)shift, slope, pooling));
+}
+
+static PyObject *activate_backward_(PyObject *self, PyObject *args) {
+    unsigned long long x, gradient, dx, statistics, shift, dweight, dbias;
+    int images, height, width, channels, pooling;
+    float slope;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKKiiiiKKfiKK", &x, &gradient, &dx, &images, &height, &width,
+                          &channels, &statistics, &shift, &slope, &pooling, &dweight, &dbias))
+        return NULL;
+    CALL(activate_backward((const bf16 *)x, (const bf16 *)gradient, (bf16 *)dx, images, height,
+                           width, channels, (const float *)statistics, (const float *)shift, slope,
+                           pooling, (float *)dweight, (float *)dbias));
+}
+
 static PyMethodDef METHODS[] = {
     {"convolve", convolve, METH_VARARGS, NULL},
     {"kernel_gradient", kernel_gradient, METH_VARARGS, NULL},
     {"dropout", dropout, METH_VARARGS, NULL},
+    {"batch_statistics", batch_statistics_, METH_VARARGS, NULL},
+    {"activate", activate_, METH_VARARGS, NULL},
+    {"activate_backward", activate_backward_, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

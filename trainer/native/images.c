@@ -186,6 +186,8 @@ ALWAYS void back(const Frame *frame, const float *framed, const float *pairs, co
         size_t first = i * stride;
         for (size_t j = 0; j < width; j += 2, first += 2, gradient += channels, kept++) {
             __m512 pooled = load_bf16(gradient);
+            /* Or gcc keeps pixels for the next place, in registers that it does not have. */
+            __asm__("" : "+r"(first));
             if (average) {
                 pooled = _mm512_mul_ps(pooled, _mm512_set1_ps(0.25f));
                 __m512 less = _mm512_mul_ps(pooled, slope), share[4];

@@ -59,4 +59,20 @@ int activate_backward(const bf16 *x, const bf16 *gradient, bf16 *dx, int images,
                       int width, int channels, const float *statistics, const float *shift,
                       float slope, int pooling, float *dweight, float *dbias);
 
+/* images.c */
+typedef __mmask16 Kept[4]; /* what is kept of 16 channels of four outputs that were pooled */
+int images_pool(const float *x, const float *kernels, const float *shift, bf16 *y, Kept *kept,
+                int images, int height, int width, int channels, int side, float slope,
+                int average);
+int images_pool_gradient(const float *x, const Kept *kept, const bf16 *gradient, float *of_kernels,
+                         float *of_shift, int images, int height, int width, int channels, int side,
+                         float slope, int average);
+int images_normalise(const float *x, const float *kernels, const float *weight, const float *bias,
+                     float *running_mean, float *running_variance, float *scaled, float *shift,
+                     float *seen, int images, int height, int width, int channels, int side,
+                     double eps, double momentum);
+int images_normalise_gradient(const float *kernels, const float *weight, const float *seen,
+                              float *of_kernels, const float *of_shift, float *of_weight,
+                              int channels, int side);
+
 #endif

@@ -103,6 +103,59 @@ static PyObject *activate_backward_(PyObject *self, PyObject *args) {
                            pooling, (float *)dweight, (float *)dbias));
 }
 
+static PyObject *pool_images(PyObject *self, PyObject *args) {
+    unsigned long long x, kernels, shift, y, kept;
+    int images, height, width, channels, side, average;
+    float slope;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKKKKiiiiifi", &x, &kernels, &shift, &y, &kept, &images, &height,
+                          &width, &channels, &side, &slope, &average))
+        return NULL;
+    CALL(images_pool((const float *)x, (const float *)kernels, (const float *)shift, (bf16 *)y,
+                     (Kept *)kept, images, height, width, channels, side, slope, average));
+}
+
+static PyObject *pool_images_gradient(PyObject *self, PyObject *args) {
+    unsigned long long x, kept, gradient, of_kernels, of_shift;
+    int images, height, width, channels, side, average;
+    float slope;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKKKKiiiiifi", &x, &kept, &gradient, &of_kernels, &of_shift,
+                          &images, &height, &width, &channels, &side, &slope, &average))
+        return NULL;
+    CALL(images_pool_gradient((const float *)x, (const Kept *)kept, (const bf16 *)gradient,
+                              (float *)of_kernels, (float *)of_shift, images, height, width,
+                              channels, side, slope, average));
+}
+
+static PyObject *normalise_images(PyObject *self, PyObject *args) {
+    unsigned long long x, kernels, weight, bias, running_mean, running_variance;
+    unsigned long long scaled, shift, seen;
+    int images, height, width, channels, side;
+    double eps, momentum;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKKKKKKKKiiiiidd", &x, &kernels, &weight, &bias, &running_mean,
+                          &running_variance, &scaled, &shift, &seen, &images, &height, &width,
+                          &channels, &side, &eps, &momentum))
+        return NULL;
+    CALL(images_normalise((const float *)x, (const float *)kernels, (const float *)weight,
+                          (const float *)bias, (float *)running_mean, (float *)running_variance,
+                          (float *)scaled, (float *)shift, (float *)seen, images, height, width,
+                          channels, side, eps, momentum));
+}
+
+static PyObject *normalise_images_gradient(PyObject *self, PyObject *args) {
+    unsigned long long kernels, weight, seen, of_kernels, of_shift, of_weight;
+    int channels, side;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKKKKKii", &kernels, &weight, &seen, &of_kernels, &of_shift,
+                          &of_weight, &channels, &side))
+        return NULL;
+    CALL(images_normalise_gradient((const float *)kernels, (const float *)weight,
+                                   (const float *)seen, (float *)of_kernels,
+                                   (const float *)of_shift, (float *)of_weight, channels, side));
+}
+
 static PyMethodDef METHODS[] = {
     {"convolve", convolve, METH_VARARGS, NULL},
     {"kernel_gradient", kernel_gradient, METH_VARARGS, NULL},
@@ -110,6 +163,10 @@ static PyMethodDef METHODS[] = {
     {"batch_statistics", batch_statistics_, METH_VARARGS, NULL},
     {"activate", activate_, METH_VARARGS, NULL},
     {"activate_backward", activate_backward_, METH_VARARGS, NULL},
+    {"pool_images", pool_images, METH_VARARGS, NULL},
+    {"pool_images_gradient", pool_images_gradient, METH_VARARGS, NULL},
+    {"normalise_images", normalise_images, METH_VARARGS, NULL},
+    {"normalise_images_gradient", normalise_images_gradient, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -107,7 +107,7 @@ def test_networks_fuse_their_first_step_in_training_only(
         calls.append(arguments)
         return pooled_convolution(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("trainer.layers.pooled_convolution", counted)
+    monkeypatch.setattr("trainer.chain.pooled_convolution", counted)
     network = one(width=4, dropout=0.0, **fields)
     network(batch())
     assert calls == []

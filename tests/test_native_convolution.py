@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trainer import native
+from trainer.layers import Convolution
 from trainer.native.convolution import convolution, fits
 
 pytestmark = pytest.mark.skipif(
@@ -116,3 +117,24 @@ def test_what_it_takes(  # noqa: PLR0917
         pytest.skip("with AMX PyTorch's convolutions are taken")
     weight = torch.empty(outputs, inputs // groups, kernel, kernel)
     assert fits(weight, stride=stride, padding=kernel // 2, groups=groups) is expected
+
+
+def test_a_layer_uses_it_in_training_only() -> None:
+    layer = Convolution(1, 16, 32, 3, bias=True)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
+    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+    x = torch.linspace(-1, 1, 2 * 16 * 49).view(2, 16, 7, 7).bfloat16()
+    x = x.contiguous(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            own = layer(x)
+            theirs = F.conv2d(x, layer.weight, layer.bias, padding=1)
+            assert not torch.equal(own, theirs)
+            torch.testing.assert_close(own, theirs, rtol=0.02, atol=0.05)
+            assert torch.equal(layer.eval()(x), theirs)
+    finally:
+        torch.set_num_threads(threads)

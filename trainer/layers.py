@@ -7,7 +7,6 @@ member-major: member k is `tensor.unflatten(0, (K, -1))[k]`. With K = 1 these ar
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from trainer import native
 from trainer.errors import UserError
-from trainer.fused import pooled_convolution
+from trainer.native.convolution import convolution, fits
 from trainer.native.dropout import Mask, dropped, flattened
 from trainer.streams import Stream, threshold
 
@@ -61,7 +60,19 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return self._convolve(x, self.bias)
+
+    def without_bias(self, x: Tensor) -> Tensor:
+        """Convolve, and leave it to others to add the bias."""
+        return self._convolve(x, None)
+
+    def _convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        stride, padding, groups = self.stride, self.padding, self.groups
+        natively = self.training and native.wanted(x)
+        if natively and fits(self.weight, stride=stride, padding=padding, groups=groups):
+            out = convolution(x, self.weight)
+            return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+        return F.conv2d(x, self.weight, bias, stride, padding, groups=groups)
 
 
 class Linear(nn.Module):
@@ -93,8 +104,12 @@ class ChannelNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
         if self.training:
-            _check_count(x.numel() // x.shape[1])
+            self.check(x)
         return super().forward(x)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse to normalise single values."""
+        _check_count(x.numel() // x.shape[1])
 
 
 class FeatureNorm(nn.BatchNorm1d):
@@ -246,55 +261,6 @@ class GlobalAverage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Average over the pixels."""
         return by_member(x.mean((2, 3)), self.members, 1)
-
-
-class Chain(nn.Sequential):
-    """Layers in sequence.
-
-    Training on the images themselves, a first convolution, its batch norm and max pooling are one
-    operation (`trainer.fused`).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers in turn."""
-        layers = list(self)
-        if self.training and not x.requires_grad:
-            first = _pooled_first(layers)
-            if first is not None and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
-                convolution, norm, layers = first
-                x = pooled_convolution(
-                    x, convolution.weight, convolution.bias, norm, convolution.members
-                )
-        for layer in layers:
-            x = layer(x)
-        return x
-
-
-def _pooled_first(
-    layers: list[nn.Module],
-) -> tuple[Convolution, ChannelNorm | None, list[nn.Module]] | None:
-    """Take a convolution of one channel, its norm and max pooling off the layers, if it begins so.
-
-    Returns:
-        The convolution, the norm if there is one, and the layers that are left.
-    """
-    if not (layers and isinstance(layers[0], Convolution) and layers[0].of_images):
-        return None
-    norm = layers[1] if len(layers) > 1 and isinstance(layers[1], ChannelNorm) else None
-    if norm is not None and layers[0].bias is not None:
-        return None
-    rest = [own for own in layers[1:] if own is not norm and not isinstance(own, nn.Identity)]
-    pooling = list(rest[0]) if rest and isinstance(rest[0], nn.Sequential) else []
-    if not (pooling and isinstance(pooling[0], nn.MaxPool2d)):
-        return None
-    if layers[0].weight.shape[2] > (5 if norm else 3):
-        return None  # larger patches cost more than the activations that they replace
-    return layers[0], norm, [*pooling[1:], *rest[1:]]
-
-
-def named(**layers: nn.Module) -> Chain:
-    """Return the layers in sequence; a layer's weights are drawn by its name."""
-    return Chain(OrderedDict(layers))
 
 
 def by_member(tensor: Tensor, members: int, dim: int = 0) -> Tensor:

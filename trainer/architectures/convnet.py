@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from trainer.architectures.parts import channel_norm, dropout, pooled
+from trainer.chain import Chain, named
 from trainer.config import TrainConfig
-from trainer.layers import Chain, Convolution, Flatten, Linear, activation, named
+from trainer.layers import Convolution, Flatten, Linear, activation
 
 
 class ConvNet(nn.Module):

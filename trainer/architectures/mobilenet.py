@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from trainer.architectures.parts import dropout
+from trainer.chain import named
 from trainer.config import TrainConfig
-from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear, named
+from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear
 
 # Expansion, output channels, blocks, stride of the first block: seed 002's reduced network.
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))

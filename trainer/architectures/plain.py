@@ -6,9 +6,10 @@ from itertools import pairwise
 from torch import nn
 
 from trainer.architectures.parts import channel_norm, dropout, feature_norm, pooled
+from trainer.chain import named
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.layers import POOLINGS, Convolution, Flatten, Linear, activation, named
+from trainer.layers import POOLINGS, Convolution, Flatten, Linear, activation
 
 
 def lenet(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:

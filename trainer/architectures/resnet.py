@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from trainer.chain import named
 from trainer.config import TrainConfig
-from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear, activation, named
+from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear, activation
 
 
 def resnet_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:

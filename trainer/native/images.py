@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from trainer.native import kernels
 
+KERNELS = (3, 5)  # sides of those that there are
+
 
 def pooled_images(  # noqa: PLR0917
     x: Tensor,
@@ -50,7 +52,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d 
     """Refuse what the kernels, which get addresses, would not notice."""
     channels = len(weight)
     assert x.dtype == weight.dtype == torch.float32
-    assert weight.shape in ((channels, 1, 3, 3), (channels, 1, 5, 5))
+    assert weight.shape in [(channels, 1, side, side) for side in KERNELS]
     assert x.shape[1] == 1
     assert x.shape[2] % 2 == x.shape[3] % 2 == channels % 16 == 0
     assert bias is None or (norm is None and bias.shape == (channels,))

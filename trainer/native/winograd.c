@@ -26,47 +26,53 @@
 #include "kernels.h"
 
 #define PLACES 16
-#define MOST 96       /* tiles of a block */
+#define MOST 100      /* tiles of a block */
 #define CACHE 900000  /* bytes that a block should fill at most */
 #define APART 32      /* places start at different lines of the cache: not all at multiples of 4096 */
-#define SPARE 24      /* rows that a product may compute beyond the last one */
+#define SPARE 26      /* rows that a product may compute beyond the last one, and two for nothing */
 
 typedef struct {
     int images, height, width, down, across; /* down x across tiles per image */
-    int tiles, block;                        /* in all, of a block; even numbers */
+    int group, block;                        /* images, and tiles, that are worked on at once */
 } Grid;
 
 typedef struct {
     int count, rows[4];
     struct {
-        int image, top, left, two_rows, two_columns;
-        int again;  /* an odd number of images: the last one is its own partner */
-        int row[4]; /* of each kind; the block's last one where there is none */
+        int slot, top, left; /* slot: which image of the group */
+        int row[4];          /* of each kind; one beyond the last where there is none */
     } tile[MOST];
 } Block;
 
 static int kind_of(int place) { return (place / 4 == 3) * 2 + (place % 4 == 3); }
 
 static Grid grid_of(int images, int height, int width, size_t bytes_per_tile) {
-    Grid grid = {images, height, width, (height + 1) / 2, (width + 1) / 2, 0, 0};
-    size_t fitting = CACHE / bytes_per_tile / SPARE * SPARE;
-    grid.tiles = (images + images % 2) * grid.down * grid.across;
-    grid.block = fitting < SPARE ? SPARE : fitting > MOST ? MOST : (int)fitting;
+    Grid grid = {images, height, width, (height + 1) / 2, (width + 1) / 2, 2, 0};
+    size_t fitting = CACHE / bytes_per_tile;
+    int most = fitting < 24 ? 24 : fitting < MOST ? (int)fitting / 2 * 2 : MOST;
+    int pair = 2 * grid.down * grid.across;
+    if (pair <= most) grid.group = most / pair * 2;
+    grid.block = pair <= most ? grid.group / 2 * pair : most;
     return grid;
 }
 
-static void take(Block *block, const Grid *grid, int first) {
-    int left = grid->tiles - first, each = grid->down * grid->across;
+/* How many tiles the group has that begins at an image; an odd last image gets a partner. */
+static int tiles_of(const Grid *grid, int image) {
+    int left = grid->images - image, images = left < grid->group ? left + left % 2 : grid->group;
+    return images * grid->down * grid->across;
+}
+
+/* Take tiles of a group from `first` on. */
+static void take(Block *block, const Grid *grid, int tiles, int first) {
+    int each = grid->down * grid->across, left = tiles - first;
     block->count = left < grid->block ? left : grid->block;
     memset(block->rows, 0, sizeof block->rows);
     for (int t = 0; t < block->count; t++) {
-        int inside = (first + t) / 2 % each, image = (first + t) / 2 / each * 2 + t % 2;
-        int top = 2 * (inside / grid->across), start = 2 * (inside % grid->across);
+        int inside = (first + t) / 2 % each, top = 2 * (inside / grid->across);
+        int start = 2 * (inside % grid->across);
         int two_rows = top + 1 < grid->height, two_columns = start + 1 < grid->width;
-        block->tile[t].again = image == grid->images;
-        block->tile[t].image = image - block->tile[t].again;
+        block->tile[t].slot = (first + t) / 2 / each * 2 + t % 2;
         block->tile[t].top = top, block->tile[t].left = start;
-        block->tile[t].two_rows = two_rows, block->tile[t].two_columns = two_columns;
         for (int kind = 0; kind < 4; kind++) {
             int needed = (two_rows || !(kind & 2)) && (two_columns || !(kind & 1));
             block->tile[t].row[kind] = needed ? block->rows[kind]++ : grid->block + SPARE - 2;
@@ -74,36 +80,50 @@ static void take(Block *block, const Grid *grid, int first) {
     }
 }
 
-/* Ask for the images of the block that begins at tile `first`: nobody foresees the order of tiles. */
-static void prefetch(const Grid *grid, int first, const bf16 *x, int channels) {
-    int each = 2 * grid->down * grid->across, last = first + grid->block;
-    size_t pair = 2 * (size_t)grid->height * grid->width * channels;
-    size_t whole = (size_t)grid->images * (pair / 2);
-    size_t end = ((size_t)(last + each - 1) / each) * pair;
-    for (size_t at = (size_t)first / each * pair; at < end && at < whole; at += 32)
-        _mm_prefetch((const char *)(x + at), _MM_HINT_T1);
+/* Images of a group with zeros around them and up to even numbers of rows and columns, so that every
+   tile is whole; behind the last image there are zeros only. */
+typedef struct {
+    bf16 *pixels;
+    int border, channels;
+    size_t line, image; /* from row to row, and from image to image */
+} Padded;
+
+static Padded padded_of(const Grid *grid, int border, int channels) {
+    Padded padded = {NULL, border, channels, 0, 0};
+    padded.line = (size_t)(2 * grid->across + 2 * border) * channels;
+    padded.image = (2 * grid->down + 2 * border) * padded.line;
+    return padded;
 }
 
-/* Where the four outputs of a tile are; `other` for those that it does not have. */
-static void outputs_of(const Block *block, const Grid *grid, int t, const bf16 *y, int channels,
-                       const bf16 *other, const bf16 *at[4]) {
-    size_t line = (size_t)grid->width * channels;
-    size_t row = (size_t)block->tile[t].image * grid->height + block->tile[t].top;
-    int down = block->tile[t].two_rows, right = block->tile[t].two_columns;
-    at[0] = y + row * line + (size_t)block->tile[t].left * channels;
-    at[1] = right ? at[0] + channels : other;
-    at[2] = down ? at[0] + line : other;
-    at[3] = down && right ? at[0] + line + channels : other;
+static void pad(const Padded *padded, const Grid *grid, const bf16 *x, int first) {
+    size_t line = (size_t)grid->width * padded->channels;
+    for (int slot = 0; slot < grid->group; slot++) {
+        bf16 *to = padded->pixels + slot * padded->image;
+        if (first + slot >= grid->images) {
+            memset(to, 0, 2 * padded->image);
+            continue;
+        }
+        const bf16 *from = x + (size_t)(first + slot) * grid->height * line;
+        to += padded->border * (padded->line + padded->channels);
+        for (int row = 0; row < grid->height; row++)
+            memcpy(to + row * padded->line, from + row * line, 2 * line);
+    }
 }
 
-/* Where its sixteen inputs are; `zeros` in the padding. */
-static void inputs_of(const Block *block, const Grid *grid, int t, const bf16 *x, int channels,
-                      const bf16 *zeros, const bf16 *at[16]) {
-    for (int place = 0; place < PLACES; place++) {
-        int row = block->tile[t].top + place / 4 - 1, column = block->tile[t].left + place % 4 - 1;
-        int inside = row >= 0 && row < grid->height && column >= 0 && column < grid->width;
-        size_t pixel = ((size_t)block->tile[t].image * grid->height + row) * grid->width + column;
-        at[place] = inside ? x + pixel * channels : zeros;
+static inline const bf16 *tile_in(const Padded *padded, const Block *block, int t) {
+    return padded->pixels + block->tile[t].slot * padded->image +
+           block->tile[t].top * padded->line + (size_t)block->tile[t].left * padded->channels;
+}
+
+/* Where the four outputs of a tile go; `nowhere` those that it does not have. */
+static void outputs_of(const Block *block, const Grid *grid, int t, int first, bf16 *y,
+                       int channels, bf16 *nowhere, bf16 *to[4]) {
+    for (int i = 0; i < 4; i++) {
+        int image = first + block->tile[t].slot;
+        int row = block->tile[t].top + i / 2, column = block->tile[t].left + i % 2;
+        int there = image < grid->images && row < grid->height && column < grid->width;
+        size_t pixel = ((size_t)image * grid->height + row) * grid->width + column;
+        to[i] = there ? y + pixel * channels : nowhere;
     }
 }
 
@@ -144,8 +164,9 @@ static inline void transform_back(__m512 a, __m512 b, __m512 c, __m512 d, __m512
     g[0] = add(a, sum), g[2 * step] = add(sum, d), g[step] = _mm512_mul_ps(half, sub(b, c));
 }
 
-static inline void tile_of_inputs(const bf16 *const at[16], int channel, __m512 d[16]) {
-    EACH(int place = 0; place < PLACES; place++) d[place] = load_bf16(at[place] + channel);
+static inline void tile_of_inputs(const bf16 *at, const Padded *x, __m512 d[16]) {
+    EACH(int i = 0; i < 4; i++)
+    EACH(int j = 0; j < 4; j++) d[4 * i + j] = load_bf16(at + i * x->line + j * x->channels);
     EACH(int i = 0; i < 4; i++) transform_input(d + i, 4);
     EACH(int i = 0; i < 4; i++) transform_input(d + 4 * i, 1);
 }
@@ -158,10 +179,12 @@ static inline void tile_of_outputs(const __m512 m[16], __m512 y[4]) {
     transform_output(half[4], half[5], half[6], half[7], y + 2, 1);
 }
 
-static inline void tile_of_gradients(const bf16 *const at[4], int channel, __m512 m[16]) {
-    __m512 y[4], half[8]; /* half: A dY, [4][2] */
-    EACH(int i = 0; i < 4; i++) y[i] = load_bf16(at[i] + channel);
-    transform_gradient(y[0], y[2], half, 2), transform_gradient(y[1], y[3], half + 1, 2);
+static inline void tile_of_gradients(const bf16 *at, const Padded *dy, __m512 m[16]) {
+    __m512 half[8]; /* A dY, [4][2] */
+    EACH(int j = 0; j < 2; j++) {
+        const bf16 *own = at + j * dy->channels;
+        transform_gradient(load_bf16(own), load_bf16(own + dy->line), half + j, 2);
+    }
     EACH(int i = 0; i < 4; i++) transform_gradient(half[2 * i], half[2 * i + 1], m + 4 * i, 1);
 }
 
@@ -273,55 +296,66 @@ static void transform_weights(const float *weight, int inputs, int outputs, int 
 int winograd_convolve(const bf16 *x, const float *weight, bf16 *y, int images, int height,
                       int width, int inputs, int outputs, int turned) {
     Grid grid = grid_of(images, height, width, PLACES * (2 * (size_t)inputs + 4 * 64));
+    Padded padded = padded_of(&grid, 1, inputs);
     size_t v_place = (size_t)(grid.block + SPARE) * inputs + APART;
     size_t m_place = (size_t)(grid.block + SPARE) * 64 + APART;
     size_t u_size = (size_t)PLACES * inputs * outputs, v_size = PLACES * v_place;
-    bf16 *u = workspace(2 * (u_size + v_size + inputs + outputs) + 4 * PLACES * m_place);
+    size_t x_size = grid.group * padded.image;
+    bf16 *u = workspace(2 * (u_size + v_size + x_size + outputs) + 4 * PLACES * m_place);
     if (!u) return 1;
     float *m = (float *)(u + u_size);          /* [16][rows][width of a panel] */
     bf16 *v = (bf16 *)(m + PLACES * m_place);  /* [16][rows][inputs] */
-    bf16 *zeros = v + v_size, *nowhere = zeros + inputs;
-    memset(zeros, 0, 2 * (size_t)inputs);
+    bf16 *nowhere = v + v_size + x_size;
+    padded.pixels = v + v_size;
+    memset(padded.pixels, 0, 2 * x_size);
     transform_weights(weight, inputs, outputs, turned, u);
-    for (int first = 0; first < grid.tiles; first += grid.block) {
-        Block block;
-        take(&block, &grid, first);
-        for (int t = 0; t < block.count; t++) {
-            const bf16 *from[16];
-            bf16 *to[16];
-            inputs_of(&block, &grid, t, x, inputs, zeros, from);
-            for (int place = 0; place < PLACES; place++)
-                to[place] = v + place * v_place + (size_t)block.tile[t].row[kind_of(place)] * inputs;
-            for (int channel = 0; channel < inputs; channel += LANES) {
-                __m512 d[16];
-                tile_of_inputs(from, channel, d);
-                EACH(int place = 0; place < PLACES; place++)
-                store_bf16(to[place] + channel, d[place]);
-            }
-        }
-        prefetch(&grid, first + grid.block, x, inputs);
-        const Panel *panel;
-        for (int start = 0; start < outputs; start += panel->width) {
-            panel = panel_of(outputs - start);
-            for (int place = 0; place < PLACES; place++)
-                for (int row = 0; row < block.rows[kind_of(place)]; row += panel->rows)
-                    panel->product(v + place * v_place + (size_t)row * inputs, inputs, 2,
-                                   u + ((size_t)PLACES * start + place * panel->width) * inputs,
-                                   inputs / 2, m + place * m_place + (size_t)row * panel->width,
-                                   panel->width);
+    for (int image = 0; image < images; image += grid.group) {
+        pad(&padded, &grid, x, image);
+        int tiles = tiles_of(&grid, image);
+        for (int first = 0; first < tiles; first += grid.block) {
+            Block block;
+            take(&block, &grid, tiles, first);
             for (int t = 0; t < block.count; t++) {
-                const float *from[16];
-                const bf16 *to[4];
+                const bf16 *from = tile_in(&padded, &block, t);
+                /* Few addresses, which registers can hold: of each line of places, and of its last. */
+                bf16 *line[4], *last[4];
+                for (int i = 0; i < 4; i++) {
+                    const int *row = block.tile[t].row;
+                    line[i] = v + 4 * i * v_place + (size_t)row[kind_of(4 * i)] * inputs;
+                    last[i] = v + (4 * i + 3) * v_place + (size_t)row[kind_of(4 * i + 3)] * inputs;
+                }
+                for (int channel = 0; channel < inputs; channel += LANES) {
+                    __m512 d[16];
+                    tile_of_inputs(from + channel, &padded, d);
+                    EACH(int i = 0; i < 4; i++) {
+                        EACH(int j = 0; j < 3; j++)
+                        store_bf16(line[i] + j * v_place + channel, d[4 * i + j]);
+                        store_bf16(last[i] + channel, d[4 * i + 3]);
+                    }
+                }
+            }
+            const Panel *panel;
+            for (int start = 0; start < outputs; start += panel->width) {
+                panel = panel_of(outputs - start);
+                size_t wide = panel->width;
                 for (int place = 0; place < PLACES; place++)
-                    from[place] = m + place * m_place +
-                                  (size_t)block.tile[t].row[kind_of(place)] * panel->width;
-                outputs_of(&block, &grid, t, y + start, outputs, nowhere, to);
-                for (int channel = 0; channel < panel->width; channel += LANES) {
-                    __m512 p[16], out[4];
-                    EACH(int place = 0; place < PLACES; place++)
-                    p[place] = _mm512_loadu_ps(from[place] + channel);
-                    tile_of_outputs(p, out);
-                    EACH(int i = 0; i < 4; i++) store_bf16((bf16 *)to[i] + channel, out[i]);
+                    for (int row = 0; row < block.rows[kind_of(place)]; row += panel->rows)
+                        panel->product(v + place * v_place + (size_t)row * inputs, inputs, 2,
+                                       u + (PLACES * start + place * wide) * inputs, inputs / 2,
+                                       m + place * m_place + row * wide, wide);
+                for (int t = 0; t < block.count; t++) {
+                    const float *from[16];
+                    bf16 *to[4];
+                    for (int place = 0; place < PLACES; place++)
+                        from[place] = m + place * m_place + block.tile[t].row[kind_of(place)] * wide;
+                    outputs_of(&block, &grid, t, image, y + start, outputs, nowhere, to);
+                    for (int channel = 0; channel < panel->width; channel += LANES) {
+                        __m512 p[16], out[4];
+                        EACH(int place = 0; place < PLACES; place++)
+                        p[place] = _mm512_loadu_ps(from[place] + channel);
+                        tile_of_outputs(p, out);
+                        EACH(int i = 0; i < 4; i++) store_bf16(to[i] + channel, out[i]);
+                    }
                 }
             }
         }
@@ -340,69 +374,70 @@ static inline void store_pairs(bf16 *to, __m256i even, __m512 odd) {
 int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, int images,
                              int height, int width, int inputs, int outputs) {
     Grid grid = grid_of(images, height, width, PLACES * 2 * (size_t)(inputs + outputs));
+    Padded padded = padded_of(&grid, 1, inputs), padded_dy = padded_of(&grid, 0, outputs);
     size_t rows = grid.block + SPARE, u_place = (size_t)outputs * inputs;
     size_t d_place = rows * outputs + APART, v_channel = rows + APART;
     size_t d_size = PLACES * d_place, v_size = PLACES * v_channel * inputs;
-    float *u = workspace(4 * PLACES * u_place + 2 * (d_size + v_size + inputs + outputs));
+    size_t x_size = grid.group * padded.image, dy_size = grid.group * padded_dy.image;
+    float *u = workspace(4 * PLACES * u_place + 2 * (d_size + v_size + x_size + dy_size));
     if (!u) return 1;
     bf16 *d = (bf16 *)(u + PLACES * u_place); /* [16][rows / 2][outputs][2]; u: [16][outputs][inputs] */
     bf16 *v = d + d_size;                     /* [panel][16][rows / 2][width][2] */
-    bf16 *zeros = v + v_size;
-    const Panel *panel;
+    padded.pixels = v + v_size, padded_dy.pixels = padded.pixels + x_size;
     memset(u, 0, 4 * PLACES * u_place);
-    memset(zeros, 0, 2 * (size_t)(inputs > outputs ? inputs : outputs));
-    for (int first = 0; first < grid.tiles; first += grid.block) {
-        Block block;
-        take(&block, &grid, first);
-        for (int t = 0; t < block.count; t += 2) {
-            const bf16 *from[2][16];
-            bf16 *to[16];
-            __m256i even[16];
-            __m512 p[16];
-            size_t row[16]; /* of pairs */
-            for (int place = 0; place < PLACES; place++)
-                row[place] = block.tile[t].row[kind_of(place)] / 2;
-            for (int i = 0; i < 2; i++) inputs_of(&block, &grid, t + i, x, inputs, zeros, from[i]);
-            for (int start = 0; start < inputs; start += panel->width) {
-                panel = panel_of(inputs - start);
-                int width = panel->width;
+    memset(padded.pixels, 0, 2 * (x_size + dy_size));
+    const Panel *panel;
+    for (int image = 0; image < images; image += grid.group) {
+        pad(&padded, &grid, x, image), pad(&padded_dy, &grid, gradient, image);
+        int tiles = tiles_of(&grid, image);
+        for (int first = 0; first < tiles; first += grid.block) {
+            Block block;
+            take(&block, &grid, tiles, first);
+            for (int t = 0; t < block.count; t += 2) {
+                const bf16 *even_x = tile_in(&padded, &block, t);
+                const bf16 *odd_x = tile_in(&padded, &block, t + 1);
+                const bf16 *even_dy = tile_in(&padded_dy, &block, t);
+                const bf16 *odd_dy = tile_in(&padded_dy, &block, t + 1);
+                bf16 *to[16];
+                __m256i even[16];
+                __m512 p[16];
+                size_t row[16]; /* of pairs */
                 for (int place = 0; place < PLACES; place++)
-                    to[place] = v + (PLACES * start + place * width) * v_channel +
-                                (row[place] * width - start) * 2;
-                for (int channel = start; channel < start + width; channel += LANES) {
-                    tile_of_inputs(from[0], channel, p);
+                    row[place] = block.tile[t].row[kind_of(place)] / 2;
+                for (int start = 0; start < inputs; start += panel->width) {
+                    panel = panel_of(inputs - start);
+                    size_t wide = panel->width;
+                    for (int place = 0; place < PLACES; place++)
+                        to[place] =
+                            v + (PLACES * start + place * wide) * v_channel + row[place] * wide * 2;
+                    for (int channel = 0; channel < panel->width; channel += LANES) {
+                        tile_of_inputs(even_x + start + channel, &padded, p);
+                        EACH(int place = 0; place < PLACES; place++) even[place] = to_bf16(p[place]);
+                        tile_of_inputs(odd_x + start + channel, &padded, p);
+                        EACH(int place = 0; place < PLACES; place++)
+                        store_pairs(to[place] + 2 * channel, even[place], p[place]);
+                    }
+                }
+                for (int place = 0; place < PLACES; place++)
+                    to[place] = d + place * d_place + row[place] * outputs * 2;
+                for (int channel = 0; channel < outputs; channel += LANES) {
+                    tile_of_gradients(even_dy + channel, &padded_dy, p);
                     EACH(int place = 0; place < PLACES; place++) even[place] = to_bf16(p[place]);
-                    tile_of_inputs(from[1], channel, p);
+                    tile_of_gradients(odd_dy + channel, &padded_dy, p);
                     EACH(int place = 0; place < PLACES; place++)
                     store_pairs(to[place] + 2 * channel, even[place], p[place]);
                 }
             }
-            outputs_of(&block, &grid, t, gradient, outputs, zeros, from[0]);
-            outputs_of(&block, &grid, t + 1, gradient, outputs, zeros, from[1]);
-            if (block.tile[t + 1].again)
-                for (int i = 0; i < 4; i++) from[1][i] = zeros;
             for (int place = 0; place < PLACES; place++)
-                to[place] = d + place * d_place + row[place] * outputs * 2;
-            for (int channel = 0; channel < outputs; channel += LANES) {
-                tile_of_gradients(from[0], channel, p);
-                EACH(int place = 0; place < PLACES; place++) even[place] = to_bf16(p[place]);
-                tile_of_gradients(from[1], channel, p);
-                EACH(int place = 0; place < PLACES; place++)
-                store_pairs(to[place] + 2 * channel, even[place], p[place]);
-            }
-        }
-        prefetch(&grid, first + grid.block, x, inputs);
-        prefetch(&grid, first + grid.block, gradient, outputs);
-        for (int place = 0; place < PLACES; place++) {
-            int depth = block.rows[kind_of(place)] / 2;
-            for (int start = 0; start < inputs; start += panel->width) {
-                panel = panel_of(inputs - start);
-                const bf16 *right = v + (PLACES * start + place * panel->width) * v_channel;
-                for (int row = 0; row < outputs; row += panel->adding_rows)
-                    panel->adding(d + place * d_place + 2 * row, 2, 2 * (size_t)outputs, right,
-                                  depth, u + place * u_place + (size_t)row * inputs + start,
-                                  inputs);
-            }
+                for (int start = 0; start < inputs; start += panel->width) {
+                    panel = panel_of(inputs - start);
+                    const bf16 *right =
+                        v + (PLACES * start + (size_t)place * panel->width) * v_channel;
+                    for (int row = 0; row < outputs; row += panel->adding_rows)
+                        panel->adding(d + place * d_place + 2 * row, 2, 2 * (size_t)outputs, right,
+                                      block.rows[kind_of(place)] / 2,
+                                      u + place * u_place + (size_t)row * inputs + start, inputs);
+                }
         }
     }
     for (int o = 0; o < outputs; o++)

@@ -1,0 +1,133 @@
+"""Layers in sequence, of which some are computed together while training.
+
+Memory traffic, not arithmetic, is what layers of small networks cost. What belongs together is read
+and written once: on the images themselves a convolution, its batch norm and max pooling
+(`trainer.fused`); on one CPU thread in bf16 also later norms, activations and pools
+(`trainer.native`).
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer import native
+from trainer.fused import pooled_convolution
+from trainer.layers import ChannelNorm, Convolution
+from trainer.native import LANES
+from trainer.native.activated import activated
+from trainer.native.images import KERNELS, pooled_images
+
+
+class Chain(nn.Sequential):
+    """Layers in sequence."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers in turn."""
+        layers = [layer for layer in self if not isinstance(layer, nn.Identity)]
+        if self.training:
+            if native.wanted(x):
+                return _natively(layers, x)
+            first = None if x.requires_grad else _pooled_first(layers)
+            if first is not None and _even(x):
+                convolution, tail = first
+                weight, bias = convolution.weight, convolution.bias
+                x = pooled_convolution(x, weight, bias, tail.norm, convolution.members)
+                layers = [*tail.activation, *layers[1 + tail.layers :]]
+        for layer in layers:
+            x = layer(x)
+        return x
+
+
+def named(**layers: nn.Module) -> Chain:
+    """Return the layers in sequence; a layer's weights are drawn by its name."""
+    return Chain(OrderedDict(layers))
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """What begins a list of layers: a norm, an activation, 2x2 pooling, or nothing of it."""
+
+    norm: ChannelNorm | None
+    activation: tuple[nn.Module, ...]
+    slope: float  # of the activation for negative values; 1 without one
+    pooling: str | None  # max or avg
+    layers: int  # that it consists of
+
+    @classmethod
+    def of(cls, layers: list[nn.Module]) -> "_Tail":
+        """Return as much as belongs to it."""
+        norm = layers[0] if layers and isinstance(layers[0], ChannelNorm) else None
+        rest = layers[norm is not None :]
+        # What `trainer.layers.activation` makes.
+        parts = list(rest[0]) if rest and isinstance(rest[0], nn.Sequential) else rest[:1]
+        pooling = None
+        if len(parts) == 2 and isinstance(parts[0], nn.MaxPool2d):
+            pooling, parts = "max", parts[1:]
+        elif len(parts) == 2 and isinstance(parts[1], nn.AvgPool2d):
+            pooling, parts = "avg", parts[:1]
+        slope = _slope(parts[0]) if len(parts) == 1 else None
+        if slope is None:
+            return cls(norm, (), 1.0, None, norm is not None)
+        return cls(norm, tuple(parts), slope, pooling, (norm is not None) + 1)
+
+
+def _slope(layer: nn.Module) -> float | None:
+    if isinstance(layer, nn.ReLU):
+        return 0.0
+    return layer.negative_slope if isinstance(layer, nn.LeakyReLU) else None
+
+
+def _even(x: Tensor) -> bool:
+    return x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
+
+
+def _pooled_first(layers: list[nn.Module]) -> tuple[Convolution, _Tail] | None:
+    """Find a convolution of one channel with max pooling behind it, if the layers begin so."""
+    if not (layers and isinstance(layers[0], Convolution) and layers[0].of_images):
+        return None
+    convolution, tail = layers[0], _Tail.of(layers[1:])
+    if tail.pooling != "max" or (tail.norm is not None and convolution.bias is not None):
+        return None
+    if convolution.weight.shape[2] > (5 if tail.norm else 3):
+        return None  # larger patches cost more than the activations that they replace
+    return convolution, tail
+
+
+def _natively(layers: list[nn.Module], x: Tensor) -> Tensor:
+    """Apply layers in turn, and those that belong together at once."""
+    while layers:
+        first = layers[0]
+        if isinstance(first, Convolution) and first.weight.shape[0] % LANES == 0:
+            tail = _Tail.of(layers[1:])
+            layers = layers[1 + tail.layers :]
+            x = _convolved(first, tail, x)
+        elif x.dtype == torch.bfloat16 and x.dim() == 4 and x.shape[1] % LANES == 0:
+            tail = _Tail.of(layers)
+            layers = layers[max(tail.layers, 1) :]
+            x = _activated(x, tail, None) if tail.layers else first(x)
+        else:
+            layers, x = layers[1:], first(x)
+    return x
+
+
+def _convolved(convolution: Convolution, tail: _Tail, x: Tensor) -> Tensor:
+    out: Tensor
+    if not tail.layers:
+        out = convolution(x)
+        return out
+    weight, bias = convolution.weight, convolution.bias
+    on_images = convolution.of_images and x.shape[1] == 1 and not x.requires_grad
+    one_shift = tail.norm is None or bias is None
+    if on_images and one_shift and tail.pooling and _even(x) and weight.shape[2] in KERNELS:
+        return pooled_images(x, weight, bias, tail.norm, tail.slope, tail.pooling)
+    if tail.norm is None:
+        return _activated(convolution.without_bias(x), tail, bias)
+    return _activated(convolution(x), tail, None)
+
+
+def _activated(x: Tensor, tail: _Tail, bias: Tensor | None) -> Tensor:
+    if tail.norm is not None:
+        tail.norm.check(x)
+    return activated(x, tail.norm, bias, tail.slope, tail.pooling)

@@ -39,6 +39,15 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
 )
+# Names that would run, load, break or turn something if a page held them as they are.
+HOSTILE = [
+    "</script><script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 2'>",
+    "&lt;img src=x onerror='window.hacked = 3'&gt;",
+    "\"'`${window.hacked = 4} {{ 7 * 7 }} \\",
+    "<b>bold</b> <a href='javascript:window.hacked=5'>link</a> %{x} $\\alpha$",
+    "line\u2028separator\u2029 \x00 \u202ereversed\u202c ünïcödé 漢字 🎉",
+]
 
 
 @dataclass(frozen=True)

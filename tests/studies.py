@@ -14,6 +14,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from analysis.trials import Study, Trial, connect, studies, trials
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -239,7 +241,7 @@ def ablation_trials(
 
 def database(
     folder: Path,
-    trials: Iterable[FrozenTrial],
+    rows: Iterable[FrozenTrial],
     *,
     of: dict[str, Any] | None = None,
     name: str = "test",
@@ -277,7 +279,16 @@ def database(
         }
         for key, value in attributes.items() if of is not None else ():
             study.set_user_attr(key, value)
-        study.add_trials(trials)
+        study.add_trials(rows)
     finally:
         storage.engine.dispose()
     return url
+
+
+def read(
+    folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None, **more: Any
+) -> tuple[Study, list[Trial]]:
+    """Write one study, as `database` does, and return it as the analysis reads it."""
+    engine = connect(database(folder, rows, of=of, **more))
+    (study,) = studies(engine)
+    return study, trials(engine, study.id)

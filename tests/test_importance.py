@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, create_trial
 
 from analysis import importance
 from analysis.importance import ENOUGH, Importances, importances
-from analysis.trials import Trial, connect, trials
-from tests.studies import SEARCH, database, searched, small_search
+from analysis.trials import Trial
+from tests.studies import SEARCH, read, searched, small_search
 
 SPACE: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
@@ -75,7 +75,7 @@ def search(
                 user_attrs={"variant": f"#{number}", "candidate": number, "seed": 0},
             )
         )
-    return trials(connect(database(folder, rows, of=SEARCH)), 1)
+    return read(folder, rows, SEARCH)[1]
 
 
 def names(found: Importances) -> list[str]:
@@ -199,7 +199,7 @@ def test_equal_accuracies_explain_nothing(tmp_path: Path) -> None:
 
 
 def test_pruned_trials_and_replicates_do_not_count(tmp_path: Path) -> None:
-    rows = trials(connect(database(tmp_path, small_search(), of=SEARCH)), 1)
+    rows = read(tmp_path, small_search(), SEARCH)[1]
     assert importances(rows).trials == 5
 
 
@@ -213,7 +213,7 @@ def test_a_starting_point_outside_the_space_does_not_count(
         searched(SEARCH, {**own, "width": 10 + number}, number, 0.9 + number / 1000)
         for number in range(15)
     ]
-    found = trials(connect(database(tmp_path, rows, of=SEARCH)), 1)
+    found = read(tmp_path, rows, SEARCH)[1]
     found[0].params["width"] = 500
 
     assert importances(found).trials == 14

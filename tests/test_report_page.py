@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from analysis import tables
 from analysis.figures.base import plain
 from analysis.report_page import Report, build, embed, render, write
-from analysis.trials import Study, Trial, connect, studies, trials
-from tests.browser import Page, needs_chromium, open_page
+from analysis.trials import connect, studies, trials
+from tests.browser import HOSTILE, Page, needs_chromium, open_page
 from tests.studies import (
     PARETO,
     POOLING,
@@ -28,6 +28,7 @@ from tests.studies import (
     ablation_trials,
     database,
     plan,
+    read,
     running,
     searched,
     small_pareto,
@@ -35,14 +36,6 @@ from tests.studies import (
     trial,
 )
 
-HOSTILE = [
-    "</script><script>window.hacked = 1</script>",
-    "<img src=x onerror='window.hacked = 2'>",
-    "&lt;img src=x onerror='window.hacked = 3'&gt;",
-    "\"'`${window.hacked = 4}\\{{ 7 * 7 }}",
-    "<b>bold</b> <a href='javascript:window.hacked=5'>link</a> %{x} $\\alpha$",
-    "\u202ereversed\u202c line\u2028separator \x00 ünïcödé 漢字 🎉",
-]
 LEARNED = [
     {
         "epoch": epoch,
@@ -61,14 +54,6 @@ DRAW_ALL = (
 DRAWN = "document.querySelectorAll('figure.plot[data-drawn] .main-svg').length > 0"
 UNDRAWN = "document.querySelectorAll('figure.plot:not([data-drawn])').length"
 PLOTS = "document.querySelectorAll('figure.plot').length"
-
-
-def read(
-    folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None, **more: Any
-) -> tuple[Study, list[Trial]]:
-    engine = connect(database(folder, rows, of=of, **more))
-    (study,) = studies(engine)
-    return study, trials(engine, study.id)
 
 
 def report(

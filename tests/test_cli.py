@@ -525,11 +525,17 @@ def test_the_owner_of_a_study_never_loads_torch(fmnist_study: Command, tmp_path:
 # Interruption.
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # quickly in tests/faults
+    ],
+)
 def test_an_interrupted_study_keeps_everything_and_goes_on(
     fmnist_study: Command, tmp_path: Path, number: int, code: int
 ) -> None:
-    words = ["run", "tiny.toml", "--seeds", "6", "--epochs", "30"]
+    words = ["run", "tiny.toml", "--seeds", "6", "--epochs", "15"]
     process = subprocess.Popen(
         [sys.executable, "-m", "study.cli", *words, "--workers", "2"],
         cwd=tmp_path,

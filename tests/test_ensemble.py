@@ -346,6 +346,7 @@ def test_weights_that_are_not_the_trials_are_refused_by_name(
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_networks_and_a_forest_vote_on_real_images(
     fashion_mnist_dir: Path, tmp_path: Path, call: Callable[..., Said]
 ) -> None:

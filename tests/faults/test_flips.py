@@ -14,8 +14,8 @@ from analysis import integrity as reader
 from study import integrity as writer
 from study.cli import main
 from study.plan import load_plan
-from tests.faults.simulated import workers
-from tests.plans import announce, tiny
+from tests.faults.machine import finished
+from tests.plans import tiny
 
 Report = Callable[[Path], tuple[int, str]]
 Answer = tuple[int, str, str]  # exit code, output, complaints
@@ -51,19 +51,6 @@ def change(file: Path, *statements: str) -> None:
         opened.commit()
 
 
-def finished(file: Path, plan: Any) -> None:
-    """Make a finished study; its values are made up."""
-    from study import session, storage
-    from tests.plans import Witness
-
-    with pytest.MonkeyPatch.context() as context:
-        context.setattr(session, "workers_for", workers)
-        session.run(
-            plan, storage.locate(str(file)), session.Machine(device="cpu"), study_name=None,
-            argv=["run"], view=Witness(), announce=announce,
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def four_trials(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The database of a finished study of four trials."""
@@ -88,7 +75,8 @@ def answers(tmp_path: Path, four_trials: bytes, call: Call) -> Callable[[str], l
 @pytest.mark.parametrize(
     ("design", "flips"),
     [
-        ("ablation", 200),
+        ("ablation", 60),
+        pytest.param("ablation", 200, marks=pytest.mark.slow),
         pytest.param("search", 200, marks=pytest.mark.slow),
     ],
 )

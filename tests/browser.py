@@ -4,9 +4,11 @@ The protocol runs over two pipes (`--remote-debugging-pipe`: file descriptors 3 
 that end with a zero byte), so no websocket library and no port is needed.
 """
 
+import atexit
 import base64
 import itertools
 import json
+import math
 import os
 import select
 import shutil
@@ -14,8 +16,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,15 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
 )
+# Names that would run, load, break or turn something if a page held them as they are.
+HOSTILE = [
+    "</script><script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 2'>",
+    "&lt;img src=x onerror='window.hacked = 3'&gt;",
+    "\"'`${window.hacked = 4} {{ 7 * 7 }} \\",
+    "<b>bold</b> <a href='javascript:window.hacked=5'>link</a> %{x} $\\alpha$",
+    "line\u2028separator\u2029 \x00 \u202ereversed\u202c ünïcödé 漢字 🎉",
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,6 @@ class Page:
     """What a page came to."""
 
     title: str
-    dom: str  # the document as HTML, after its scripts ran
     text: str  # what a reader sees
     errors: list[str]  # console errors, failed assertions, uncaught exceptions, failed loads
     requests: list[str]  # addresses asked for, beside the page itself and data: URLs
@@ -69,10 +79,14 @@ def open_page(
     Raises:
         TimeoutError: it did not within `timeout` seconds.
     """
-    with _chromium(timeout) as browser:
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        browser.session = session
+    browser = _chromium()
+    browser.deadline = time.monotonic() + timeout
+    try:
+        # As good as a browser of its own: nothing is kept of the pages before.
+        context = browser.call("Target.createBrowserContext")["browserContextId"]
+        target = browser.call("Target.createTarget", url="about:blank", browserContextId=context)
+        session = browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        browser.turn_to(session["sessionId"])
         for domain in ("Runtime", "Log", "Network", "Page"):
             browser.call(f"{domain}.enable")
         browser.call(
@@ -87,13 +101,12 @@ def open_page(
         while not browser.evaluate(f"location.href != 'about:blank' && Boolean({ready})"):
             if time.monotonic() > browser.deadline:
                 raise TimeoutError(f"{path.name}: {ready} did not come true; {browser.errors()}")
-            time.sleep(0.1)
+            time.sleep(0.05)
         answers = [browser.evaluate(expression) for expression in ask]
         picture = browser.call("Page.captureScreenshot", format="png")["data"]
         screenshot.write_bytes(base64.b64decode(picture))
-        return Page(
+        page = Page(
             title=browser.evaluate("document.title"),
-            dom=browser.evaluate("document.documentElement.outerHTML"),
             text=browser.evaluate("document.body.innerText"),
             errors=browser.errors(),
             requests=[
@@ -104,14 +117,20 @@ def open_page(
             answers=answers,
             screenshot=screenshot,
         )
+        browser.turn_to(None)
+        browser.call("Target.disposeBrowserContext", browserContextId=context)
+    except Exception:
+        _chromium.cache_clear()  # the next page does not suffer from what this one did
+        raise
+    return page
 
 
 @dataclass
 class _Browser:
     to: int
     fro: int
-    deadline: float
-    session: str | None = None
+    deadline: float = math.inf
+    session: str | None = None  # the page that is spoken to; None: the browser itself
     events: list[dict[str, Any]] = field(default_factory=list)
     rest: bytes = b""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -128,7 +147,11 @@ class _Browser:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return dict(answer["result"])
-            self.events.append(answer)
+            if answer.get("sessionId") == self.session:
+                self.events.append(answer)
+
+    def turn_to(self, session: str | None) -> None:
+        self.session, self.events = session, []
 
     def evaluate(self, expression: str) -> Any:
         result = self.call(
@@ -172,32 +195,33 @@ class _Browser:
         return dict(json.loads(line))
 
 
-@contextmanager
-def _chromium(timeout: float) -> Iterator[_Browser]:
+@cache
+def _chromium() -> _Browser:
+    """Start Chromium, for all pages: it takes longer than most of them."""
     assert CHROMIUM is not None
     child_in, to = os.pipe()
     fro, child_out = os.pipe()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        process = subprocess.Popen(
-            # The shell puts the pipes where Chromium looks for them.
-            ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh", *command],
-            stdin=child_in,
-            stdout=child_out,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(child_in)
-        os.close(child_out)
-        browser = _Browser(to, fro, time.monotonic() + timeout)
+    profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile.name}", "about:blank"]
+    process = subprocess.Popen(
+        # The shell puts the pipes where Chromium looks for them.
+        ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh", *command],
+        stdin=child_in,
+        stdout=child_out,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(child_in)
+    os.close(child_out)
+
+    def end() -> None:
+        os.close(to)  # Chromium ends with the pipe
         try:
-            yield browser
-            browser.session = None
-            browser.call("Browser.close")
-        finally:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            os.close(to)
-            os.close(fro)
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        os.close(fro)
+        profile.cleanup()
+
+    atexit.register(end)
+    return _Browser(to, fro)

@@ -347,7 +347,8 @@ WHOLE = ("baseline", "lenet", "pooling", "pooling-wishes")
 def run_whole(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[stored.Trial]:
     """Run a plan's command with one seed and epoch; return its trials."""
     monkeypatch.chdir(folder)
-    options = ["--dataset", "digits", "--epochs", "1", "--seeds", "1", "--executor", "inline"]
+    options = ["--dataset", "digits", "--epochs", "1", "--seeds", "1", "--subset", "600"]
+    options += ["--executor", "inline"]
     with pytest.raises(SystemExit) as ended:
         cli.main(["run", name, *options, "--device", "cpu", "--storage", "studies.db"])
     assert ended.value.code == 0
@@ -373,7 +374,7 @@ def test_a_small_plan_runs_whole(
 
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name not in WHOLE])
 def test_every_architecture_of_a_large_plan_trains(name: str, tmp_path: Path) -> None:
-    plan = load_plan(name, dataset="digits").override(epochs=1, seeds=1)
+    plan = load_plan(name, dataset="digits").override(epochs=1, seeds=1, subset=400)
     plan = plan.override(trials=3) if plan.search else one_of_each(plan)
 
     state = run(plan, tmp_path / "studies.db")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -63,10 +64,24 @@ def fmnist_study(
     return call
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny study has been run."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.toml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        context.delenv("FMNIST_STUDY_STORAGE", raising=False)
+        with pytest.raises(SystemExit) as ended:
+            main(["run", "tiny.toml", *QUICK, "--quiet"])
+    assert ended.value.code == 0
+    return folder
+
+
 @pytest.fixture
-def done(fmnist_study: Command) -> Command:
+def done(fmnist_study: Command, finished: Path, tmp_path: Path) -> Command:
     """The same, where the tiny study has been run."""
-    assert fmnist_study("run", "tiny.toml", *QUICK, "--quiet").code == 0
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return fmnist_study
 
 
@@ -525,11 +540,17 @@ def test_the_owner_of_a_study_never_loads_torch(fmnist_study: Command, tmp_path:
 # Interruption.
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # quickly in tests/faults
+    ],
+)
 def test_an_interrupted_study_keeps_everything_and_goes_on(
     fmnist_study: Command, tmp_path: Path, number: int, code: int
 ) -> None:
-    words = ["run", "tiny.toml", "--seeds", "6", "--epochs", "30"]
+    words = ["run", "tiny.toml", "--seeds", "6", "--epochs", "15"]
     process = subprocess.Popen(
         [sys.executable, "-m", "study.cli", *words, "--workers", "2"],
         cwd=tmp_path,

@@ -31,6 +31,7 @@ from study.ledger import Ledger
 from study.plan import Cell, Plan
 from study.session import Machine, name_for, work_for
 from study.work import Task, banks, pending, settled
+from tests import results
 from tests.plans import INLINE, Witness, fingerprint, run, tiny
 from tests.studies import POOLING, database, trial
 from trainer import checkpoint
@@ -271,23 +272,7 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_settled(tmp_path: Path) -
 def result(config: TrainConfig) -> Result:
     """What an untrained network would come to."""
     epoch = Epoch(1, 2.3, 0.1, 2.3, 0.1 + config.seed / 100, config.learning_rate, 0.01)
-    return Result(
-        outcome="finished",
-        history=(epoch,),
-        best_epoch=1,
-        val_accuracy=epoch.val_accuracy,
-        val_loss=2.3,
-        test_accuracy=0.1,
-        test_loss=2.3,
-        parameters=1,
-        seconds=0.01,
-        images_per_second=1.0,
-        device="none",
-        precision="fp32",
-        bank=1,
-        latency_ms=1.0,
-        state=None,
-    )
+    return results.result([epoch], seconds=0.01)
 
 
 Fate = Callable[["Scripted", Job], Failure | None]

@@ -10,16 +10,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from analysis.dependence import Dependence, dependences
 from analysis.mistakes import mistakes, png
-from analysis.trials import Trial, connect, studies, trials
-from tests.studies import SEARCH, database, searched
+from analysis.trials import Trial
+from tests.studies import SEARCH, read, searched
 
 Params = dict[str, Any]
 
 
 def stored(folder: Path, rows: Iterable[FrozenTrial]) -> list[Trial]:
-    engine = connect(database(folder, rows, of=SEARCH))
-    (study,) = studies(engine)
-    return trials(engine, study.id)
+    return read(folder, rows, SEARCH)[1]
 
 
 def drawn(accuracy: Callable[[Params], float], number: int = 60) -> list[FrozenTrial]:

@@ -24,14 +24,14 @@ from analysis.effects import (
 )
 from analysis.evidence import NO_EVIDENCE, evidence
 from analysis.trials import connect, trials
-from tests.studies import POOLING, ablation_trials, database, plan, trial
+from tests.studies import POOLING, ablation_trials, database, plan, read, trial
 
 A = {0: 0.912, 1: 0.921, 2: 0.915, 3: 0.908, 4: 0.917}
 B = {0: 0.918, 1: 0.925, 2: 0.914, 3: 0.916, 4: 0.924}
 
 
 def analyse(folder: Path, of: dict[str, Any], rows: Iterable[FrozenTrial]) -> Ablation:
-    return ablation(of, trials(connect(database(folder, rows, of=of)), 1))
+    return ablation(of, read(folder, rows, of)[1])
 
 
 def test_summary_uses_the_sample_standard_deviation() -> None:

@@ -18,7 +18,7 @@ from analysis.trials import Trial, connect, studies, trials
 from study.cli import main
 from study.session import Machine
 from tests.plans import run, tiny
-from tests.studies import POOLING, database, trial
+from tests.studies import POOLING, read, trial
 from tests.test_train import small
 from trainer.data import ImageData, split
 from trainer.ensemble import Forest, shared_validation
@@ -28,9 +28,7 @@ from trainer.export import read_classifier
 
 
 def stored(tmp_path: Path, *made: Any) -> list[Trial]:
-    engine = connect(database(tmp_path, made, of=POOLING))
-    (study,) = studies(engine)
-    return trials(engine, study.id)
+    return read(tmp_path, made, POOLING)[1]
 
 
 def test_candidates_are_ordered_by_validation_accuracy_and_equal_ones_by_number(
@@ -348,6 +346,7 @@ def test_weights_that_are_not_the_trials_are_refused_by_name(
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_networks_and_a_forest_vote_on_real_images(
     fashion_mnist_dir: Path, tmp_path: Path, call: Callable[..., Said]
 ) -> None:

@@ -28,8 +28,7 @@ from analysis.factorial import (
     analyse,
 )
 from analysis.tables import FORMATS, Table, as_dict, render
-from analysis.trials import connect, studies, trials
-from tests.studies import database, plan, trial
+from tests.studies import plan, read, trial
 
 # D. C. Montgomery, "Design and Analysis of Experiments": life of a battery in hours by material
 # and temperature, four replicates.
@@ -306,9 +305,7 @@ def report(folder: Path, runs: Iterable[Observation], own: dict[str, Any] = OF) 
         )
         for run in runs
     ]
-    engine = connect(database(folder, rows, of=own))
-    (study,) = studies(engine)
-    found = tables.table(study, trials(engine, study.id))
+    found = tables.table(*read(folder, rows, own))
     assert isinstance(found, Table)
     return found
 

@@ -17,17 +17,15 @@ from analysis.figures.curves import all_courses, course, level_courses
 from analysis.figures.effects import forest, interaction, replicates
 from analysis.figures.parallel import Dimension, parallel
 from analysis.figures.save import CannotDraw, save
-from analysis.trials import Trial, connect, studies, trials
+from analysis.trials import Trial
 from tests.browser import needs_chromium
-from tests.studies import POOLING, ablation_trials, database, plan, trial
+from tests.studies import POOLING, ablation_trials, plan, read, trial
 
 ACCURACY = "validation accuracy"
 
 
 def stored(folder: Path, rows: Any, of: dict[str, Any]) -> list[Trial]:
-    engine = connect(database(folder, rows, of=of))
-    (study,) = studies(engine)
-    return trials(engine, study.id)
+    return read(folder, rows, of)[1]
 
 
 def effects(folder: Path, of: dict[str, Any], values: dict[str, list[float]]) -> Ablation:

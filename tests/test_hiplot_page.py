@@ -1,7 +1,6 @@
 """The HiPlot page: every trial, offline, whatever the names."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +9,23 @@ from hiplot import Displays, ValueType
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.hiplot_page import experiment, write
-from analysis.trials import Study, Trial, connect, studies, trials
-from tests.browser import Page, needs_chromium, open_page
+from analysis.trials import Study, Trial
+from tests.browser import HOSTILE, Page, needs_chromium, open_page
 from tests.studies import (
     PARETO,
     POOLING,
     SEARCH,
     ablation_trials,
-    database,
     plan,
+    read,
     running,
     small_pareto,
     small_search,
     trial,
 )
 
-HOSTILE = [
-    "</script><script>window.hacked = 1</script>",
-    "<img src=x onerror='window.hacked = 2'>",
-    "&lt;img src=x onerror='window.hacked = 3'&gt;",
-    "\"'`${window.hacked = 4}\\",
-    "<a href='javascript:window.hacked=5'>link</a> {{ 7 * 7 }} %{x}",
-    "line\u2028separator\u2029 \x00 \u202ereversed\u202c ünïcödé 漢字 🎉",
-]
 TABLE_IS_DRAWN = "document.querySelectorAll('table tbody tr td + td').length > 0"
 SELECTED = r"document.body.innerText.match(/Selected:\s*(\d+)\s*\/\s*(\d+)/).slice(1).join('/')"
-
-
-def read(
-    folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None, **more: Any
-) -> tuple[Study, list[Trial]]:
-    engine = connect(database(folder, rows, of=of, **more))
-    (study,) = studies(engine)
-    return study, trials(engine, study.id)
 
 
 def mixed() -> list[FrozenTrial]:

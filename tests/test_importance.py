@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, create_trial
 
 from analysis import importance
 from analysis.importance import ENOUGH, Importances, importances
-from analysis.trials import Trial, connect, trials
-from tests.studies import SEARCH, database, searched, small_search
+from analysis.trials import Trial
+from tests.studies import SEARCH, read, searched, small_search
 
 SPACE: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
@@ -75,16 +75,27 @@ def search(
                 user_attrs={"variant": f"#{number}", "candidate": number, "seed": 0},
             )
         )
-    return trials(connect(database(folder, rows, of=SEARCH)), 1)
+    return read(folder, rows, SEARCH)[1]
 
 
 def names(found: Importances) -> list[str]:
     return [one.parameter for one in found.parameters]
 
 
+@pytest.mark.parametrize(
+    ("resamples", "forests"),
+    [
+        (20, 10),
+        pytest.param(
+            importance.RESAMPLES, importance.FOREST_RESAMPLES, marks=pytest.mark.slow, id="all"
+        ),
+    ],
+)
 def test_the_parameter_that_explains_most_is_first_and_apart_from_the_others(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resamples: int, forests: int
 ) -> None:
+    monkeypatch.setattr(importance, "RESAMPLES", resamples)
+    monkeypatch.setattr(importance, "FOREST_RESAMPLES", forests)
     rows = search(tmp_path, 200)
     start = time.process_time()
     found = importances(rows)
@@ -102,7 +113,7 @@ def test_the_parameter_that_explains_most_is_first_and_apart_from_the_others(
     # Variance by the learning rate: 0.03 * u**2 for u from -1.48 to 1.52; beside it, 0.002.
     assert first.fanova is not None
     assert first.fanova.share > 0.9
-    assert taken < 20  # about 6 s on an idle core
+    assert taken < 20  # about 6 s on an idle core with all resamples
 
 
 def test_the_result_depends_on_the_seed_only(
@@ -199,7 +210,7 @@ def test_equal_accuracies_explain_nothing(tmp_path: Path) -> None:
 
 
 def test_pruned_trials_and_replicates_do_not_count(tmp_path: Path) -> None:
-    rows = trials(connect(database(tmp_path, small_search(), of=SEARCH)), 1)
+    rows = read(tmp_path, small_search(), SEARCH)[1]
     assert importances(rows).trials == 5
 
 
@@ -213,7 +224,7 @@ def test_a_starting_point_outside_the_space_does_not_count(
         searched(SEARCH, {**own, "width": 10 + number}, number, 0.9 + number / 1000)
         for number in range(15)
     ]
-    found = trials(connect(database(tmp_path, rows, of=SEARCH)), 1)
+    found = read(tmp_path, rows, SEARCH)[1]
     found[0].params["width"] = 500
 
     assert importances(found).trials == 14

@@ -8,8 +8,7 @@ from typing import Any
 from analysis import tables
 from analysis.inference import flat, mean
 from analysis.tables import Table, render
-from analysis.trials import connect, studies, trials
-from tests.studies import POOLING, SEARCH, database, searched, trial
+from tests.studies import POOLING, SEARCH, read, searched, trial
 
 
 def measured(p50: float, *devices: str) -> dict[str, Any]:
@@ -37,9 +36,7 @@ def test_each_device_has_a_block(tmp_path: Path) -> None:
         trial(POOLING, {}, 0, 0.9, inference=measured(1.25, "cpu", "cuda"), **costs),
         trial(POOLING, {"pooling": "avg"}, 0, 0.9, inference=measured(10.0, "cpu")),
     ]
-    engine = connect(database(tmp_path, rows, of=POOLING))
-    (study,) = studies(engine)
-    found = tables.table(study, trials(engine, study.id))
+    found = tables.table(*read(tmp_path, rows, POOLING))
     assert isinstance(found, Table)
     text = render(found, "text")
     start = text.index("Inference on the CPU")
@@ -63,10 +60,8 @@ def test_each_device_has_a_block(tmp_path: Path) -> None:
 
 def test_candidates_of_a_search_have_costs_too(tmp_path: Path) -> None:
     own = searched(SEARCH, SEARCH["baseline"], 0, 0.9, inference=measured(2.0, "cpu"))
-    engine = connect(database(tmp_path, [own], of=SEARCH))
-    (study,) = studies(engine)
     (row,) = csv.DictReader(
-        io.StringIO(render(tables.table(study, trials(engine, study.id)), "csv"))
+        io.StringIO(render(tables.table(*read(tmp_path, [own], SEARCH)), "csv"))
     )
     assert (row["cpu_32_p50_ms"], row["candidate"]) == ("16.0", "baseline")
     assert "inference" not in row

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +11,7 @@ from analysis import tables
 from analysis.marginal import Marginal, marginals
 from analysis.search_table import SearchTable
 from analysis.tables import render
-from analysis.trials import Study, Trial, connect, studies, trials
-from tests.studies import SEARCH, database, searched, small_search
-
-
-def read(folder: Path, rows: Any) -> tuple[Study, list[Trial]]:
-    engine = connect(database(folder, rows, of=SEARCH))
-    (study,) = studies(engine)
-    return study, trials(engine, study.id)
+from tests.studies import SEARCH, read, searched, small_search
 
 
 def by_name(found: list[Marginal]) -> dict[str, Marginal]:
@@ -27,7 +19,7 @@ def by_name(found: list[Marginal]) -> dict[str, Marginal]:
 
 
 def test_levels_are_averaged_over_finished_trials_of_the_search(tmp_path: Path) -> None:
-    _, rows = read(tmp_path, small_search())
+    _, rows = read(tmp_path, small_search(), SEARCH)
     found = by_name(marginals(rows))
     adam, sgd = found["optimizer"].parts
     # Pruned and diverged trials have no accuracy to average, replicates would weigh the survivors.
@@ -47,7 +39,7 @@ def test_many_values_are_cut_into_parts_of_equally_many_trials(tmp_path: Path) -
         searched(SEARCH, {**SEARCH["baseline"], "learning_rate": value}, number, 0.9)
         for number, value in enumerate(reversed(values))
     ]
-    _, own = read(tmp_path, rows)
+    _, own = read(tmp_path, rows, SEARCH)
     (rate,) = marginals(own)
     assert [part.n for part in rate.parts] == [5, 5, 5, 5]
     assert (rate.parts[0].first, rate.parts[0].last) == (values[0], values[4])
@@ -60,14 +52,14 @@ def test_equal_values_stay_together(tmp_path: Path) -> None:
         searched(SEARCH, {**SEARCH["baseline"], "width": width}, number, 0.9)
         for number, width in enumerate(widths)
     ]
-    (width,) = marginals(read(tmp_path, rows)[1])
+    (width,) = marginals(read(tmp_path, rows, SEARCH)[1])
     assert width.parts[0].last == 8
     assert width.parts[0].n == 15
     assert sum(part.n for part in width.parts) == 25
 
 
 def test_json_has_them_and_the_best_so_far(tmp_path: Path) -> None:
-    study, rows = read(tmp_path, small_search())
+    study, rows = read(tmp_path, small_search(), SEARCH)
     table = tables.table(study, rows)
     assert isinstance(table, SearchTable)
     found = json.loads(render(table, "json"))
@@ -79,6 +71,6 @@ def test_json_has_them_and_the_best_so_far(tmp_path: Path) -> None:
 
 
 def test_nothing_finished_nothing_averaged(tmp_path: Path) -> None:
-    study, rows = read(tmp_path, [])
+    study, rows = read(tmp_path, [], SEARCH)
     assert marginals(rows) == []
     assert json.loads(render(tables.table(study, rows), "json"))["best_so_far"]["trials"] == []

@@ -7,6 +7,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from study.path import PathWork, next_step, target
 from study.plan import Plan
 from study.work import Task
+from tests import results
 from tests.plans import tiny
 from trainer.errors import UserError
 from trainer.results import Result
@@ -36,23 +37,7 @@ def known(plan: Plan) -> dict[tuple[str | None, int | None], float | None]:
 
 
 def result(value: float, outcome: str = "finished") -> Result:
-    return Result(
-        outcome=outcome,
-        history=(),
-        best_epoch=1,
-        val_accuracy=value,
-        val_loss=0.5,
-        test_accuracy=0.5,
-        test_loss=0.5,
-        parameters=10,
-        seconds=1.0,
-        images_per_second=1.0,
-        device="cpu",
-        precision="fp32",
-        bank=1,
-        latency_ms=None,
-        state=None,
-    )
+    return results.result(val_accuracy=value, outcome=outcome)
 
 
 def stored(plan: Plan, label: str, seed: int, value: float) -> FrozenTrial:

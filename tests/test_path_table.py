@@ -12,11 +12,11 @@ from scipy import stats
 from analysis import tables
 from analysis.path import Path, path
 from analysis.tables import Table, as_dict, render
-from analysis.trials import connect, studies, trials
+from analysis.trials import connect, trials
 from study.path import next_step
 from study.plan import Plan
 from tests.plans import tiny
-from tests.studies import database, trial
+from tests.studies import database, read, trial
 
 FACTORS = {
     "pooling": ["max", "avg"],
@@ -46,9 +46,7 @@ def trained(plan: Plan, *, steps: int = 9) -> list[FrozenTrial]:
 
 
 def table(folder: Folder, plan: Plan, rows: list[FrozenTrial]) -> Table:
-    engine = connect(database(folder, rows, of=plan.to_dict()))
-    (study,) = studies(engine)
-    found = tables.table(study, trials(engine, study.id))
+    found = tables.table(*read(folder, rows, plan.to_dict()))
     assert isinstance(found, Table)
     return found
 

@@ -9,8 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.progress import Progress, as_dict, progress, render
-from analysis.trials import connect, studies, trials
-from tests.studies import POOLING, SEARCH, database, running, searched, small_search, trial
+from tests.studies import POOLING, SEARCH, read, running, searched, small_search, trial
 
 AVG = {"pooling": "avg"}
 
@@ -18,9 +17,7 @@ AVG = {"pooling": "avg"}
 def look(
     folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None = None, **more: Any
 ) -> Progress:
-    engine = connect(database(folder, rows, of=of, **more))
-    (study,) = studies(engine)
-    return progress(study, trials(engine, study.id))
+    return progress(*read(folder, rows, of, **more))
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 from analysis import tables
 from analysis.reported import ReportedRow, compare_reported
 from analysis.tables import Table, ablation_table, as_dict, render
-from analysis.trials import connect, studies, trials
-from tests.studies import database, plan, trial
+from tests.studies import plan, read, trial
 
 SOURCE = {"name": "seed 003", "selected_on": "test", "test_images": 10_000, "runs": 0}
 BASE = {"pooling": "max", "depth": 4}
@@ -47,9 +46,7 @@ def ours(
         for name, values in accuracies.items()
         for seed, value in enumerate(values)
     ]
-    engine = connect(database(folder, rows, of=of))
-    (study,) = studies(engine)
-    return ablation_table(study, trials(engine, study.id))
+    return ablation_table(*read(folder, rows, of))
 
 
 def row(
@@ -145,9 +142,7 @@ def test_figures_of_experiments_that_became_the_same_keep_their_names(tmp_path: 
             {"changes": {"depth": 2}, "test_accuracy": 0.9, "epochs": epochs} for epochs in (40, 60)
         ],
     )
-    engine = connect(database(tmp_path, [trial(of, {"depth": 2}, 0, 0.9)], of=of))
-    (study,) = studies(engine)
-    found = compare_reported(study, trials(engine, study.id))
+    found = compare_reported(*read(tmp_path, [trial(of, {"depth": 2}, 0, 0.9)], of))
     assert [(one.level, one.reported.epochs) for one in found] == [("a", 40), ("b", 60)]
 
 
@@ -160,9 +155,7 @@ def test_a_cell_of_a_factorial_is_named_by_all_its_levels(tmp_path: Path) -> Non
         reported=[{"changes": changes, "test_accuracy": 0.9} for changes in ({}, {"depth": 2})],
     )
     rows = [trial(of, {"depth": 2}, seed, 0.9) for seed in range(3)]
-    engine = connect(database(tmp_path, rows, of=of))
-    (study,) = studies(engine)
-    found = tables.table(study, trials(engine, study.id))
+    found = tables.table(*read(tmp_path, rows, of))
     assert isinstance(found, Table)
     assert [one.cell for one in found.reported] == [
         {"pooling": "max", "depth": 4},
@@ -195,9 +188,7 @@ def test_throughput_is_compared_where_the_network_was_trained(tmp_path: Path) ->
         folder = tmp_path / str(number)
         folder.mkdir()
         rows = [trial(of, {}, 0, 0.9, device=device, inference=measured)]
-        engine = connect(database(folder, rows, of=of))
-        (study,) = studies(engine)
-        (found,) = compare_reported(study, trials(engine, study.id))
+        (found,) = compare_reported(*read(folder, rows, of))
         assert (found.ours.images_per_second, found.device) == (expected, device)
 
 

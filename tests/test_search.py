@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from study.plan import Plan
 from study.search import BASELINE, Candidate, SearchWork, next_by_wilcoxon, next_replicates
 from study.work import Task
+from tests.results import result
 from trainer.config import TrainConfig
-from trainer.results import Epoch, Result
+from trainer.results import Epoch
 
 EPOCHS = 9
 
@@ -71,23 +72,7 @@ class Course:
             if task.config.learning_rate > self.wild:
                 outcome = "diverged"
                 break
-        result = Result(
-            outcome=outcome,
-            history=tuple(history),
-            best_epoch=len(history),
-            val_accuracy=history[-1].val_accuracy,
-            val_loss=1.0,
-            test_accuracy=None,
-            test_loss=None,
-            parameters=task.config.width,
-            seconds=0.1,
-            images_per_second=1.0,
-            device="cpu",
-            precision="fp32",
-            bank=1,
-            latency_ms=1.0,
-            state=None,
-        )
+        found = result(history, outcome=outcome, test_accuracy=None, parameters=task.config.width)
         states = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
         state = states.get(outcome, TrialState.FAIL)
         attributes = {
@@ -100,11 +85,11 @@ class Course:
         if interrupted:
             state = TrialState.FAIL
         else:
-            self.work.on_result(task, result)
-            attributes |= result.to_dict()
+            self.work.on_result(task, found)
+            attributes |= found.to_dict()
         trial = create_trial(
             state=state,
-            values=[own or 0.0 for own in self.work.objectives(result)]
+            values=[own or 0.0 for own in self.work.objectives(found)]
             if state == TrialState.COMPLETE
             else None,
             params=dict(task.params),

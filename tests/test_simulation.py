@@ -21,6 +21,7 @@ SEED_SPREAD = 0.008  # what a seed brings to all variants: its split, its data o
 NOISE = 0.002  # of a run beside that
 LONG = pytest.mark.slow
 STUDIES = [pytest.param(5_000, id="short"), pytest.param(50_000, id="long", marks=LONG)]
+FACTORIALS = [pytest.param(150, id="short"), pytest.param(3_000, id="long", marks=LONG)]
 FEW_STUDIES = [pytest.param(300, id="short"), pytest.param(3_000, id="long", marks=LONG)]
 
 
@@ -173,7 +174,7 @@ def test_the_chance_of_improvement_is_covered(seeds: int, studies: int) -> None:
 FACTORS = {"a": [0, 1], "b": [0, 1], "c": [0, 1], "d": [0, 1, 2]}
 
 
-@pytest.mark.parametrize("studies", FEW_STUDIES)
+@pytest.mark.parametrize("studies", FACTORIALS)
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_factorial_without_effects_claims_one_in_at_most_5_percent(
     seeds: int, studies: int

@@ -25,6 +25,7 @@ from tests.studies import (
     ablation_trials,
     database,
     plan,
+    read,
     searched,
     small_pareto,
     small_search,
@@ -43,17 +44,13 @@ HOSTILE = [
 def table(
     folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None, **more: Any
 ) -> Table:
-    engine = connect(database(folder, rows, of=of, **more))
-    (study,) = studies(engine)
-    return ablation_table(study, trials(engine, study.id))
+    return ablation_table(*read(folder, rows, of, **more))
 
 
 def search(
     folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] = SEARCH, **more: Any
 ) -> SearchTable:
-    engine = connect(database(folder, rows, of=of, **more))
-    (study,) = studies(engine)
-    found = tables.table(study, trials(engine, study.id))
+    found = tables.table(*read(folder, rows, of, **more))
     assert isinstance(found, SearchTable)
     return found
 
@@ -323,9 +320,7 @@ def test_a_hundred_trials_are_read_and_shown_well_under_a_second(tmp_path: Path)
 
 
 def test_one_entry_point_serves_every_design(tmp_path: Path) -> None:
-    engine = connect(database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING))
-    (study,) = studies(engine)
-    rows = trials(engine, study.id)
+    study, rows = read(tmp_path, [trial(POOLING, {}, 0, 0.9)], POOLING)
     assert tables.table(study, rows) == ablation_table(study, rows)
 
 
@@ -477,9 +472,7 @@ def test_hostile_names_break_no_format_of_a_search(tmp_path: Path, format: str) 
 
 def test_a_study_without_factors_explains_no_comparison(tmp_path: Path) -> None:
     alone = plan({}, {})
-    url = database(tmp_path, [trial(alone, {}, seed, 0.9) for seed in range(3)], of=alone)
-    engine = connect(url)
-    (study,) = studies(engine)
-    text = render(tables.table(study, trials(engine, study.id)), "text")
+    rows = [trial(alone, {}, seed, 0.9) for seed in range(3)]
+    text = render(tables.table(*read(tmp_path, rows, alone)), "text")
     assert "no factor is varied" in text
     assert "Holm" not in text

@@ -5,6 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,75 @@ def read(url: sa.URL) -> list[FrozenTrial]:
     return found
 
 
+def by_optuna(
+    folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None, **more: Any
+) -> sa.URL:
+    """Do what `database` does by Optuna's public API alone."""
+    url = sa.URL.create("sqlite", database=str(folder / "optuna.db"))
+    storage = optuna.storages.RDBStorage(
+        url.render_as_string(), engine_kwargs={"poolclass": sa.NullPool}
+    )
+    known = database(folder, [], of=of, file="attributes.db", **more)
+    (theirs,) = optuna.get_all_study_summaries(known.render_as_string())
+    study = optuna.create_study(
+        storage=storage, study_name=theirs.study_name, directions=theirs.directions
+    )
+    for key, value in theirs.user_attrs.items():
+        study.set_user_attr(key, value)
+    study.add_trials(rows)
+    storage.engine.dispose()
+    return url
+
+
+@contextmanager
+def far_from_utc() -> Iterator[None]:
+    """Be where local time is not UTC, as it is on most servers."""
+    try:
+        with pytest.MonkeyPatch.context() as context:
+            context.setenv("TZ", "Pacific/Auckland")
+            time.tzset()
+            yield
+    finally:
+        time.tzset()
+
+
+def everything(url: sa.URL) -> dict[str, list[Any]]:
+    """Return what all tables hold."""
+    assert url.database is not None
+    with closing(sqlite3.connect(url.database)) as opened:
+        tables = opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {name: opened.execute(f"SELECT * FROM {name}").fetchall() for (name,) in tables}
+
+
+OTHER = create_trial(
+    value=math.inf,
+    params={"x": 0.25, "n": 8},
+    distributions={"x": FloatDistribution(0.1, 1, log=True), "n": IntDistribution(1, 16)},
+    intermediate_values={1: math.nan, 2: -math.inf, 3: 0.5},
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "of", "more"),
+    [
+        (small_search(), SEARCH, {}),
+        (small_pareto(), PARETO, {"directions": ["maximize", "minimize"]}),
+        ([OTHER, create_trial(state=TrialState.WAITING)], None, {"direction": "minimize"}),
+        ([*ablation_trials(POOLING, {"baseline": [0.9]}), running(POOLING, {}, 1, epoch=1)],
+         POOLING, {"name": "</b>ünï"}),
+    ],
+)  # fmt: skip
+def test_the_tests_write_what_optuna_writes(
+    tmp_path: Path, rows: list[FrozenTrial], of: dict[str, Any] | None, more: dict[str, Any]
+) -> None:
+    with far_from_utc():
+        ours = everything(database(tmp_path, rows, of=of, **more))
+        assert ours == everything(by_optuna(tmp_path, rows, of, **more))
+    assert len(ours["trials"]) == len(rows)
+
+
 def test_a_trial_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
-    url = database(tmp_path, [trial(POOLING, {"pooling": "avg"}, 1, 0.9)], of=POOLING)
+    url = by_optuna(tmp_path, [trial(POOLING, {"pooling": "avg"}, 1, 0.9)], POOLING)
 
     (ours,), (theirs,) = trials(connect(url), 1), read(url)
 
@@ -78,20 +147,12 @@ def test_costs_of_inference_and_kinds_of_failure_are_read(tmp_path: Path) -> Non
     assert (pruned.best_value, ended.best_value) == (0.6, None)
 
 
-def test_times_are_utc_wherever_they_were_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Optuna shows local time and stores UTC; in the zone of most servers the two are the same.
-    try:
-        with monkeypatch.context() as context:
-            context.setenv("TZ", "Pacific/Auckland")
-            time.tzset()
-            url = database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING)
-            (theirs,) = read(url)
-        time.tzset()
-        (ours,) = trials(connect(url), 1)
-    finally:
-        time.tzset()
+def test_times_are_utc_wherever_they_were_written(tmp_path: Path) -> None:
+    # Optuna shows local time and stores UTC.
+    with far_from_utc():
+        url = by_optuna(tmp_path, [trial(POOLING, {}, 0, 0.9)], POOLING)
+        (theirs,) = read(url)
+    (ours,) = trials(connect(url), 1)
 
     assert theirs.datetime_complete is not None
     assert ours.completed is not None
@@ -118,14 +179,7 @@ def test_a_search_is_read_with_candidates_distributions_and_all_objectives(tmp_p
 
 
 def test_numbers_of_other_tools_are_decoded(tmp_path: Path) -> None:
-    other = create_trial(
-        value=math.inf,
-        params={"x": 0.25, "n": 8},
-        distributions={"x": FloatDistribution(0.1, 1, log=True), "n": IntDistribution(1, 16)},
-        intermediate_values={1: math.nan, 2: -math.inf, 3: 0.5},
-    )
-
-    (found,) = trials(connect(database(tmp_path, [other])), 1)
+    (found,) = trials(connect(database(tmp_path, [OTHER])), 1)
 
     assert found.params == {"x": 0.25, "n": 8}
     assert isinstance(found.params["n"], int)

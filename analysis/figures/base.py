@@ -133,6 +133,28 @@ def ticks(labels: Sequence[str], positions: Sequence[float] | None = None) -> di
     }
 
 
+def row_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """Return an axis with a row for each label, the first on top."""
+    return axis(
+        **ticks([plain(label, LABEL) for label in labels]),
+        range=[len(labels) - 0.5, -0.5],
+        showgrid=False,
+        fixedrange=True,
+    )
+
+
+def bars(
+    above: Iterable[float | None], below: Iterable[float | None], **style: Any
+) -> dict[str, Any]:
+    """Return the bars of intervals, by how far each reaches above and below: fractions."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": percents(above),
+        "arrayminus": percents(below),
+    } | style
+
+
 def scatter(
     x: Sequence[Any], y: Sequence[Any], text: Sequence[str] | None = None, **more: Any
 ) -> dict[str, Any]:

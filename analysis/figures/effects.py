@@ -20,6 +20,7 @@ from analysis.figures.base import (
     Figure,
     Level,
     axis,
+    bars,
     layout,
     percents,
     plain,
@@ -90,15 +91,13 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
                     "size": 9,
                     "line": {"width": 2, "color": shade},
                 },
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": percents(high for _, high in bounds),
-                    "arrayminus": percents(low for low, _ in bounds),
-                    "color": shade,
-                    "thickness": 2,
-                    "width": 0,
-                },
+                error_x=bars(
+                    (high for _, high in bounds),
+                    (low for low, _ in bounds),
+                    color=shade,
+                    thickness=2,
+                    width=0,
+                ),
             )
         )
     shapes: list[dict[str, Any]] = [
@@ -198,15 +197,13 @@ def replicates(
             )
         )
     means = [_mean(level) for level in levels]
-    bars = {
-        "type": "data",
-        "symmetric": False,
-        "array": percents(None if one is None else _bounds(one)[1] for one in effects),
-        "arrayminus": percents(None if one is None else _bounds(one)[0] for one in effects),
-        "color": GREY,
-        "thickness": 2,
-        "width": 4,
-    }  # fmt: skip
+    intervals = bars(
+        (None if one is None else _bounds(one)[1] for one in effects),
+        (None if one is None else _bounds(one)[0] for one in effects),
+        color=GREY,
+        thickness=2,
+        width=4,
+    )
     data.append(
         _upright(
             [index + 0.16 for index in range(len(levels))],
@@ -219,7 +216,7 @@ def replicates(
             sideways,
             mode="markers",
             marker={"color": colours, "symbol": "diamond", "size": 10},
-            **{"error_x" if sideways else "error_y": bars},
+            **{"error_x" if sideways else "error_y": intervals},
         )
     )
     pairs = len({key for level in levels for key in level.trials})
@@ -355,20 +352,18 @@ def interaction(
                 line={"color": LEVELS[index % len(LEVELS)], "width": 2,
                       "dash": DASHES[index % len(DASHES)]},
                 marker={"size": 8, "symbol": SYMBOLS[index % len(SYMBOLS)]},
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": percents(
+                error_y=bars(
+                    (
                         0 if high is None or mean is None else high - mean
                         for mean, (_, high) in zip(means, spans, strict=True)
                     ),
-                    "arrayminus": percents(
+                    (
                         0 if low is None or mean is None else mean - low
                         for mean, (low, _) in zip(means, spans, strict=True)
                     ),
-                    "thickness": 1.5,
-                    "width": 4,
-                },
+                    thickness=1.5,
+                    width=4,
+                ),
             )
         )  # fmt: skip
     return Figure(

@@ -9,11 +9,12 @@ from analysis.figures.base import (
     VERMILION,
     Figure,
     axis,
+    bars,
     layout,
     percents,
     plain,
+    row_axis,
     scatter,
-    ticks,
 )
 from analysis.reported import Figures, ReportedRow
 
@@ -54,15 +55,13 @@ def beside_ours(rows: Sequence[ReportedRow]) -> Figure | None:
                     "size": 9,
                     "line": {"width": 2, "color": shade},
                 },
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": percents(high - middle for _, middle, high in bounds),
-                    "arrayminus": percents(middle - low for low, middle, _ in bounds),
-                    "color": shade,
-                    "thickness": 2,
-                    "width": 0,
-                },
+                error_x=bars(
+                    (high - middle for _, middle, high in bounds),
+                    (middle - low for low, middle, _ in bounds),
+                    color=shade,
+                    thickness=2,
+                    width=0,
+                ),
             )
         )
     return Figure(
@@ -72,12 +71,7 @@ def beside_ours(rows: Sequence[ReportedRow]) -> Figure | None:
         data,
         layout(
             xaxis=axis("test accuracy, %"),
-            yaxis=axis(
-                **ticks([plain(row.variant, LABEL) for row in shown]),
-                range=[len(shown) - 0.5, -0.5],
-                showgrid=False,
-                fixedrange=True,
-            ),
+            yaxis=row_axis([row.variant for row in shown]),
             showlegend=True,
         ),
         height=110 + 32 * len(shown),

@@ -21,11 +21,13 @@ from analysis.figures.base import (
     Figure,
     axis,
     band,
+    bars,
     layout,
     limits,
     percents,
     plain,
     rounded,
+    row_axis,
     sample,
     scatter,
     ticks,
@@ -116,15 +118,13 @@ def importance(found: Importances) -> Figure | None:
                 mode="markers",
                 name=name,
                 marker={"color": shade, "symbol": symbol, "size": 9},
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": percents(share.high - share.share for _, share in own),
-                    "arrayminus": percents(share.share - share.low for _, share in own),
-                    "color": shade,
-                    "thickness": 2,
-                    "width": 0,
-                },
+                error_x=bars(
+                    (share.high - share.share for _, share in own),
+                    (share.share - share.low for _, share in own),
+                    color=shade,
+                    thickness=2,
+                    width=0,
+                ),
             )
         )
     return Figure(
@@ -134,12 +134,7 @@ def importance(found: Importances) -> Figure | None:
         data,
         layout(
             xaxis=axis("share of the importance, %", rangemode="tozero"),
-            yaxis=axis(
-                **ticks([plain(one.parameter, LABEL) for one in shown]),
-                range=[len(shown) - 0.5, -0.5],
-                showgrid=False,
-                fixedrange=True,
-            ),
+            yaxis=row_axis([one.parameter for one in shown]),
             showlegend=True,
         ),
         height=110 + 34 * len(shown),
@@ -170,17 +165,15 @@ def dependence(found: Dependence, name: str) -> Figure:
         for at, mean, low, high in zip(found.grid, found.mean, found.low, found.high, strict=True)
     ]
     if found.categorical:
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": percents(h - m for m, h in zip(found.mean, found.high, strict=True)),
-            "arrayminus": percents(m - low for m, low in zip(found.mean, found.low, strict=True)),
-            "color": BLUE,
-            "thickness": 2,
-        }
+        interval = bars(
+            (high - mean for mean, high in zip(found.mean, found.high, strict=True)),
+            (mean - low for mean, low in zip(found.mean, found.low, strict=True)),
+            color=BLUE,
+            thickness=2,
+        )
         marker = {"color": BLUE, "symbol": "diamond", "size": 10}
         curve = [
-            scatter(x, percents(found.mean), text, mode="markers", marker=marker, error_y=bars)
+            scatter(x, percents(found.mean), text, mode="markers", marker=marker, error_y=interval)
         ]
         values = axis(
             plain(found.parameter, LABEL),

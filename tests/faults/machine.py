@@ -16,8 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+from study import session
+from study.plan import Plan
+from tests.faults.simulated import workers
+from tests.plans import run
 
 SECONDS = 120.0  # that anything here may take
+SIMULATED = "tests.faults.simulated"  # the product on workers that train nothing
+RUN = ["run", "tiny.toml"]
 
 
 def until(happened: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
@@ -104,6 +112,21 @@ def running(module: str, words: list[str], folder: Path, **env: str) -> Iterator
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+
+
+def simulated(folder: Path, seconds: float = 0.0) -> dict[str, str]:
+    """Return what simulated workers are told: seconds per epoch, and where to acknowledge."""
+    return {
+        "SIMULATED_SECONDS": str(seconds),
+        "SIMULATED_ACKNOWLEDGED": str(folder / "acknowledged"),
+    }
+
+
+def finished(file: Path, plan: Plan) -> None:
+    """Finish a study on simulated workers in this process."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(session, "workers_for", workers)
+        run(plan, file, machine=session.Machine(device="cpu"))
 
 
 def rows(database: Path, query: str) -> list[tuple[Any, ...]]:

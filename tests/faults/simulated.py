@@ -19,6 +19,7 @@ from typing import Any
 
 from study import session
 from study.executors import Job, Watcher
+from tests.results import result
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 
@@ -35,29 +36,9 @@ def result_of(config: TrainConfig, epochs: int) -> Result:
     history = tuple(
         Epoch(n, 1.0, 0.5, 1.0, accuracy(config, n), 0.1, 0.01) for n in range(1, epochs + 1)
     )
-    complete = epochs == config.epochs
-    last = history[-1].val_accuracy
-    return Result(
-        outcome="finished" if complete else "stopped",
-        history=history,
-        best_epoch=epochs,
-        val_accuracy=last,
-        val_loss=1.0,
-        test_accuracy=last - 0.01 if complete else None,
-        test_loss=1.0 if complete else None,
-        parameters=1000,
-        seconds=0.01 * epochs,
-        images_per_second=1.0,
-        device="simulated",
-        precision="fp32",
-        bank=1,
-        latency_ms=1.0,
-        inference=None,
-        model_bytes=None,
-        confusion=None,
-        confused=None,
-        state=None,
-    )
+    if epochs == config.epochs:
+        return result(history, test_accuracy=history[-1].val_accuracy - 0.01)
+    return result(history, outcome="stopped", test_accuracy=None, test_loss=None)
 
 
 class Simulated:

@@ -13,19 +13,19 @@ from study.journal import Journal
 from study.ledger import DiskFull, Ledger
 from study.storage import locate
 from tests.faults.machine import (
+    RUN,
+    SIMULATED,
     acknowledged,
     assert_sound,
     results,
     running,
+    simulated,
     states,
     stored,
     until,
     write_plan,
 )
 from tests.plans import run, tiny
-
-SIMULATED = "tests.faults.simulated"
-RUN = ["run", "tiny.toml"]
 
 
 class SmallDisk:
@@ -74,13 +74,6 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], SmallDisk]]:
     yield make
     for disk in made:
         disk.remove()
-
-
-def simulated(folder: Path, seconds: float) -> dict[str, str]:
-    return {
-        "SIMULATED_SECONDS": str(seconds),
-        "SIMULATED_ACKNOWLEDGED": str(folder / "acknowledged"),
-    }
 
 
 def test_a_disk_that_fills_up_and_grows_loses_nothing(

@@ -11,44 +11,37 @@ from pathlib import Path
 
 import pytest
 
+from study.plan import load_plan
 from tests.faults.machine import (
+    RUN,
+    SIMULATED,
     acknowledged,
     assert_sound,
     attributes,
+    finished,
     results,
     rows,
     running,
+    simulated,
     states,
     stored,
     until,
     write_plan,
 )
 
-SIMULATED = "tests.faults.simulated"
-RUN = ["run", "tiny.toml"]
+
+def undisturbed(folder: Path) -> dict[tuple[str, int], float]:
+    """Return the results of the same simulated study, undisturbed."""
+    file = folder / "undisturbed.db"
+    finished(file, load_plan(str(folder / "tiny.toml")))
+    return results(file)
 
 
-def simulated(folder: Path, seconds: float = 0.0) -> dict[str, str]:
-    return {
-        "SIMULATED_SECONDS": str(seconds),
-        "SIMULATED_ACKNOWLEDGED": str(folder / "acknowledged"),
-    }
-
-
-@pytest.fixture
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the same study, undisturbed."""
-    return tmp_path_factory.mktemp("undisturbed")
-
-
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_an_owner_killed_at_random_moments_loses_nothing(
-    tmp_path: Path, undisturbed: Path, kills: int
-) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_an_owner_killed_at_random_moments_loses_nothing(tmp_path: Path, kills: int) -> None:
     chance = random.Random(kills)
     file = tmp_path / "studies.db"
-    for folder in (tmp_path, undisturbed):
-        write_plan(folder, seeds=12 * kills, epochs=3)
+    write_plan(tmp_path, seeds=12 * kills, epochs=3)
     for number in range(kills):
         with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.03)) as own:
             if number % 5:  # else in its first moments: imports, lock, recovery
@@ -67,21 +60,21 @@ def test_an_owner_killed_at_random_moments_loses_nothing(
             own.process.kill()
             own.ends()
         known = acknowledged(tmp_path / "acknowledged")
-    for folder in (tmp_path, undisturbed):
-        with running(SIMULATED, RUN, folder, **simulated(folder)) as own:
-            assert own.ends() == 0, own.err
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+        assert own.ends() == 0, own.err
     assert known
     assert known.items() <= stored(file).items()
     assert len(results(file)) == 24 * kills
-    assert results(file) == results(undisturbed / "studies.db")
+    assert results(file) == undisturbed(tmp_path)
     assert_sound(file)
     assert not (tmp_path / "studies.db.journal").exists()
 
 
 @pytest.mark.slow
 def test_an_owner_of_real_trainings_killed_again_and_again_comes_to_the_same_values(
-    tmp_path: Path, undisturbed: Path
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
     words = [*RUN, "--workers", "2"]
     for folder in (tmp_path, undisturbed):
         write_plan(folder, seeds=20, epochs=2)
@@ -191,15 +184,14 @@ MORE_LOSSES = [
     ],
 )
 def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
-    tmp_path: Path, undisturbed: Path, lose: Callable[[Path], None], earlier: bool
+    tmp_path: Path, lose: Callable[[Path], None], earlier: bool
 ) -> None:
     file = tmp_path / "studies.db"
     if earlier:  # results that only a backup has
         write_plan(tmp_path, seeds=5, epochs=2)
         with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
             assert own.ends() == 0, own.err
-    for folder in (tmp_path, undisturbed):
-        write_plan(folder, seeds=40, epochs=2)
+    write_plan(tmp_path, seeds=40, epochs=2)
     done = len(acknowledged(tmp_path / "acknowledged"))
     with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.05)) as own:
         until(lambda: len(acknowledged(tmp_path / "acknowledged")) > done + 5, "some results")
@@ -211,14 +203,13 @@ def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
         assert str(file) in said
     known = acknowledged(tmp_path / "acknowledged")
     assert len(known) <= before + 4  # within a write of each of the four workers
-    for folder in (tmp_path, undisturbed):
-        with running(SIMULATED, RUN, folder, **simulated(folder)) as own:
-            assert own.ends() == 0, own.err
-            # Without its log SQLite still closes the file in order: it may hold every result.
-            if folder == tmp_path and lose is not delete_log:
-                assert "put back from the journal" in "".join(own.err)
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+        assert own.ends() == 0, own.err
+        # Without its log SQLite still closes the file in order: it may hold every result.
+        if lose is not delete_log:
+            assert "put back from the journal" in "".join(own.err)
     assert known.items() <= stored(file).items()
-    assert results(file) == results(undisturbed / "studies.db")
+    assert results(file) == undisturbed(tmp_path)
     assert_sound(file)
     assert not (tmp_path / "studies.db.journal").exists()
 

@@ -15,10 +15,18 @@ from study import ledger as ledger_module
 from study import storage
 from study.coordinator import open_study
 from study.ledger import Ledger, NewTrial
-from tests.faults.machine import Running, assert_sound, results, running, states, until, write_plan
+from tests.faults.machine import (
+    SIMULATED,
+    Running,
+    assert_sound,
+    results,
+    running,
+    states,
+    until,
+    write_plan,
+)
 from tests.plans import run, tiny
 
-SIMULATED = "tests.faults.simulated"
 TRAIN = ["run", "tiny.toml", "--workers", "2"]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 BOTH = pytest.mark.parametrize(("number", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])

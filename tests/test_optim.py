@@ -219,14 +219,3 @@ def test_a_member_goes_on_in_a_smaller_bank_from_its_state(name: str, taken_befo
         smaller.step(step)
     for parameter, weight in zip(single.parameters(), own(parameters, 2), strict=True):
         torch.testing.assert_close(parameter.detach(), weight, rtol=1e-12, atol=1e-12)
-
-
-@EACH
-def test_the_groups_carry_each_members_hyperparameters(name: str) -> None:
-    optimizer = BankOptimizer(network(len(MEMBERS)), configs(name), 10)
-    groups = optimizer.optimizer.param_groups
-    assert [group["weight_decay"] for group in groups] == [0.0, 0.1, 0.01]
-    assert [group.get("momentum") for group in groups] == (
-        [0.9, 0.0, 0.5] if name == "sgd" else [None] * 3
-    )
-    assert optimizer.table.shape == (20, 3)

@@ -131,7 +131,7 @@ def _bank_of(alive: "Sequence[_Member]", found: Sequence[Standing], bank: "Bank"
         assert own.weights is not None
         assert own.optimizer is not None
         bank.load_state(k, own.weights)
-        bank.optimizer.restore(k, own.optimizer)
+        bank.optimizer.load_state(k, own.optimizer)
     return bank
 
 

@@ -64,13 +64,13 @@ def stepped(fields: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(native.missing() is not None, reason=f"native kernels: {native.missing()}")
 @pytest.mark.parametrize("fields", NETWORKS, ids=str)
-def test_native_kernels_are_as_near_to_fp32_as_pytorch_in_bf16(
+def test_native_kernels_deviate_from_fp32_hardly_more_than_pytorch_in_bf16(
     fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = stepped(fields, "fp32", monkeypatch)
     own = stepped(fields, "native kernels", monkeypatch)
     theirs = stepped(fields, "PyTorch's bf16", monkeypatch)
-    assert (own - exact).norm() < 1.3 * (theirs - exact).norm()
+    assert (own - exact).norm() < 1.75 * (theirs - exact).norm()
 
 
 @pytest.mark.skipif(native.missing() is not None, reason=f"native kernels: {native.missing()}")
@@ -107,13 +107,13 @@ def test_which_kernels_a_network_takes(
     assert taken == kernels
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_kernels_are_wanted_on_one_thread_in_bf16_only(threads: int) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_kernels_are_wanted_in_bf16_on_few_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     x = torch.zeros(1)
     assert not native.wanted(x)
     with torch.autocast("cpu", torch.bfloat16):
-        assert native.wanted(x) == (threads == 1 and native.missing() is None)
+        assert native.wanted(x) == (threads < 3 and native.missing() is None)
 
 
 def test_the_environment_leaves_all_work_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:

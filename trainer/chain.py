@@ -17,7 +17,7 @@ from trainer.fused import pooled_convolution
 from trainer.layers import ChannelNorm, Convolution
 from trainer.native import LANES
 from trainer.native.activated import activated
-from trainer.native.images import KERNELS, pooled_images
+from trainer.native.images import fits, pooled_images
 
 
 class Chain(nn.Sequential):
@@ -26,18 +26,22 @@ class Chain(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers in turn."""
         layers = [layer for layer in self if not isinstance(layer, nn.Identity)]
-        if self.training:
-            if native.wanted(x):
-                return _natively(layers, x)
-            first = None if x.requires_grad else _pooled_first(layers)
-            if first is not None and _even(x):
-                convolution, tail = first
-                weight, bias = convolution.weight, convolution.bias
-                x = pooled_convolution(x, weight, bias, tail.norm, convolution.members)
+        if not self.training:
+            return _one_by_one(layers, x)
+        natively = native.wanted(x)
+        first = None if x.requires_grad or not _even(x) else _first(layers)
+        if first is not None:
+            convolution, tail = first
+            weight, bias, norm = convolution.weight, convolution.bias, tail.norm
+            assert tail.pooling is not None
+            if natively and fits(weight, x):
+                x = pooled_images(x, weight, bias, norm, tail.slope, tail.pooling)
+                layers = layers[1 + tail.layers :]
+            elif tail.pooling == "max" and weight.shape[2] <= (5 if norm else 3):
+                # (Larger patches cost more than the activations that they replace.)
+                x = pooled_convolution(x, weight, bias, norm, convolution.members)
                 layers = [*tail.activation, *layers[1 + tail.layers :]]
-        for layer in layers:
-            x = layer(x)
-        return x
+        return _natively(layers, x) if natively else _one_by_one(layers, x)
 
 
 def named(**layers: nn.Module) -> Chain:
@@ -83,48 +87,38 @@ def _even(x: Tensor) -> bool:
     return x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
 
 
-def _pooled_first(layers: list[nn.Module]) -> tuple[Convolution, _Tail] | None:
-    """Find a convolution of one channel with max pooling behind it, if the layers begin so."""
+def _first(layers: list[nn.Module]) -> tuple[Convolution, _Tail] | None:
+    """Find a convolution of one channel with pooling behind it, if the layers begin so."""
     if not (layers and isinstance(layers[0], Convolution) and layers[0].of_images):
         return None
-    convolution, tail = layers[0], _Tail.of(layers[1:])
-    if tail.pooling != "max" or (tail.norm is not None and convolution.bias is not None):
+    tail = _Tail.of(layers[1:])
+    if tail.pooling is None or (tail.norm is not None and layers[0].bias is not None):
         return None
-    if convolution.weight.shape[2] > (5 if tail.norm else 3):
-        return None  # larger patches cost more than the activations that they replace
-    return convolution, tail
+    return layers[0], tail
 
 
-def _natively(layers: list[nn.Module], x: Tensor) -> Tensor:
-    """Apply layers in turn, and those that belong together at once."""
-    while layers:
-        first = layers[0]
-        if isinstance(first, Convolution) and first.weight.shape[0] % LANES == 0:
-            tail = _Tail.of(layers[1:])
-            layers = layers[1 + tail.layers :]
-            x = _convolved(first, tail, x)
-        elif x.dtype == torch.bfloat16 and x.dim() == 4 and x.shape[1] % LANES == 0:
-            tail = _Tail.of(layers)
-            layers = layers[max(tail.layers, 1) :]
-            x = _activated(x, tail, None) if tail.layers else first(x)
-        else:
-            layers, x = layers[1:], first(x)
+def _one_by_one(layers: list[nn.Module], x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
     return x
 
 
-def _convolved(convolution: Convolution, tail: _Tail, x: Tensor) -> Tensor:
-    out: Tensor
-    if not tail.layers:
-        out = convolution(x)
-        return out
-    weight, bias = convolution.weight, convolution.bias
-    on_images = convolution.of_images and x.shape[1] == 1 and not x.requires_grad
-    one_shift = tail.norm is None or bias is None
-    if on_images and one_shift and tail.pooling and _even(x) and weight.shape[2] in KERNELS:
-        return pooled_images(x, weight, bias, tail.norm, tail.slope, tail.pooling)
-    if tail.norm is None:
-        return _activated(convolution.without_bias(x), tail, bias)
-    return _activated(convolution(x), tail, None)
+def _natively(layers: list[nn.Module], x: Tensor) -> Tensor:
+    """Apply layers in turn, but a norm, an activation and pooling at once."""
+    while layers:
+        tail = _Tail.of(layers)
+        if tail.layers and x.dtype == torch.bfloat16 and x.dim() == 4 and x.shape[1] % LANES == 0:
+            x, layers = _activated(x, tail, None), layers[tail.layers :]
+            continue
+        layer, layers = layers[0], layers[1:]
+        bias = layer.bias if isinstance(layer, Convolution) else None
+        tail = _Tail.of(layers)
+        if bias is not None and tail.layers and tail.norm is None and len(bias) % LANES == 0:
+            assert isinstance(layer, Convolution)
+            x, layers = _activated(layer.without_bias(x), tail, bias), layers[tail.layers :]
+        else:
+            x = layer(x)
+    return x
 
 
 def _activated(x: Tensor, tail: _Tail, bias: Tensor | None) -> Tensor:

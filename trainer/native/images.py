@@ -11,9 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.native import kernels
+from trainer.native import LANES, kernels
 
-KERNELS = (3, 5)  # sides of those that there are
+SIDES = (3, 5)  # of the kernels that there are
+
+
+def fits(weight: Tensor, x: Tensor) -> bool:
+    """Whether there is a kernel for weights [C, 1, k, k] and images [B, K, H, W] of one network."""
+    return x.shape[1] == 1 and len(weight) % LANES == 0 and weight.shape[2] in SIDES
 
 
 def pooled_images(  # noqa: PLR0917
@@ -52,7 +57,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d 
     """Refuse what the kernels, which get addresses, would not notice."""
     channels = len(weight)
     assert x.dtype == weight.dtype == torch.float32
-    assert weight.shape in [(channels, 1, side, side) for side in KERNELS]
+    assert weight.shape in [(channels, 1, side, side) for side in SIDES]
     assert x.shape[1] == 1
     assert x.shape[2] % 2 == x.shape[3] % 2 == channels % 16 == 0
     assert bias is None or (norm is None and bias.shape == (channels,))

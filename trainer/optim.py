@@ -181,9 +181,10 @@ class _Member:
 
     def state(self) -> list[dict[str, Tensor]]:
         """Copy the moments, in the shape of the parameters, and the number of steps."""
-        steps = {} if self.config.optimizer == "sgd" else {"step": self.steps.clone()}
+        counted = self.config.optimizer != "sgd"
         return [
-            {name: _logical(own[i]).clone() for name, own in self.moments.items()} | steps
+            {name: _logical(own[i]).clone() for name, own in self.moments.items()}
+            | ({"step": self.steps.clone()} if counted else {})  # no two share memory: files refuse
             for i in range(len(self.weights))
         ]
 

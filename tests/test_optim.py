@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
@@ -219,3 +220,17 @@ def test_a_member_goes_on_in_a_smaller_bank_from_its_state(name: str, taken_befo
         smaller.step(step)
     for parameter, weight in zip(single.parameters(), own(parameters, 2), strict=True):
         torch.testing.assert_close(parameter.detach(), weight, rtol=1e-12, atol=1e-12)
+
+
+@EACH
+def test_a_state_can_be_saved(name: str) -> None:
+    optimizer = BankOptimizer(network(len(MEMBERS)), configs(name), 10)
+    tensors = {
+        f"{i}.{key}": tensor
+        for i, moments in enumerate(optimizer.state(0))
+        for key, tensor in moments.items()
+    }
+    # safetensors refuses tensors that share memory.
+    assert load(save({key: tensor.contiguous() for key, tensor in tensors.items()})).keys() == (
+        tensors.keys()
+    )

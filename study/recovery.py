@@ -45,22 +45,28 @@ def restore(database: Path, tell: Tell) -> None:
         if not unfinished:
             return  # removed on purpose
         fault = "is gone"
+        # Its log may have stayed. SQLite would lay it over the backup, which it does not fit.
+        _put_aside(database, "gone")
     else:
         found = _fault(database, copy if unfinished else None)
         if found is None or (database.stat().st_size == 0 and not copy.is_file()):
             return
-        fault = found
-        kept = backup.aside(database, "damaged")
-        for suffix in ("", *backup.SIDE_FILES):
-            file = database.with_name(database.name + suffix)
-            if file.exists():
-                file.rename(kept.with_name(kept.name + suffix))
-        fault += f"; it is kept as {kept.name}"
+        fault = f"{found}; it is kept as {_put_aside(database, 'damaged').name}"
     if copy.is_file():
         _copy(copy, database)
         tell(f"{database.name} {fault}: its backup has been put in its place")
     else:
         tell(f"{database.name} {fault}: it is made again from its journal")
+
+
+def _put_aside(database: Path, why: str) -> Path:
+    """Rename what there is of a database and its side files; return its new name."""
+    kept = backup.aside(database, why)
+    for suffix in ("", *backup.SIDE_FILES):
+        file = database.with_name(database.name + suffix)
+        if file.exists():
+            file.rename(kept.with_name(kept.name + suffix))
+    return kept
 
 
 def _fault(database: Path, copy: Path | None) -> str | None:

@@ -190,6 +190,28 @@ def test_a_damaged_database_is_not_backed_up_over_a_good_backup(
     assert [path.name for path in file.parent.glob(".*")] == []
 
 
+def test_a_log_that_its_database_left_is_not_laid_over_the_backup(
+    file: Path, journal: Journal
+) -> None:
+    said: list[str] = []
+    with storage.own(storage.locate(str(file)), "test") as opened:
+        ledger = ledger_in(opened, journal)
+        finish(ledger, ledger.start([new(0)])[0], 0.5)
+        backup.back_up(file, backup.backup_of(file))
+        with backup.reading(file) as reader:  # holds the log open
+            reader.execute("BEGIN")
+            finish(ledger, ledger.start([new(1)])[0], 0.6)
+            file.unlink()
+            log = file.with_name(file.name + "-wal").read_bytes()
+            assert log
+            recovery.restore(file, said.append)
+    assert said == [f"{file.name} is gone: its backup has been put in its place"]
+    assert file.read_bytes() == backup.backup_of(file).read_bytes()
+    assert not file.with_name(file.name + "-wal").exists()
+    (kept,) = file.parent.glob("*.gone-*-wal")
+    assert kept.read_bytes() == log
+
+
 def test_a_reader_is_told_of_the_journal_of_a_database_that_is_gone(
     file: Path, journal: Journal
 ) -> None:

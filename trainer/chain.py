@@ -2,7 +2,7 @@
 
 Memory traffic, not arithmetic, is what layers of small networks cost. What belongs together is read
 and written once: on the images themselves a convolution, its batch norm and max pooling
-(`trainer.fused`); on one CPU thread in bf16 also later norms, activations and pools
+(`trainer.fused`); on CPUs in bf16 also later norms, activations and pools
 (`trainer.native`).
 """
 
@@ -29,8 +29,8 @@ class Chain(nn.Sequential):
         if not self.training:
             return _one_by_one(layers, x)
         natively = native.wanted(x)
-        first = None if x.requires_grad or not _even(x) else _first(layers)
-        if first is not None:
+        first = None if x.requires_grad else _first(layers)
+        if first is not None and _even(x):
             convolution, tail = first
             weight, bias, norm = convolution.weight, convolution.bias, tail.norm
             assert tail.pooling is not None

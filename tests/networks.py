@@ -3,14 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from trainer import native
 from trainer.config import TrainConfig
 from trainer.layers import Dropout, PReLU
 from trainer.models import build
 
 SIDE, CLASSES = 28, 10
+
+needs_kernels = pytest.mark.skipif(
+    native.missing() is not None, reason=f"no native kernels here: {native.missing()}"
+)
 
 # Every activation as a user of PyTorch would write it.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

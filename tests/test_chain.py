@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.networks import CLASSES, SIDE
+from tests.networks import CLASSES, SIDE, needs_kernels
 from trainer import native
 from trainer.chain import named
 from trainer.config import TrainConfig
@@ -62,7 +62,7 @@ def stepped(fields: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPa
     return torch.cat([part.flatten() / part.norm().clamp_min(1e-6) for part in parts])
 
 
-@pytest.mark.skipif(native.missing() is not None, reason=f"native kernels: {native.missing()}")
+@needs_kernels
 @pytest.mark.parametrize("fields", NETWORKS, ids=str)
 def test_native_kernels_deviate_from_fp32_hardly_more_than_pytorch_in_bf16(
     fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -73,7 +73,7 @@ def test_native_kernels_deviate_from_fp32_hardly_more_than_pytorch_in_bf16(
     assert (own - exact).norm() < 1.75 * (theirs - exact).norm()
 
 
-@pytest.mark.skipif(native.missing() is not None, reason=f"native kernels: {native.missing()}")
+@needs_kernels
 @pytest.mark.parametrize(
     ("fields", "kernels"),
     [

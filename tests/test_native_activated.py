@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.networks import needs_kernels
 from trainer import native
 
-pytestmark = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
+pytestmark = needs_kernels
 
 if native.missing() is None:
     from trainer.native.activated import activated

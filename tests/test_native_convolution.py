@@ -7,13 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer import native
+from tests.networks import needs_kernels
 from trainer.layers import Convolution
 from trainer.native.convolution import convolution, fits
 
-pytestmark = pytest.mark.skipif(
-    native.missing() is not None, reason=f"native kernels: {native.missing()}"
-)
+pytestmark = needs_kernels
 
 Case = tuple[Tensor, Tensor, Tensor]  # x, weights, gradient of y
 

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.networks import needs_kernels
 from trainer import native
 from trainer.layers import Dropout, Flatten
 from trainer.native.dropout import Mask, dropped, flattened
 from trainer.streams import derive, threshold
 
-pytestmark = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
+pytestmark = needs_kernels
 
 STEP = 1234
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer import native
+from tests.networks import needs_kernels
+from trainer.native.images import pooled_images
 
-pytestmark = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
+pytestmark = needs_kernels
 
 BF16 = 2**-8  # rounding moves a value by half of this part of it
 FP32 = 1e-5
@@ -38,8 +39,6 @@ def layers(
 def ours(
     x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, slope: float, pooling: str
 ) -> Tensor:
-    from trainer.native.images import pooled_images
-
     return pooled_images(x, convolution.weight, convolution.bias, norm, slope, pooling)
 
 

@@ -62,3 +62,8 @@ def wanted(x: Tensor) -> bool:
         and torch.get_num_threads() <= THREADS
         and missing() is None
     )
+
+
+def address(tensor: Tensor | None) -> int:
+    """Return where a tensor lies, as kernels want to know it; 0 for none."""
+    return 0 if tensor is None else tensor.data_ptr()

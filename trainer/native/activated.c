@@ -14,9 +14,6 @@
 
 #include "kernels.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 4")
-
 enum { NONE, LARGEST, AVERAGE }; /* pooling */
 
 /* A strip: pixels that a pass takes together, in the first level of the cache: a row of windows, or
@@ -33,18 +30,18 @@ typedef struct {
 INLINE void add_moments(const int vectors, const bf16 *x, int pixels, int channels,
                         const float *origin, float *sum, float *square) {
     __m512 from[vectors], s[vectors], q[vectors];
-    UNROLL for (int v = 0; v < vectors; v++) {
+    EACH (int v = 0; v < vectors; v++) {
         from[v] = _mm512_loadu_ps(origin + v * LANES);
         s[v] = q[v] = _mm512_setzero_ps();
     }
     for (int p = 0; p < pixels; p++) {
-        UNROLL for (int v = 0; v < vectors; v++) {
+        EACH (int v = 0; v < vectors; v++) {
             __m512 d = _mm512_sub_ps(load_bf16(x + (size_t)p * channels + v * LANES), from[v]);
             s[v] = _mm512_add_ps(s[v], d);
             q[v] = _mm512_fmadd_ps(d, d, q[v]);
         }
     }
-    UNROLL for (int v = 0; v < vectors; v++) {
+    EACH (int v = 0; v < vectors; v++) {
         float *to = sum + v * LANES;
         _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), s[v]));
         to = square + v * LANES;
@@ -166,16 +163,16 @@ INLINE void forward(const int pooling, const int normed, const layer *l, const b
                     v = act(affine(normed, load_bf16(from), scale, shift), slope);
                 } else {
                     __m512 each[4];
-                    UNROLL for (int i = 0; i < 4; i++) each[i] = load_bf16(from + corner[i]);
+                    EACH (int i = 0; i < 4; i++) each[i] = load_bf16(from + corner[i]);
                     if (pooling == LARGEST) {
                         if (normed)
-                            UNROLL for (int i = 0; i < 4; i++)
+                            EACH (int i = 0; i < 4; i++)
                                 each[i] = _mm512_xor_ps(each[i], sign);
                         v = largest(normed, each);
                         if (normed) v = _mm512_xor_ps(v, sign);
                         v = act(affine(normed, v, scale, shift), slope);
                     } else {
-                        UNROLL for (int i = 0; i < 4; i++)
+                        EACH (int i = 0; i < 4; i++)
                             each[i] = act(affine(normed, each[i], scale, shift), slope);
                         v = _mm512_add_ps(_mm512_add_ps(each[0], each[1]),
                                           _mm512_add_ps(each[2], each[3]));
@@ -228,7 +225,7 @@ INLINE void backward(const int pooling, const int normed, const int summing, con
             __m512 s = zero, q = zero;
             for (int p = 0; p < at.count; p++) {
                 __m512 g = load_bf16(given), each[4], out[4];
-                UNROLL for (int i = 0; i < pixels; i++) {
+                EACH (int i = 0; i < pixels; i++) {
                     each[i] = load_bf16(from + corner[i]);
                     if (normed && writing)
                         out[i] = _mm512_fmadd_ps(each[i], times, plus);
@@ -237,7 +234,7 @@ INLINE void backward(const int pooling, const int normed, const int summing, con
                 }
                 if (pooling == AVERAGE) {
                     g = _mm512_mul_ps(g, _mm512_set1_ps(0.25f));
-                    UNROLL for (int i = 0; i < 4; i++) {
+                    EACH (int i = 0; i < 4; i++) {
                         __m512 own = act_gradient(affine(normed, each[i], scale, shift), slope, g);
                         if (summing) s = _mm512_add_ps(s, own);
                         if (summing && normed)
@@ -249,7 +246,7 @@ INLINE void backward(const int pooling, const int normed, const int summing, con
                     __mmask16 in_b = 0, in_d = 0, in_lower = 0;
                     if (pooling == LARGEST) {
                         __m512 key[4];
-                        UNROLL for (int i = 0; i < 4; i++)
+                        EACH (int i = 0; i < 4; i++)
                             key[i] = normed ? _mm512_xor_ps(each[i], sign) : each[i];
                         __m512 upper = _mm512_max_ps(key[0], key[1]);
                         __m512 lower = _mm512_max_ps(key[2], key[3]);
@@ -269,14 +266,14 @@ INLINE void backward(const int pooling, const int normed, const int summing, con
                     if (writing && pooling == LARGEST) {
                         __mmask16 at_pixel[4] = {~in_lower & ~in_b, ~in_lower & in_b,
                                                  in_lower & ~in_d, in_lower & in_d};
-                        UNROLL for (int i = 0; i < 4; i++)
+                        EACH (int i = 0; i < 4; i++)
                             out[i] = normed ? _mm512_mask_add_ps(out[i], at_pixel[i], out[i], g)
                                             : _mm512_maskz_mov_ps(at_pixel[i], g);
                     }
                     if (writing && pooling == NONE) out[0] = normed ? _mm512_add_ps(out[0], g) : g;
                 }
                 if (writing) {
-                    UNROLL for (int i = 0; i < pixels; i++) store_bf16(to + corner[i], out[i]);
+                    EACH (int i = 0; i < pixels; i++) store_bf16(to + corner[i], out[i]);
                     to += (pooling ? 2 : 1) * channels;
                 }
                 from += (pooling ? 2 : 1) * channels;

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.native import kernels
+from trainer.native import LANES, address, kernels
 
 _POOLINGS = {None: 0, "max": 1, "avg": 2}  # as the kernels number them
 
@@ -31,7 +31,7 @@ def activated(
         bf16 [B, C, H', W'], channels last in memory.
     """
     assert x.dtype == torch.bfloat16
-    assert x.shape[1] % 16 == 0
+    assert x.shape[1] % LANES == 0
     assert norm is None or bias is None
     assert slope >= 0
     assert pooling is None or min(x.shape[2:]) > 1
@@ -91,7 +91,7 @@ class _Activated(torch.autograd.Function):
             *_layer(x, statistics, shift),
             ctx.slope,
             ctx.pooling,
-            _address(dweight),
+            address(dweight),
             dbias.data_ptr(),
         )
         return dx, dweight, dbias if ctx.needs_input_grad[2] else None, None, None, None
@@ -99,7 +99,7 @@ class _Activated(torch.autograd.Function):
 
 def _layer(x: Tensor, statistics: Tensor | None, shift: Tensor) -> tuple[int, ...]:
     images, channels, height, width = x.shape
-    return images, height, width, channels, _address(statistics), shift.data_ptr()
+    return images, height, width, channels, address(statistics), shift.data_ptr()
 
 
 def _statistics(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -126,7 +126,3 @@ def _statistics(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -
     )
     batches.add_(1)
     return statistics
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()

@@ -91,24 +91,24 @@ static inline void transpose_tile(const bf16 *const row[32], int column, bf16 *t
                                   __mmask32 bits) {
     __m512i a[8], b[8];
     /* In each of four lanes of 128 bits, 8 rows of 8 columns. */
-    _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++)
+    EACH (int i = 0; i < 8; i++)
         a[i] = take(row[i] + column, row[i + 8] + column, row[i + 16] + column,
                     row[i + 24] + column);
-    _Pragma("GCC unroll 4") for (int i = 0; i < 8; i += 2) {
+    EACH (int i = 0; i < 8; i += 2) {
         b[i] = _mm512_unpacklo_epi16(a[i], a[i + 1]);
         b[i + 1] = _mm512_unpackhi_epi16(a[i], a[i + 1]);
     }
-    _Pragma("GCC unroll 2") for (int i = 0; i < 8; i += 4) {
-        _Pragma("GCC unroll 2") for (int j = 0; j < 2; j++) {
+    EACH (int i = 0; i < 8; i += 4) {
+        EACH (int j = 0; j < 2; j++) {
             a[i + 2 * j] = _mm512_unpacklo_epi32(b[i + j], b[i + j + 2]);
             a[i + 2 * j + 1] = _mm512_unpackhi_epi32(b[i + j], b[i + j + 2]);
         }
     }
-    _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) {
+    EACH (int i = 0; i < 4; i++) {
         b[2 * i] = _mm512_unpacklo_epi64(a[i], a[i + 4]);
         b[2 * i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 4]);
     }
-    _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++)
+    EACH (int i = 0; i < 8; i++)
         _mm512_mask_storeu_epi16(to + i * apart, bits, b[i]);
 }
 

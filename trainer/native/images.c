@@ -20,8 +20,6 @@
 
 #define MOST_SIDE 5
 #define MOST_TAPS (MOST_SIDE * MOST_SIDE)
-#define EACH _Pragma("GCC unroll 25") for
-#define ALWAYS static inline __attribute__((always_inline))
 
 static inline __mmask16 first_of(int left) {
     return left < LANES ? (__mmask16)((1 << left) - 1) : (__mmask16)-1;
@@ -67,7 +65,7 @@ static void by_lanes(const float *kernels, float *out, int channels, int taps) {
 /* ---- forward ---- */
 
 /* Pool 16 channels of an image. */
-ALWAYS void pool(const Frame *frame, const float *framed, const float *kernels, __m512 shift,
+INLINE void pool(const Frame *frame, const float *framed, const float *kernels, __m512 shift,
                  __m512 slope, bf16 *y, Kept *kept, int channels, const int side,
                  const int average) {
     const size_t height = frame->height, width = frame->width, stride = frame->stride;
@@ -174,7 +172,7 @@ static void pair(const Frame *frame, const float *framed, float *pairs) {
 
 /* Add the gradients of the kernels and of the shift of 16 channels, from one image, to `totals`:
    [taps + 1][16]. */
-ALWAYS void back(const Frame *frame, const float *framed, const float *pairs, const bf16 *gradient,
+INLINE void back(const Frame *frame, const float *framed, const float *pairs, const bf16 *gradient,
                  const Kept *kept, __m512 slope, float *totals, int channels, const int side,
                  const int average) {
     const size_t height = frame->height, width = frame->width, stride = frame->stride;
@@ -294,7 +292,7 @@ static int parts_of(const Frame *frame, Part parts[MOST_PARTS]) {
 }
 
 /* Add the products of columns of rows that lie apart: out [side][side][16]. */
-ALWAYS void multiply(const Frame *frame, const float *upper, const float *lower, int rows,
+INLINE void multiply(const Frame *frame, const float *upper, const float *lower, int rows,
                      double *out, const int side) {
     __m512 sums[MOST_TAPS], below[MOST_SIDE];
     EACH(int i = 0; i < side * side; i++) sums[i] = _mm512_setzero_ps();

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.native import LANES, kernels
+from trainer.native import LANES, address, kernels
 
 SIDES = (3, 5)  # of the kernels that there are
 
@@ -59,7 +59,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d 
     assert x.dtype == weight.dtype == torch.float32
     assert weight.shape in [(channels, 1, side, side) for side in SIDES]
     assert x.shape[1] == 1
-    assert x.shape[2] % 2 == x.shape[3] % 2 == channels % 16 == 0
+    assert x.shape[2] % 2 == x.shape[3] % 2 == channels % LANES == 0
     assert bias is None or (norm is None and bias.shape == (channels,))
     assert norm is None or norm.num_features == channels
 
@@ -88,11 +88,11 @@ class _PooledImages(torch.autograd.Function):
             scaled, shift, statistics = _normalise(x, weight, norm)
         size = (rows, channels, height // 2, width // 2)
         y = torch.empty(size, dtype=torch.bfloat16, memory_format=torch.channels_last)
-        kept = torch.empty(y.numel() // 16, dtype=torch.int64)
+        kept = torch.empty(y.numel() // LANES, dtype=torch.int64)
         kernels().pool_images(
             x.data_ptr(),
             scaled.data_ptr(),
-            0 if shift is None else shift.data_ptr(),
+            address(shift),
             y.data_ptr(),
             kept.data_ptr(),
             *ctx.shape,
@@ -113,7 +113,7 @@ class _PooledImages(torch.autograd.Function):
             kept.data_ptr(),
             gradient.data_ptr(),
             of_weight.data_ptr(),
-            0 if of_bias is None else of_bias.data_ptr(),
+            address(of_bias),
             *ctx.shape,
             *ctx.options,
         )

@@ -11,6 +11,11 @@ typedef uint16_t bf16; /* the upper half of a float */
 
 #define LANES 16 /* floats of a vector */
 
+/* Loops over arrays of vectors are unrolled whole, or gcc leaves the arrays in memory; functions that
+   take constants are compiled for each of them. */
+#define EACH _Pragma("GCC unroll 32") for
+#define INLINE static inline __attribute__((always_inline))
+
 static inline __m512 load_bf16(const bf16 *from) {
     __m256i half = _mm256_loadu_si256((const __m256i *)from);
     /* Each half goes above a zero: one instruction, where widening and shifting are two. */

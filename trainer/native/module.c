@@ -25,7 +25,6 @@ static PyObject *done(int failed) {
     Py_RETURN_NONE;
 }
 
-#define ADDRESS "K"
 #define CALL(expression)                                                                           \
     int failed;                                                                                    \
     Py_BEGIN_ALLOW_THREADS failed = expression;                                                    \

@@ -93,7 +93,8 @@ static void take(Block *block, const Grid *grid, int tiles, int first) {
     }
 }
 
-/* Images of a group with zeros around them, so that every tile is whole; behind the last image there are zeros only. */
+/* Images of a group with zeros around them, so that every tile is whole; behind the last image there
+   are zeros only. */
 typedef struct {
     bf16 *pixels;
     int border, channels;
@@ -129,7 +130,7 @@ static inline const bf16 *tile_in(const Padded *padded, const Block *block, int 
 
 /* Where the outputs of a tile go; `nowhere` those that it does not have. */
 static void outputs_of(const Block *block, const Grid *grid, int t, int first, bf16 *y,
-                       int channels, bf16 *nowhere, bf16 *to[16]) {
+                       int channels, bf16 *nowhere, bf16 *to[TILE * TILE]) {
     for (int i = 0; i < TILE * TILE; i++) {
         int image = first + block->tile[t].slot;
         int row = block->tile[t].top + i / TILE, column = block->tile[t].left + i % TILE;
@@ -141,8 +142,6 @@ static void outputs_of(const Block *block, const Grid *grid, int t, int first, b
 
 /* ---- transforms of 16 channels ----
    One-dimensional ones take and give vectors that lie `from` and `to` apart. */
-
-#define EACH _Pragma("GCC unroll 24") for /* unrolled: arrays of vectors stay in registers */
 
 static const float A = 0.70710678f, B = 1.41421356f, A3 = 0.35355339f, B3 = 2.82842712f;
 static const float C = -2.0f / 3, E = 1.0f / 6;
@@ -219,7 +218,7 @@ static inline void columns_of_inputs(const bf16 *at, const Padded *x, __m512 hal
 }
 
 /* A dY, [6][4] */
-static inline void columns_of_gradients(const bf16 *at, const Padded *dy, __m512 half[24]) {
+static inline void columns_of_gradients(const bf16 *at, const Padded *dy, __m512 half[SIDE * TILE]) {
     for (int j = 0; j < TILE; j++) {
         __m512 y[TILE];
         EACH(int i = 0; i < TILE; i++) y[i] = load_bf16(at + i * dy->line + j * dy->channels);
@@ -246,8 +245,9 @@ static inline void kernel_of(const float *weight, int channels, int turned, __m5
 /* out[R][16 S] (+)= sum over depth of pairs a[depth][row][2] and b[depth][16 S][2]; the rows of a are
    `a_row` apart, its pairs `a_pair`. */
 #define PRODUCT(R, S, ADDING)                                                                      \
-    static void product_##R##x##S##_##ADDING(const bf16 *a, size_t a_row, size_t a_pair,              \
-                                          const bf16 *b, int depth, float *out, size_t out_row) {  \
+    static void product_##R##x##S##_##ADDING(const bf16 *a, size_t a_row, size_t a_pair,           \
+                                             const bf16 *b, int depth, float *out,                 \
+                                             size_t out_row) {                                     \
         __m512 sum[R][S];                                                                          \
         EACH(int r = 0; r < R; r++)                                                                \
         EACH(int s = 0; s < S; s++)                                                                \
@@ -289,7 +289,8 @@ static const Panel PANELS[] = {
 };
 
 static const Panel *panel_of(int columns) {
-    if ((columns % 64 && columns % 48 == 0) || columns < 64) return &PANELS[columns < 48 ? columns / 16 - 1 : 2];
+    if (columns < 48) return &PANELS[columns / LANES - 1];
+    if (columns < 64 || (columns % 64 && columns % 48 == 0)) return &PANELS[2];
     return &PANELS[3];
 }
 

@@ -49,7 +49,10 @@ def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Finding]:
     bf16 = "bf16" if native_bf16(torch.device("cpu")) else "fp32"
     yield "cpu", True, f"{available_cores()} cores, trains in {bf16}"
     missing = native.missing()
-    yield "cpu kernels", True, f"PyTorch's: {missing}" if missing else "our own, AVX512-BF16"
+    if missing is None and native.outdated():
+        yield "cpu kernels", False, "older than their sources: install again (pip install -e .)"
+    else:
+        yield "cpu kernels", True, f"PyTorch's: {missing}" if missing else "our own, AVX512-BF16"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index in range(count):
         yield f"cuda:{index}", True, torch.cuda.get_device_name(index)

@@ -13,6 +13,7 @@ was trained.
 import importlib
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +46,14 @@ def missing() -> str | None:
     except ImportError:
         return "not compiled: install again where there is a C compiler"
     return None
+
+
+def outdated() -> bool:
+    """Whether the C beside this file was changed since it was compiled (a development copy)."""
+    compiled = importlib.import_module("trainer.native._kernels").__file__
+    sources = Path(__file__).parent.glob("*.[ch]")  # an installed package has none
+    changed = max((source.stat().st_mtime for source in sources), default=0.0)
+    return compiled is not None and changed > Path(compiled).stat().st_mtime
 
 
 @cache

@@ -26,9 +26,9 @@
    Activations are [images][height][width][channels], weights [outputs][3][3][inputs]; numbers of
    channels are multiples of 16. Tiles are worked on in blocks that stay in the caches. Where the last
    row of tiles has less than four rows of outputs it needs no places of row 5, and the same holds for
-   columns. So there are four kinds of places, and a block has a number of tiles of its own for each
-   kind: its rows. Products over tiles take them in pairs: a tile of one image, and that of the next
-   one at the same place, which needs the same places. */
+   columns. So there are four kinds of places, and a block has its tiles in an order in which those
+   that need a kind lie side by side. Products over tiles take them in pairs: a tile of one image, and
+   that of the next one at the same place, which needs the same places. */
 
 #include <string.h>
 
@@ -40,8 +40,9 @@
 #define FORWARD 98   /* tiles of a block at most */
 #define BACKWARD 128 /* of one for the gradient of weights, whose sums leave the registers once a block */
 #define MOST (FORWARD > BACKWARD ? FORWARD : BACKWARD)
-#define APART 32      /* places start at different lines of the cache: not all at multiples of 4096 */
-#define SPARE 26      /* rows that a product may compute beyond the last one, and two for nothing */
+#define APART 32     /* tiles or places do not all start at multiples of 4096, at one line of the cache */
+#define WIDEST 64    /* columns of a panel */
+#define SPARE 23     /* tiles that a product may compute beyond the last one */
 
 typedef struct {
     int images, height, width, down, across; /* down x across tiles per image */
@@ -49,13 +50,13 @@ typedef struct {
 } Grid;
 
 typedef struct {
-    int count, rows[4];
+    int count, begin[4], end[4]; /* of each kind of places: the tiles that need them */
     struct {
         int slot, top, left; /* slot: which image of the group */
-        int row[4];          /* of each kind; one beyond the last where there is none */
     } tile[MOST];
 } Block;
 
+/* 1: the last column of places, 2: the last row, 3: both */
 static int kind_of(int place) {
     return (place / SIDE == SIDE - 1) * 2 + (place % SIDE == SIDE - 1);
 }
@@ -77,19 +78,22 @@ static int tiles_of(const Grid *grid, int image) {
 
 /* Take tiles of a group from `first` on. */
 static void take(Block *block, const Grid *grid, int tiles, int first) {
-    int each = grid->down * grid->across, left = tiles - first;
+    int each = grid->down * grid->across, left = tiles - first, count = 0, ends[4];
     block->count = left < grid->block ? left : grid->block;
-    memset(block->rows, 0, sizeof block->rows);
-    for (int t = 0; t < block->count; t++) {
-        int inside = (first + t) / 2 % each, top = TILE * (inside / grid->across);
-        int start = TILE * (inside % grid->across);
-        int whole_rows = top + TILE <= grid->height, whole_columns = start + TILE <= grid->width;
-        block->tile[t].slot = (first + t) / 2 / each * 2 + t % 2;
-        block->tile[t].top = top, block->tile[t].left = start;
-        for (int kind = 0; kind < 4; kind++) {
-            int needed = (whole_rows || !(kind & 2)) && (whole_columns || !(kind & 1));
-            block->tile[t].row[kind] = needed ? block->rows[kind]++ : grid->block + SPARE - 2;
+    for (int order = 0; order < 4; order++) { /* right edge, inner, bottom edge, corner */
+        for (int t = first; t < first + block->count; t++) {
+            int inside = t / 2 % each, top = TILE * (inside / grid->across);
+            int start = TILE * (inside % grid->across);
+            int at_bottom = top + TILE > grid->height, at_right = start + TILE > grid->width;
+            if (order != (at_bottom ? 2 + at_right : !at_right)) continue;
+            block->tile[count].slot = t / 2 / each * 2 + t % 2;
+            block->tile[count].top = top, block->tile[count++].left = start;
         }
+        ends[order] = count;
+    }
+    for (int kind = 0; kind < 4; kind++) {
+        block->begin[kind] = kind & 1 ? ends[0] : 0;
+        block->end[kind] = kind & 2 ? ends[1] : kind & 1 ? ends[2] : ends[3];
     }
 }
 
@@ -126,18 +130,6 @@ static void pad(const Padded *padded, const Grid *grid, const bf16 *x, int first
 static inline const bf16 *tile_in(const Padded *padded, const Block *block, int t) {
     return padded->pixels + block->tile[t].slot * padded->image +
            block->tile[t].top * padded->line + (size_t)block->tile[t].left * padded->channels;
-}
-
-/* Where the outputs of a tile go; `nowhere` those that it does not have. */
-static void outputs_of(const Block *block, const Grid *grid, int t, int first, bf16 *y,
-                       int channels, bf16 *nowhere, bf16 *to[TILE * TILE]) {
-    for (int i = 0; i < TILE * TILE; i++) {
-        int image = first + block->tile[t].slot;
-        int row = block->tile[t].top + i / TILE, column = block->tile[t].left + i % TILE;
-        int there = image < grid->images && row < grid->height && column < grid->width;
-        size_t pixel = ((size_t)image * grid->height + row) * grid->width + column;
-        to[i] = there ? y + pixel * channels : nowhere;
-    }
 }
 
 /* ---- transforms of 16 channels ----
@@ -285,12 +277,12 @@ static const Panel PANELS[] = {
     {16, 24, 16, product_24x1_0, product_16x1_1},
     {32, 12, 8, product_12x2_0, product_8x2_1},
     {48, 8, 8, product_8x3_0, product_8x3_1},
-    {64, 6, 4, product_6x4_0, product_4x4_1},
+    {WIDEST, 6, 4, product_6x4_0, product_4x4_1},
 };
 
 static const Panel *panel_of(int columns) {
     if (columns < 48) return &PANELS[columns / LANES - 1];
-    if (columns < 64 || (columns % 64 && columns % 48 == 0)) return &PANELS[2];
+    if (columns < WIDEST || (columns % WIDEST && columns % 48 == 0)) return &PANELS[2];
     return &PANELS[3];
 }
 
@@ -329,21 +321,18 @@ int winograd_convolve(const bf16 *x, const float *weight, bf16 *y, int images, i
                       int width, int inputs, int outputs, int turned) {
     Grid grid = grid_of(images, height, width, FORWARD);
     Padded padded = padded_of(&grid, 1, inputs);
-    size_t v_place = (size_t)(grid.block + SPARE) * inputs + APART;
-    size_t m_place = (size_t)(grid.block + SPARE) * 64 + APART;
-    size_t u_size = (size_t)PLACES * inputs * outputs, v_size = PLACES * v_place;
-    size_t x_size = grid.group * padded.image;
-    size_t w_size = turned ? 0 : 9 * (size_t)inputs * outputs;
-    bf16 *u =
-        workspace(2 * (u_size + v_size + x_size + outputs) + 4 * (PLACES * m_place + w_size));
+    size_t deep = inputs, v_tile = PLACES * deep + APART, m_tile = PLACES * WIDEST + APART;
+    size_t u_size = PLACES * deep * outputs, x_size = grid.group * padded.image;
+    size_t v_size = (grid.block + SPARE) * v_tile, m_size = (grid.block + SPARE) * m_tile;
+    size_t w_size = turned ? 0 : 9 * deep * outputs;
+    bf16 *u = workspace(2 * (u_size + v_size + x_size) + 4 * (m_size + w_size));
     if (!u) return 1;
-    float *m = (float *)(u + u_size);          /* [places][rows][width of a panel] */
-    bf16 *v = (bf16 *)(m + PLACES * m_place);  /* [places][rows][inputs] */
-    bf16 *nowhere = v + v_size + x_size;
+    float *m = (float *)(u + u_size);  /* [tiles][places][WIDEST] */
+    bf16 *v = (bf16 *)(m + m_size);    /* [tiles][places][inputs] */
     padded.pixels = v + v_size;
     memset(padded.pixels, 0, 2 * x_size);
     if (!turned) {
-        float *other_way = (float *)(nowhere + outputs);
+        float *other_way = (float *)(padded.pixels + x_size);
         transpose(weight, outputs, inputs, other_way);
         weight = other_way;
     }
@@ -361,12 +350,9 @@ int winograd_convolve(const bf16 *x, const float *weight, bf16 *y, int images, i
                     columns_of_inputs(from + channel, &padded, half);
                     for (int i = 0; i < SIDE; i++) {
                         __m512 d[SIDE];
-                        const int *row = block.tile[t].row + (i == SIDE - 1) * 2;
-                        bf16 *to = v + SIDE * i * v_place + channel;
+                        bf16 *to = v + t * v_tile + SIDE * i * deep + channel;
                         transform_input(half + SIDE * i, 1, d, 1);
-                        EACH(int j = 0; j < SIDE - 1; j++)
-                        store_bf16(to + j * v_place + (size_t)row[0] * inputs, d[j]);
-                        store_bf16(to + (SIDE - 1) * v_place + (size_t)row[1] * inputs, d[SIDE - 1]);
+                        EACH(int j = 0; j < SIDE; j++) store_bf16(to + j * deep, d[j]);
                     }
                 }
             }
@@ -374,31 +360,34 @@ int winograd_convolve(const bf16 *x, const float *weight, bf16 *y, int images, i
             for (int start = 0; start < outputs; start += panel->width) {
                 panel = panel_of(outputs - start);
                 size_t wide = panel->width;
-                for (int place = 0; place < PLACES; place++)
-                    for (int row = 0; row < block.rows[kind_of(place)]; row += panel->rows)
-                        panel->product(v + place * v_place + (size_t)row * inputs, inputs, 2,
-                                       u + (PLACES * start + place * wide) * inputs, inputs / 2,
-                                       m + place * m_place + row * wide, wide);
+                for (int place = 0; place < PLACES; place++) {
+                    int kind = kind_of(place);
+                    for (int t = block.begin[kind]; t < block.end[kind]; t += panel->rows)
+                        panel->product(v + t * v_tile + place * deep, v_tile, 2,
+                                       u + (PLACES * start + place * wide) * deep, inputs / 2,
+                                       m + t * m_tile + place * WIDEST, m_tile);
+                }
                 for (int t = 0; t < block.count; t++) {
-                    bf16 *to[TILE * TILE];
-                    outputs_of(&block, &grid, t, image, y + start, outputs, nowhere, to);
+                    int own = image + block.tile[t].slot;
+                    int top = block.tile[t].top, left = block.tile[t].left;
+                    int down = height - top, across = width - left; /* outputs, if less than 4 */
+                    size_t pixel = ((size_t)own * height + top) * width + left;
+                    if (own >= images) continue;
                     for (int channel = 0; channel < panel->width; channel += LANES) {
+                        bf16 *to = y + pixel * outputs + start + channel;
+                        const float *from = m + t * m_tile + channel;
                         __m512 half[SIDE * TILE]; /* M A, [6][4] */
                         for (int i = 0; i < SIDE; i++) {
                             __m512 p[SIDE];
-                            const int *row = block.tile[t].row + (i == SIDE - 1) * 2;
-                            const float *from = m + SIDE * i * m_place + channel;
-                            EACH(int j = 0; j < SIDE - 1; j++)
-                            p[j] = _mm512_loadu_ps(from + j * m_place + row[0] * wide);
-                            p[SIDE - 1] =
-                                _mm512_loadu_ps(from + (SIDE - 1) * m_place + row[1] * wide);
+                            EACH(int j = 0; j < SIDE; j++)
+                            p[j] = _mm512_loadu_ps(from + (SIDE * i + j) * WIDEST);
                             transform_output(p, 1, half + TILE * i, 1);
                         }
-                        for (int j = 0; j < TILE; j++) {
+                        for (int j = 0; j < TILE && j < across; j++, to += outputs) {
                             __m512 out[TILE];
                             transform_output(half + j, TILE, out, 1);
                             EACH(int i = 0; i < TILE; i++)
-                            store_bf16(to[TILE * i + j] + channel, out[i]);
+                            if (i < down) store_bf16(to + i * (size_t)width * outputs, out[i]);
                         }
                     }
                 }
@@ -414,14 +403,15 @@ int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, in
                              int height, int width, int inputs, int outputs) {
     Grid grid = grid_of(images, height, width, BACKWARD);
     Padded padded = padded_of(&grid, 1, inputs), padded_dy = padded_of(&grid, 0, outputs);
-    size_t rows = grid.block + SPARE, u_place = (size_t)outputs * inputs;
-    size_t d_place = rows * outputs + APART, v_channel = rows + APART;
+    size_t u_place = (size_t)outputs * inputs, d_place = (size_t)grid.block * outputs + APART;
+    size_t v_channel = grid.block + 2; /* places of v lie apart too */
     size_t d_size = PLACES * d_place, v_size = PLACES * v_channel * inputs;
     size_t x_size = grid.group * padded.image, dy_size = grid.group * padded_dy.image;
     float *u = workspace(4 * PLACES * u_place + 2 * (d_size + v_size + x_size + dy_size));
     if (!u) return 1;
-    bf16 *d = (bf16 *)(u + PLACES * u_place); /* [places][rows / 2][outputs][2]; u: [places][outputs][inputs] */
-    bf16 *v = d + d_size;                     /* [panel][places][rows / 2][width][2] */
+    /* u [places][outputs][inputs], d [places][tiles / 2][outputs][2], and
+       v [panel][places][tiles / 2][width][2] */
+    bf16 *d = (bf16 *)(u + PLACES * u_place), *v = d + d_size;
     padded.pixels = v + v_size, padded_dy.pixels = padded.pixels + x_size;
     memset(u, 0, 4 * PLACES * u_place);
     memset(padded.pixels, 0, 2 * (x_size + dy_size));
@@ -437,7 +427,6 @@ int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, in
                 const bf16 *odd_x = tile_in(&padded, &block, t + 1);
                 const bf16 *even_dy = tile_in(&padded_dy, &block, t);
                 const bf16 *odd_dy = tile_in(&padded_dy, &block, t + 1);
-                const int *row = block.tile[t].row;
                 __m512 half[2][PLACES], even[SIDE], odd[SIDE];
                 for (int start = 0; start < inputs; start += panel->width) {
                     panel = panel_of(inputs - start);
@@ -446,15 +435,12 @@ int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, in
                         columns_of_inputs(even_x + start + channel, &padded, half[0]);
                         columns_of_inputs(odd_x + start + channel, &padded, half[1]);
                         for (int i = 0; i < SIDE; i++) {
-                            const int *own = row + (i == SIDE - 1) * 2;
                             bf16 *to = v + PLACES * start * v_channel + SIDE * i * place_step;
                             transform_input(half[0] + SIDE * i, 1, even, 1);
                             transform_input(half[1] + SIDE * i, 1, odd, 1);
-                            EACH(int j = 0; j < SIDE; j++) {
-                                size_t pair = own[j == SIDE - 1] / 2;
-                                store_pairs(to + j * place_step + (pair * wide + channel) * 2,
-                                            to_bf16(even[j]), odd[j]);
-                            }
+                            EACH(int j = 0; j < SIDE; j++)
+                            store_pairs(to + j * place_step + t * wide + channel * 2,
+                                        to_bf16(even[j]), odd[j]);
                         }
                     }
                 }
@@ -462,27 +448,27 @@ int winograd_kernel_gradient(const bf16 *x, const bf16 *gradient, float *out, in
                     columns_of_gradients(even_dy + channel, &padded_dy, half[0]);
                     columns_of_gradients(odd_dy + channel, &padded_dy, half[1]);
                     for (int i = 0; i < SIDE; i++) {
-                        const int *own = row + (i == SIDE - 1) * 2;
                         transform_gradient(half[0] + TILE * i, 1, even, 1);
                         transform_gradient(half[1] + TILE * i, 1, odd, 1);
-                        EACH(int j = 0; j < SIDE; j++) {
-                            size_t pair = own[j == SIDE - 1] / 2;
-                            store_pairs(d + (SIDE * i + j) * d_place + (pair * outputs + channel) * 2,
-                                        to_bf16(even[j]), odd[j]);
-                        }
+                        EACH(int j = 0; j < SIDE; j++)
+                        store_pairs(d + (SIDE * i + j) * d_place + t * (size_t)outputs + channel * 2,
+                                    to_bf16(even[j]), odd[j]);
                     }
                 }
             }
-            for (int place = 0; place < PLACES; place++)
+            for (int place = 0; place < PLACES; place++) {
+                int kind = kind_of(place), pairs = (block.end[kind] - block.begin[kind]) / 2;
+                const bf16 *left = d + place * d_place + (size_t)block.begin[kind] * outputs;
                 for (int start = 0; start < inputs; start += panel->width) {
                     panel = panel_of(inputs - start);
+                    size_t wide = panel->width;
                     const bf16 *right =
-                        v + (PLACES * start + (size_t)place * panel->width) * v_channel;
+                        v + (PLACES * start + place * wide) * v_channel + block.begin[kind] * wide;
                     for (int row = 0; row < outputs; row += panel->adding_rows)
-                        panel->adding(d + place * d_place + 2 * row, 2, 2 * (size_t)outputs, right,
-                                      block.rows[kind_of(place)] / 2,
+                        panel->adding(left + 2 * row, 2, 2 * (size_t)outputs, right, pairs,
                                       u + place * u_place + (size_t)row * inputs + start, inputs);
                 }
+            }
         }
     }
     for (int o = 0; o < outputs; o++)

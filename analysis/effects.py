@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,8 @@ class Row:
     seconds: float | None  # mean of the training times
     multiply_adds: int | None  # of the network for one image
     model_bytes: int | None  # of the weights as a file
-    latency_ms: float | None  # mean over the trials of the median for one image where it trained
-    inference: dict[str, dict[str, dict[str, float]]]  # means; see `inference.Inference`
+    latency_ms: float | None  # median over the trials, for one image where it trained
+    inference: dict[str, dict[str, dict[str, float]]]  # medians; see `inference.Inference`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,6 +370,7 @@ def columns(trials: Sequence[Trial]) -> dict[str, Any]:
         return [value for value in values if value is not None and math.isfinite(value)]
 
     val, test = summarize(known("value")), summarize(known("test_accuracy"))
+    latencies = known("latency_ms")
     return {
         "n": val.n,
         "val_accuracy_mean": val.mean,
@@ -379,8 +381,8 @@ def columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "seconds": summarize(known("seconds")).mean,
         "multiply_adds": next(iter(known("multiply_adds")), None),
         "model_bytes": next(iter(known("model_bytes")), None),
-        "latency_ms": summarize(known("latency_ms")).mean,
-        "inference": inference.mean(trial.inference for trial in trials),
+        "latency_ms": median(latencies) if latencies else None,
+        "inference": inference.median(trial.inference for trial in trials),
     }
 
 

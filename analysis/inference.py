@@ -1,6 +1,7 @@
-"""What a trained network costs to use, as means and as a table: times, throughput, size."""
+"""What a trained network costs to use, as medians and as a table: times, throughput, size."""
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -27,11 +28,14 @@ class Costs(Protocol):
 
     @property
     def inference(self) -> Inference:
-        """Times and throughput, means over replicates."""
+        """Times and throughput, medians over replicates."""
 
 
-def mean(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Average what replicates measured, figure by figure; what is no number is left out."""
+def median(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the medians of what replicates measured; what is no number is left out.
+
+    Medians, because trainings beside it may slow one measurement to half the speed of the next.
+    """
     values: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for own in measured:
         for device, sizes in own.items():
@@ -39,11 +43,11 @@ def mean(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
                 for name, value in _entries(figures):
                     if name in FIGURES and isinstance(value, int | float) and math.isfinite(value):
                         values[device, size, name].append(value)
-    means: dict[str, dict[str, dict[str, float]]] = {}
+    medians: dict[str, dict[str, dict[str, float]]] = {}
     for (device, size, name), found in values.items():
-        sizes_of = means.setdefault(device, {})
-        sizes_of.setdefault(size, {})[name] = sum(found) / len(found)
-    return means
+        sizes_of = medians.setdefault(device, {})
+        sizes_of.setdefault(size, {})[name] = statistics.median(found)
+    return medians
 
 
 def _entries(value: Any) -> Iterable[tuple[str, Any]]:

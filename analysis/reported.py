@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from scipy import special
@@ -176,15 +177,16 @@ def _theirs(entry: Mapping[str, Any], images: int | None) -> Figures:
 
 
 def _ours(trials: Sequence[Trial]) -> Figures:
-    def mean(name: str) -> float | None:
-        return summarize([v for v in (getattr(t, name) for t in trials) if v is not None]).mean
+    def known(name: str) -> list[float]:
+        return [value for trial in trials if (value := getattr(trial, name)) is not None]
 
     def first(values: Iterable[Any]) -> Any:
         return next((value for value in values if value is not None), None)
 
     accuracies = _accuracies(trials)
     low, high = mean_interval(accuracies)
-    measured = inference.mean(trial.inference for trial in trials)
+    latencies = known("latency_ms")
+    measured = inference.median(trial.inference for trial in trials)
     # Those trained on a GPU were timed there, and on the CPU too.
     many = measured.get("cuda", measured.get("cpu", {})).get("32", {})
     return Figures(
@@ -192,10 +194,10 @@ def _ours(trials: Sequence[Trial]) -> Figures:
         low=low,
         high=high,
         parameters=first(trial.parameters for trial in trials),
-        latency_ms=mean("latency_ms"),
+        latency_ms=median(latencies) if latencies else None,
         images_per_second=many.get("images_per_second"),
         model_bytes=first(trial.model_bytes for trial in trials),
-        seconds=mean("seconds"),
+        seconds=summarize(known("seconds")).mean,
         epochs=first(trial.config.get("epochs") for trial in trials),
     )
 

@@ -7,6 +7,7 @@ number in a sentence is one of the tables'; nothing is claimed that the correcti
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 
 from analysis.candidates import Candidate
 from analysis.effects import Difference, Effect, Row, baseline_level, paired_difference, same
@@ -324,30 +325,37 @@ def _cost_of_best(table: Table, trials: Sequence[Trial]) -> list[str]:
 
 
 def _ratios(own: Sequence[Trial], base: Sequence[Trial]) -> str:
-    """Say how the costs of a variant compare with the baseline's, in a sentence."""
-    differing, alike = [], []
+    """Say how the costs of a variant compare with the baseline's, in a sentence.
+
+    Seconds and latency are measured, and vary with what else the machine does: where trials of both
+    lie among each other there is no clear difference.
+    """
+    differing, alike, unclear = [], [], []
     for name, thing in (
         ("parameters", "parameters"),
         ("seconds", "training time"),
         ("latency_ms", "latency"),
     ):
-        here, there = (_mean_of(rows, name) for rows in (own, base))
-        if not here or not there:
+        here, there = (
+            [value for trial in trials if (value := getattr(trial, name)) is not None]
+            for trials in (own, base)
+        )
+        if not (here and there and median(there)):
             continue
-        ratio = here / there
+        ratio = median(here) / median(there)
         if abs(ratio - 1) < ALIKE:
             alike.append(thing)
-        else:
+        elif min(here) > max(there) or max(here) < min(there):
             differing.append(
                 f"{f'{ratio:.2g}' if ratio < 10 else f'{ratio:,.0f}'} times the {thing}"
             )
+        else:
+            unclear.append(thing)
     words = differing + ([f"about the same {listed(alike)}"] if alike else [])
-    return f" Compared with the baseline it has {listed(words)}." if words else ""
-
-
-def _mean_of(trials: Iterable[Trial], name: str) -> float | None:
-    values = [value for trial in trials if (value := getattr(trial, name)) is not None]
-    return sum(values) / len(values) if values else None
+    clauses = [listed(words)] if words else []
+    if unclear:
+        clauses.append(f"no clear difference in {listed(unclear)}")
+    return f" Compared with the baseline it has {', and '.join(clauses)}." if clauses else ""
 
 
 def _cost_of_study(trials: Sequence[Trial]) -> list[str]:

@@ -335,6 +335,32 @@ def test_a_proven_gain_is_told_with_its_interval_and_its_cost(tmp_path: Path) ->
     assert page["What is missing"] == "1 trial failed: NaN. 1 trial is still running."
 
 
+LATENCIES = [0.31, 0.32, 0.33, 0.5, 0.51]  # ms; now and then the machine did something else
+
+
+@pytest.mark.parametrize(
+    ("of_the_best", "words"),
+    [
+        (
+            [0.31, 0.32, 0.4, 0.6, 0.64],
+            "parameters and training time, and no clear difference in latency",
+        ),
+        ([0.31, 0.33, 0.33, 0.6, 0.64], ", training time and latency"),
+        ([0.62, 0.64, 0.66, 0.7, 0.9], "2 times the latency and about the same parameters"),
+        ([0.11, 0.11, 0.11, 0.11, 0.3], "0.33 times the latency and about the same parameters"),
+    ],
+)
+def test_costs_differ_where_no_trial_lies_among_those_of_the_baseline(
+    tmp_path: Path, of_the_best: list[float], words: str
+) -> None:
+    rows = mixed()
+    for row in rows:
+        if row.state == TrialState.COMPLETE and row.user_attrs["variant"] != "batchnorm=false":
+            own = of_the_best if row.user_attrs["changes"] else LATENCIES
+            row.set_user_attr("latency_ms", own[row.user_attrs["seed"]])
+    assert words in said(report(tmp_path, rows, FIVE))["What it costs"]
+
+
 def test_a_proven_loss_does_not_claim_a_gain(tmp_path: Path) -> None:
     values = {"baseline": [0.90, 0.91, 0.92], "pooling=avg": [0.80, 0.811, 0.819]}
     page = said(report(tmp_path, ablation_trials(POOLING, values), POOLING))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,20 @@ def test_a_second_signal_ends_the_process_at_once(first: str, second: str, code:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, "held back\n", "")
+
+
+def test_an_interrupt_in_the_midst_of_an_exec_has_the_exit_code_of_any_other(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "from study.signals import handled\n"
+        "try:\n"
+        "    with handled():\n"
+        "        exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        "except KeyboardInterrupt:\n"
+        "    raise SystemExit(130) from None\n"
+    )
+    words = [sys.executable, "-m", "interrupted"]
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[1])))
+    done = subprocess.run(words, check=False, timeout=60, env=os.environ | {"PYTHONPATH": paths})
+    assert done.returncode == 130

@@ -28,9 +28,9 @@ def handled() -> Iterator[None]:
         for name, handler in before.items():
             signal.signal(name, handler)
         _seen = False
-        # `python -m` ends by SIGINT itself, handled or not, where an interrupt has left a text that was
-        # given to `exec`, as in the making of a dataclass; the next `exec` makes it forget that.
-        exec("")  # noqa: S102 # nothing at all
+        # Where an interrupt has left a text that was given to `exec` (as in making a dataclass),
+        # `python -m` ends by SIGINT in the end, handled or not; the next `exec` lets it forget.
+        exec("")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from scipy import special
 from analysis import inference
 from analysis.evidence import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
 from analysis.power import CONFIDENCE
-from analysis.trials import Trial, finished
+from analysis.trials import Trial, finished, known
 
 Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
 Values = Mapping[Hashable, float]  # the same of validation accuracies
@@ -364,24 +363,18 @@ def _values(trials: Group) -> Values:
 
 def columns(trials: Sequence[Trial]) -> dict[str, Any]:
     """Compute the fields of a `Row` from finished trials."""
-
-    def known(name: str) -> list[float]:
-        values = (getattr(trial, name) for trial in trials)
-        return [value for value in values if value is not None and math.isfinite(value)]
-
-    val, test = summarize(known("value")), summarize(known("test_accuracy"))
-    latencies = known("latency_ms")
+    val, test = summarize(known(trials, "value")), summarize(known(trials, "test_accuracy"))
     return {
         "n": val.n,
         "val_accuracy_mean": val.mean,
         "val_accuracy_std": val.std,
         "test_accuracy_mean": test.mean,
         "test_accuracy_std": test.std,
-        "parameters": next(iter(known("parameters")), None),
-        "seconds": summarize(known("seconds")).mean,
-        "multiply_adds": next(iter(known("multiply_adds")), None),
-        "model_bytes": next(iter(known("model_bytes")), None),
-        "latency_ms": median(latencies) if latencies else None,
+        "parameters": next(iter(known(trials, "parameters")), None),
+        "seconds": inference.typical(trials, "seconds"),
+        "multiply_adds": next(iter(known(trials, "multiply_adds")), None),
+        "model_bytes": next(iter(known(trials, "model_bytes")), None),
+        "latency_ms": inference.typical(trials, "latency_ms"),
         "inference": inference.median(trial.inference for trial in trials),
     }
 

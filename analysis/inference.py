@@ -1,4 +1,4 @@
-"""What a trained network costs to use, as medians and as a table: times, throughput, size."""
+"""What a trained network costs: times, throughput, size; over trials, and as a table."""
 
 import math
 import statistics
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from analysis.layout import Block
 from analysis.text import printable
+from analysis.trials import Trial, known
 
 # Device -> images at once -> p50_ms, p95_ms, images_per_second.
 Inference = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -29,6 +30,14 @@ class Costs(Protocol):
     @property
     def inference(self) -> Inference:
         """Times and throughput, medians over replicates."""
+
+
+def typical(trials: Iterable[Trial], name: str) -> float | None:
+    """Return a cost of trials: the mean; of latencies the median, for `median`'s reason."""
+    values = known(trials, name)
+    if not values:
+        return None
+    return statistics.median(values) if name == "latency_ms" else statistics.fmean(values)
 
 
 def median(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:

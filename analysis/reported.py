@@ -9,7 +9,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 from scipy import special
@@ -177,15 +176,11 @@ def _theirs(entry: Mapping[str, Any], images: int | None) -> Figures:
 
 
 def _ours(trials: Sequence[Trial]) -> Figures:
-    def known(name: str) -> list[float]:
-        return [value for trial in trials if (value := getattr(trial, name)) is not None]
-
     def first(values: Iterable[Any]) -> Any:
         return next((value for value in values if value is not None), None)
 
     accuracies = _accuracies(trials)
     low, high = mean_interval(accuracies)
-    latencies = known("latency_ms")
     measured = inference.median(trial.inference for trial in trials)
     # Those trained on a GPU were timed there, and on the CPU too.
     many = measured.get("cuda", measured.get("cpu", {})).get("32", {})
@@ -194,10 +189,10 @@ def _ours(trials: Sequence[Trial]) -> Figures:
         low=low,
         high=high,
         parameters=first(trial.parameters for trial in trials),
-        latency_ms=median(latencies) if latencies else None,
+        latency_ms=inference.typical(trials, "latency_ms"),
         images_per_second=many.get("images_per_second"),
         model_bytes=first(trial.model_bytes for trial in trials),
-        seconds=summarize(known("seconds")).mean,
+        seconds=inference.typical(trials, "seconds"),
         epochs=first(trial.config.get("epochs") for trial in trials),
     )
 

@@ -7,17 +7,17 @@ number in a sentence is one of the tables'; nothing is claimed that the correcti
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import median
 
 from analysis.candidates import Candidate
 from analysis.effects import Difference, Effect, Row, baseline_level, paired_difference, same
 from analysis.factorial import Anova, Term
+from analysis.inference import typical
 from analysis.power import ALPHA, detectable
 from analysis.progress import Progress
 from analysis.search_table import SearchTable
 from analysis.tables import FEWEST_PAIRS, Table, verdict
 from analysis.text import level_label, percent, printable, variant_label
-from analysis.trials import Study, Trial, finished
+from analysis.trials import Study, Trial, finished, known
 
 NAMED = 6  # things that a sentence lists; more are counted
 TOLD = 3  # effects of a kind that have a sentence of their own
@@ -336,16 +336,14 @@ def _ratios(own: Sequence[Trial], base: Sequence[Trial]) -> str:
         ("seconds", "training time"),
         ("latency_ms", "latency"),
     ):
-        here, there = (
-            [value for trial in trials if (value := getattr(trial, name)) is not None]
-            for trials in (own, base)
-        )
-        if not (here and there and median(there)):
+        here, there = typical(own, name), typical(base, name)
+        if here is None or not there:
             continue
-        ratio = median(here) / median(there)
+        ratio = here / there
+        ours, theirs = known(own, name), known(base, name)
         if abs(ratio - 1) < ALIKE:
             alike.append(thing)
-        elif min(here) > max(there) or max(here) < min(there):
+        elif min(ours) > max(theirs) or max(ours) < min(theirs):
             differing.append(
                 f"{f'{ratio:.2g}' if ratio < 10 else f'{ratio:,.0f}'} times the {thing}"
             )

@@ -335,6 +335,12 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
     return [trial(*head) for head in heads]
 
 
+def known(trials: Iterable[Trial], name: str) -> list[float]:
+    """Return the finite numbers that trials have under this name."""
+    values = (getattr(trial, name) for trial in trials)
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
 def finished(rows: Iterable[Trial]) -> list[Trial]:
     """Pick the trials that count in every mean: one COMPLETE trial with a finite value per cell.
 

@@ -1,5 +1,6 @@
 """Partial dependence: what each parameter does, the others being as they were tried."""
 
+import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from PIL import Image
 
 from analysis.dependence import Dependence, dependences
 from analysis.mistakes import mistakes, png
@@ -113,10 +115,7 @@ def test_the_same_trials_give_the_same_curve(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_read_as_it_was_written() -> None:
-    image = pytest.importorskip("PIL.Image")
-    import io
-
-    picture = image.open(io.BytesIO(png(bytes(range(9)), 3)))
+    picture = Image.open(io.BytesIO(png(bytes(range(9)), 3)))
     assert (picture.mode, picture.size) == ("L", (3, 3))
     assert picture.tobytes() == bytes(range(9))
 

@@ -287,7 +287,7 @@ def test_the_machine_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cuda:", "cuda:²", "cuda:-1", "CPU", ""])
 def test_no_such_device(name: str) -> None:
     if name == "cuda:" and torch.cuda.is_available():
-        pytest.skip("means every GPU here")
+        pytest.skip("where there are GPUs, cuda: stands for all of them")
     with pytest.raises(UserError, match=r"^device = "):
         device_names(name)
 

@@ -73,7 +73,7 @@ def test_no_tracked_file_names_this_machine() -> None:
         ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=False
     )
     if listed.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip("not a git checkout: nothing says which files are tracked")
     places = [f"/{place}/" for place in ("work", "tmp/w", "root", "home")]
     named = []
     for name in listed.stdout.split("\0"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import tables
-from analysis.inference import flat, median
+from analysis.inference import flat, median, typical
 from analysis.tables import Table, render
 from tests.studies import POOLING, SEARCH, read, searched, trial
 
@@ -23,6 +23,17 @@ def test_medians_are_over_those_that_measured() -> None:
     assert found["cuda"]["32"]["images_per_second"] == 4000
     assert flat(found)["cpu_32_p50_ms"] == 16
     assert median([]) == {}
+
+
+def test_latencies_have_a_median_and_other_costs_a_mean(tmp_path: Path) -> None:
+    costs = [(0.3, 10.0), (0.3, 11.0), (0.9, 15.0)]  # the last one beside something else
+    rows = [
+        trial(POOLING, {}, seed, 0.9, latency_ms=latency, seconds=seconds)
+        for seed, (latency, seconds) in enumerate(costs)
+    ]
+    _, found = read(tmp_path, rows, POOLING)
+    assert (typical(found, "latency_ms"), typical(found, "seconds")) == (0.3, 12.0)
+    assert typical([], "latency_ms") is None
 
 
 def test_what_another_writer_put_there_is_left_out() -> None:

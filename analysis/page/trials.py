@@ -19,7 +19,7 @@ from analysis.search_table import SearchTable
 from analysis.summary import count, duration
 from analysis.tables import Table
 from analysis.text import level_label, printable
-from analysis.trials import Study, Trial, finished
+from analysis.trials import Study, Trial, finished, known
 
 MOST_LINES = 4000  # trials of the parallel coordinates
 COSTS: list[tuple[str, str, Callable[[float], str]]] = [
@@ -81,10 +81,9 @@ def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> 
 def _points(by_variant: Mapping[str, Sequence[Trial]], name: str) -> list[Point]:
     found = []
     for label, own in by_variant.items():
-        values = [value for trial in own if (value := getattr(trial, name)) is not None]
-        if values:
-            accuracies = [trial.value for trial in own if trial.value is not None]
-            found.append(Point(label, accuracies, sum(values) / len(values), label == "baseline"))
+        cost = inference.typical(own, name)
+        if cost is not None:
+            found.append(Point(label, known(own, "value"), cost, label == "baseline"))
     return found
 
 

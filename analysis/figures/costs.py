@@ -124,7 +124,7 @@ def against_cost(
             yaxis=axis(f"{compared}, %", **within(shown)),
             showlegend=True,
         ),
-        note="Means"
+        note=f"Mean {compared}"
         + (", bars: ± one standard deviation" if bars else "")
         + ". The front is that of the means: a variant may be on it by luck."
         + (f" {below:,} lower than this figure reaches: double-click shows all." if below else "")

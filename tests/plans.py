@@ -4,10 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from study import session, storage
-from study.coordinator import State
-from study.plan import Plan
-from study.session import Estimate, Machine
+from study.plans.plan import Plan
+from study.run import session
+from study.run.coordinator import State
+from study.run.session import Estimate, Machine
+from study.store import storage
 
 TINY = """
 name = "tiny"

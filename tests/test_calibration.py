@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from study import calibration
-from study.calibration import best_bank_size, cache_folder
+from study.run import calibration
+from study.run.calibration import best_bank_size, cache_folder
 from tests.test_train import small
 from trainer.calibration import best, curve, measured, throughput
 from trainer.config import TrainConfig

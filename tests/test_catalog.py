@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from analysis import trials as stored
-from study import catalog, cli, storage
-from study.plan import Cell, Plan, Variant, load_plan
-from study.session import Machine
+from study import cli
+from study.plans import catalog
+from study.plans.plan import Cell, Plan, Variant, load_plan
+from study.run.session import Machine
+from study.store import storage
 from tests.plans import run
 from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
 from trainer.data import ImageData

@@ -19,8 +19,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from study import catalog
 from study.cli import main
+from study.plans import catalog
 from tests.plans import TINY, fingerprint
 from tests.studies import POOLING, ablation_trials, database
 

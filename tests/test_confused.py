@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from study.executors import Job, WorkerSpec
-from study.executors.worker import Worker
+from study.run.executors import Job, WorkerSpec
+from study.run.executors.worker import Worker
 from trainer import data
 from trainer.config import TrainConfig
 from trainer.confusion import MOST

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
-from study import signals, storage
-from study.coordinator import (
+from study.plans.plan import Cell, Plan
+from study.run.coordinator import (
     MAX_ATTEMPTS,
     MAX_EQUAL_FAILURES,
     Coordinator,
@@ -26,11 +26,11 @@ from study.coordinator import (
     open_study,
     plan_differences,
 )
-from study.executors import Failure, Job, Watcher
-from study.ledger import Ledger
-from study.plan import Cell, Plan
-from study.session import Machine, name_for, work_for
-from study.work import Task, banks, pending, settled
+from study.run.executors import Failure, Job, Watcher
+from study.run.session import Machine, name_for, work_for
+from study.run.work import Task, banks, pending, settled
+from study.store import signals, storage
+from study.store.writer import Ledger
 from tests import results
 from tests.plans import INLINE, Witness, fingerprint, run, tiny
 from tests.studies import POOLING, database, trial

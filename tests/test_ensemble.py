@@ -16,7 +16,7 @@ from analysis.ensemble import Ensemble, Member, candidates, render, vote
 from analysis.proportions import compare, wilson
 from analysis.trials import Trial, connect, studies, trials
 from study.cli import main
-from study.session import Machine
+from study.run.session import Machine
 from tests.plans import run, tiny
 from tests.studies import POOLING, read, trial
 from tests.test_train import small

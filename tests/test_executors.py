@@ -13,11 +13,11 @@ import psutil
 import pytest
 import torch
 
-from study.executors import Executor, Failure, Job, WorkerSpec
-from study.executors.inline import InlineExecutor
-from study.executors.local import LocalExecutor, _Process
-from study.executors.worker import failure_of
-from study.hardware import device_names, worker_specs
+from study.run.executors import Executor, Failure, Job, WorkerSpec
+from study.run.executors.inline import InlineExecutor
+from study.run.executors.local import LocalExecutor, _Process
+from study.run.executors.worker import failure_of
+from study.run.hardware import device_names, worker_specs
 from tests.plans import tiny
 from trainer import checkpoint
 from trainer.config import TrainConfig
@@ -269,7 +269,7 @@ def test_failures_have_kinds(error: Exception, kind: str, reason: str) -> None:
 
 
 def test_the_machine_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.hardware.available_cores", lambda: 8)
+    monkeypatch.setattr("study.run.hardware.available_cores", lambda: 8)
 
     def shares(devices: list[str], workers: int | None, jobs: int) -> list[tuple[str, int]]:
         specs = worker_specs(devices, workers, jobs, "digits", None)

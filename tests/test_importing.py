@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from analysis import effects, hiplot_page, tables
 from analysis.progress import progress
 from analysis.trials import Study, Trial, connect, studies, trials
-from study import storage
 from study.importing import ImportedStudy, make_study, read_sheet, store
 from study.importing.sheet import parse_sheet
-from study.ledger import Ledger
-from study.plan import Plan
+from study.plans.plan import Plan
+from study.store import storage
+from study.store.writer import Ledger
 from tests.studies import POOLING, ablation_trials, database
 from trainer.errors import UserError
 

@@ -9,9 +9,9 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from study import backup, recovery, storage
-from study.journal import Journal, folder_of
-from study.ledger import Ledger, NewTrial, categorical
+from study.store import backup, restore, storage
+from study.store.journal import Journal, folder_of
+from study.store.writer import Ledger, NewTrial, categorical
 from trainer.errors import UserError
 
 LEVELS = {"pooling": categorical(["max", "avg"])}
@@ -90,7 +90,7 @@ def finish(ledger: Ledger, trial: int, value: float) -> None:
 
 def said_by(database: Any, journal: Journal) -> list[str]:
     said: list[str] = []
-    recovery.replay(database, journal, said.append)
+    restore.replay(database, journal, said.append)
     return said
 
 
@@ -204,7 +204,7 @@ def test_a_log_that_its_database_left_is_not_laid_over_the_backup(
             file.unlink()
             log = file.with_name(file.name + "-wal").read_bytes()
             assert log
-            recovery.restore(file, said.append)
+            restore.restore(file, said.append)
     assert said == [f"{file.name} is gone: its backup has been put in its place"]
     assert file.read_bytes() == backup.backup_of(file).read_bytes()
     assert not file.with_name(file.name + "-wal").exists()

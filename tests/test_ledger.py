@@ -15,10 +15,10 @@ import sqlalchemy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from study import ledger as module
-from study import storage
-from study.integrity import CHECKSUM, SEAL
-from study.ledger import Ledger, NewTrial, StorageFailed, categorical
+from study.store import storage
+from study.store import writer as module
+from study.store.integrity import CHECKSUM, SEAL
+from study.store.writer import Ledger, NewTrial, StorageFailed, categorical
 
 DISTRIBUTIONS = {"pooling": categorical(["max", "avg"]), "batchnorm": categorical([True, False])}
 PARAMS: dict[str, Any] = {"pooling": "avg", "batchnorm": False}

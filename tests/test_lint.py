@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.trials import Trial, connect, studies, trials
-from study import catalog, storage
-from study.datasets import FACTS
 from study.importing import make_study, store
 from study.importing.sheet import parse_sheet
 from study.lint import CODES, SEVERITIES, Finding, lint
-from study.lint.case import Case, lead, standard_error
-from study.plan import Plan, Variant, load_plan
+from study.lint.context import Case, lead, standard_error
+from study.plans import catalog
+from study.plans.datasets import FACTS
+from study.plans.plan import Plan, Variant, load_plan
+from study.store import storage
 from tests.plans import run, tiny
 from trainer.data import ImageData
 from trainer.errors import UserError

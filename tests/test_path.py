@@ -4,9 +4,9 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.path import PathWork, next_step, target
-from study.plan import Plan
-from study.work import Task
+from study.plans.plan import Plan
+from study.run.path import PathWork, next_step, target
+from study.run.work import Task
 from tests import results
 from tests.plans import tiny
 from trainer.errors import UserError

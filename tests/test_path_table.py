@@ -13,8 +13,8 @@ from analysis import tables
 from analysis.path import Path, path
 from analysis.tables import Table, as_dict, render
 from analysis.trials import connect, trials
-from study.path import next_step
-from study.plan import Plan
+from study.plans.plan import Plan
+from study.run.path import next_step
 from tests.plans import tiny
 from tests.studies import database, read, trial
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from optuna.distributions import distribution_to_json
 
 from analysis import trials as stored
-from study import storage
-from study.coordinator import plan_differences
-from study.ledger import categorical
-from study.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, level_text, load_plan
-from study.work import pending
+from study.plans.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, level_text, load_plan
+from study.run.coordinator import plan_differences
+from study.run.work import pending
+from study.store import storage
+from study.store.writer import categorical
 from tests.plans import TINY, tiny
 from trainer.config import DATASETS
 from trainer.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.pruners import AshaPruner, HyperbandPruner, MedianPruner, NoPruner, Pruner, make
+from study.run.pruners import AshaPruner, HyperbandPruner, MedianPruner, NoPruner, Pruner, make
 
 
 def run(pruner: Pruner, curves: list[list[float]]) -> list[int]:

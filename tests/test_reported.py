@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from study.plan import Plan
+from study.plans.plan import Plan
 from tests.plans import tiny
 from trainer.errors import UserError
 

@@ -10,9 +10,9 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.plan import Plan
-from study.search import BASELINE, Candidate, SearchWork, next_by_wilcoxon, next_replicates
-from study.work import Task
+from study.plans.plan import Plan
+from study.run.search import BASELINE, Candidate, SearchWork, next_by_wilcoxon, next_replicates
+from study.run.work import Task
 from tests.results import result
 from trainer.config import TrainConfig
 from trainer.results import Epoch

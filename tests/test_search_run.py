@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis import tables
 from analysis import trials as rows
 from study.cli import main
-from study.plan import Plan
+from study.plans.plan import Plan
 from tests.plans import run
 from trainer import checkpoint
 

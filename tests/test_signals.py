@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study.signals import handled, shielded
+from study.store.signals import handled, shielded
 
 
 def send(number: int) -> None:
@@ -58,7 +58,7 @@ def test_the_handlers_are_put_back() -> None:
 
 TWICE = """
 import os, signal
-from study.signals import handled, shielded
+from study.store.signals import handled, shielded
 with handled(), shielded():
     os.kill(os.getpid(), signal.{first})
     print("held back", flush=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.plan import FACTOR_NAMES, Plan, load_plan
-from study.space import parse_search, suggest
+from study.plans.plan import FACTOR_NAMES, Plan, load_plan
+from study.plans.space import parse_search, suggest
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from study import storage
-from study.storage import check_readable, check_writable, display, is_new, locate, own
+from study.store import storage
+from study.store.storage import check_readable, check_writable, display, is_new, locate, own
 from tests.plans import fingerprint
 from tests.studies import POOLING, database, trial
 from trainer.errors import UserError
@@ -230,7 +230,7 @@ def test_nothing_but_the_database_and_its_lock_is_left(tmp_path: Path) -> None:
 
 OWNER = """
 import sys, time
-from study import storage
+from study.store import storage
 with storage.own(storage.locate(sys.argv[1]), "fmnist-study run first"):
     print("owned", flush=True)
     time.sleep(60)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import trials as stored
-from study import storage
-from study.plan import BASELINE, Plan, Row, Variant, load_plan
-from study.variants import VARIANT_FIELDS
+from study.plans.plan import BASELINE, Plan, Row, Variant, load_plan
+from study.plans.variants import VARIANT_FIELDS
+from study.store import storage
 from tests.plans import run, tiny
 from trainer.errors import UserError
 

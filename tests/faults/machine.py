@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from study import session
-from study.plan import Plan
+from study.plans.plan import Plan
+from study.run import session
 from tests.faults.simulated import workers
 from tests.plans import run
 

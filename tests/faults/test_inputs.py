@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study import session
 from study.cli import main
-from study.coordinator import Coordinator, StudyFailed, open_study
-from study.executors import Job, Watcher
-from study.ledger import Ledger
-from study.plan import Plan, load_plan
-from study.session import work_for
-from study.storage import locate, own
+from study.plans.plan import Plan, load_plan
+from study.run import session
+from study.run.coordinator import Coordinator, StudyFailed, open_study
+from study.run.executors import Job, Watcher
+from study.run.session import work_for
+from study.store.storage import locate, own
+from study.store.writer import Ledger
 from tests.faults.simulated import Simulated, result_of
 from tests.plans import TINY, Witness, fingerprint, run, tiny
 from trainer.config import FIELD_NAMES

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from study.plan import load_plan
+from study.plans.plan import load_plan
 from tests.faults.machine import (
     RUN,
     SIMULATED,

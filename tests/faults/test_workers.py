@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 
-from study.executors import Failure, Job, WorkerSpec
-from study.executors.local import LocalExecutor
+from study.run.executors import Failure, Job, WorkerSpec
+from study.run.executors.local import LocalExecutor
 from tests.faults.machine import (
     assert_sound,
     attributes,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import sqlalchemy
 
-from study import storage
-from study.hardware import available_cores
+from study.run.hardware import available_cores
+from study.store import storage
 from trainer.errors import UserError
 from trainer.files import default_data_dir
 

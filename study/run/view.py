@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from study.plan import Plan, level_text
-from study.space import Search
+from study.plans.plan import Plan, level_text
+from study.plans.space import Search
 
 if TYPE_CHECKING:
-    from study.coordinator import State, View
-    from study.session import Estimate
+    from study.run.coordinator import State, View
+    from study.run.session import Estimate
 
 SHOWN_ROWS = 60
 WIDTH = 80  # of what is printed once

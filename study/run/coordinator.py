@@ -1,6 +1,6 @@
 """From work to a finished study: tasks -> banks -> executor -> ledger.
 
-Remaining work is computed from the database, not remembered (`study/work.py`). Running the same
+Remaining work is computed from the database, not remembered (`study/run/work.py`). Running the same
 plan again goes on where it was; what is settled is never run twice.
 """
 
@@ -18,13 +18,13 @@ from typing import Any, Protocol, TypeVar
 
 from optuna.trial import TrialState
 
-from study.executors import Executor, Failure, Job
-from study.ledger import DiskFull, End, Ledger, NewTrial, StorageFailed
-from study.plan import Plan
-from study.search import directions
-from study.signals import shielded
-from study.storage import use_wal
-from study.work import Task, Work
+from study.plans.plan import Plan
+from study.run.executors import Executor, Failure, Job
+from study.run.search import directions
+from study.run.work import Task, Work
+from study.store.signals import shielded
+from study.store.storage import use_wal
+from study.store.writer import DiskFull, End, Ledger, NewTrial, StorageFailed
 from trainer.errors import UserError
 from trainer.results import Epoch, Result
 

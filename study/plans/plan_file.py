@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study import catalog
+from study.plans import catalog
 from trainer.config import DATASETS
 from trainer.errors import UserError, choose
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from study.executors import Failure, Job, WorkerSpec
+from study.run.executors import Failure, Job, WorkerSpec
 from trainer import checkpoint, data, device
 from trainer.config import TrainConfig
 from trainer.errors import UserError

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import sqlalchemy
 
-from study import backup, storage
-from study.journal import Journal, folder_of
-from study.ledger import Ledger, StorageFailed
+from study.store import backup, storage
+from study.store.journal import Journal, folder_of
+from study.store.writer import Ledger, StorageFailed
 from trainer.errors import UserError
 
 BACKUP_TRIALS = 100  # between two backups at least

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.variants import (
+from study.plans.variants import (
     Check,
     Level,
     Row,

@@ -26,11 +26,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from study import signals
-from study.integrity import CHECKSUM, SEAL, Number, Seal, trial_checksum
-from study.journal import Journal
-from study.signals import shielded
-from study.storage import Identity, reason
+from study.store import signals
+from study.store.integrity import CHECKSUM, SEAL, Number, Seal, trial_checksum
+from study.store.journal import Journal
+from study.store.signals import shielded
+from study.store.storage import Identity, reason
 
 FLUSH_SECONDS = 2.0
 READ_AT_ONCE = 500  # trials

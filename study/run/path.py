@@ -13,8 +13,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from study.plan import FACTOR_NAMES, Cell, Level, Plan, Variant
-from study.work import DesignedWork, Task, banks, records, settled, task_of
+from study.plans.plan import FACTOR_NAMES, Cell, Level, Plan, Variant
+from study.run.work import DesignedWork, Task, banks, records, settled, task_of
 from trainer.errors import UserError
 from trainer.results import Result
 

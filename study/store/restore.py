@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study import backup
-from study.journal import Journal, folder_of
+from study.store import backup
+from study.store.journal import Journal, folder_of
 from trainer.atomic import sync_file, sync_folder
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def replay(database: "RDBStorage", journal: Journal, tell: Tell) -> None:
     What cannot be put back (its number is another trial's now) stays in the journal's folder,
     under another name.
     """
-    from study.ledger import Ledger
+    from study.store.writer import Ledger
 
     if not journal.exists:
         return

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from study import plan_file
-from study.reported import Figures, parse_figures
-from study.space import Search, parse_search
-from study.variants import (
+from study.plans import plan_file
+from study.plans.reported import Figures, parse_figures
+from study.plans.space import Search, parse_search
+from study.plans.variants import (
     BASELINE,
     VARIANT_FIELDS,
     Level,

@@ -1,6 +1,6 @@
 """What there is to do: tasks for the coordinator, from a design's cells.
 
-`Work` is the coordinator's view of it; a search (`study/search.py`) is the other kind.
+`Work` is the coordinator's view of it; a search (`study/run/search.py`) is the other kind.
 """
 
 from collections import deque
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from study.plan import Cell, Plan
+from study.plans.plan import Cell, Plan
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 
@@ -141,7 +141,7 @@ class DesignedWork:
     """
 
     def __init__(self, plan: Plan, trials: Sequence[Record], bank_size: int) -> None:
-        from study.ledger import categorical
+        from study.store.writer import categorical
 
         self.distributions = {name: categorical(own) for name, own in plan.varied.items()}
         self.tasks = [task_of(plan, cell) for cell in pending(plan, trials)]

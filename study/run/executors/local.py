@@ -18,8 +18,8 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from study.executors import TICK_SECONDS, Failure, Job, Watcher, WorkerSpec, describe_all
-from study.executors.lifeline import die_with_parent
+from study.run.executors import TICK_SECONDS, Failure, Job, Watcher, WorkerSpec, describe_all
+from study.run.executors.parent_death import die_with_parent
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.results import Cost, Epoch
@@ -239,7 +239,7 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     """Start a worker process; the server that it is forked from too, where that has died."""
     if _FORKED:
         own = _PRELOADED.get(spec.dataset)
-        _context.set_forkserver_preload(["study.executors.preload", *([own] if own else [])])
+        _context.set_forkserver_preload(["study.run.executors.preload", *([own] if own else [])])
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:
@@ -293,7 +293,7 @@ def _serve(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     die_with_parent()
     voice = _Voice(pipe)
-    from study.executors.worker import Worker, failure_of  # loads torch, in the child only
+    from study.run.executors.worker import Worker, failure_of  # loads torch, in the child only
 
     gone = (EOFError, BrokenPipeError, ConnectionResetError)
 

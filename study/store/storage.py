@@ -20,8 +20,8 @@ import sqlalchemy
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
-from study import backup, recovery
-from study.journal import Journal, folder_of
+from study.store import backup, restore
+from study.store.journal import Journal, folder_of
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -199,11 +199,11 @@ def own(
         with _server(url) as storage:
             yield storage
         return
-    if not recovery.is_possible(path):
+    if not restore.is_possible(path):
         check_writable(url)
     with _lock(url, path, command):
         try:
-            recovery.restore(path, tell)
+            restore.restore(path, tell)
         except OSError as error:
             raise UserError(f"storage {display(url)}: cannot be restored: {error}") from error
         check_writable(url)
@@ -222,9 +222,9 @@ def mend(url: sqlalchemy.URL, tell: Callable[[str], None]) -> None:
         UserError: another process owns it, or it cannot be used.
     """
     path = sqlite_path(url)
-    if path is not None and recovery.is_possible(path):
+    if path is not None and restore.is_possible(path):
         with own(url, "restore", tell) as storage:
-            recovery.replay(storage, Journal(folder_of(path)), tell)
+            restore.replay(storage, Journal(folder_of(path)), tell)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Imported in that server only; it must not outlive the owner of the study, nor th
 
 import torch._dynamo  # noqa: F401 # loaded by torch at the first optimiser: most of a second
 
-import study.executors.worker  # noqa: F401 # the loading is the purpose
-from study.executors.lifeline import die_with_parent
+import study.run.executors.worker  # noqa: F401 # the loading is the purpose
+from study.run.executors.parent_death import die_with_parent
 
 die_with_parent()

@@ -8,9 +8,9 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Protocol
 
-from study.datasets import FACTS, Facts
 from study.importing.columns import squeeze
-from study.plan import Level, Plan, Row, Variant
+from study.plans.datasets import FACTS, Facts
+from study.plans.plan import Level, Plan, Row, Variant
 from trainer.config import FIELD_NAMES, TrainConfig
 
 ENOUGH = 3  # replicates; two leave one degree of freedom, and any two may agree by chance

@@ -2,7 +2,8 @@
 
 A record is written to a temporary name, synced and renamed, and carries a SHA-256. Records stay
 until a backup holds them or the run has ended in good order; a folder that is found at a start is
-what an owner left that died, or whose database was taken away (`study/recovery.py` replays it).
+what an owner left that died, or whose database was taken away (`study/store/restore.py` replays
+it).
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study.integrity import digest
+from study.store.integrity import digest
 from trainer.atomic import sync_folder, write_atomically
 
 

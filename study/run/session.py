@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
-from study import recovery, storage
-from study.calibration import best_bank_size
-from study.executors import Executor
-from study.hardware import device_names, worker_specs
-from study.plan import Plan, check_name
+from study.plans.plan import Plan, check_name
+from study.run.calibration import best_bank_size
+from study.run.executors import Executor
+from study.run.hardware import device_names, worker_specs
+from study.store import restore, storage
 from trainer import files
 from trainer.config import TrainConfig
 from trainer.errors import UserError, choose
@@ -27,8 +27,8 @@ from trainer.results import Cost
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from study.coordinator import State, View
-    from study.work import Work
+    from study.run.coordinator import State, View
+    from study.run.work import Work
 
 EXECUTORS = ("local", "inline")
 
@@ -89,11 +89,11 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     )
     executor: Executor
     if machine.executor == "inline":
-        from study.executors.inline import InlineExecutor
+        from study.run.executors.inline import InlineExecutor
 
         executor = InlineExecutor(specs[:1])
     else:
-        from study.executors.local import LocalExecutor
+        from study.run.executors.local import LocalExecutor
 
         executor = LocalExecutor(specs)
     try:
@@ -110,16 +110,16 @@ def work_for(
     Raises:
         UserError: the plan has no path.
     """
-    from study.work import DesignedWork, records
+    from study.run.work import DesignedWork, records
 
     if path:
-        from study.path import PathWork
+        from study.run.path import PathWork
 
         return PathWork(plan, trials, bank)
 
     if plan.search is None:
         return DesignedWork(plan, records(trials), bank)
-    from study.search import SearchWork
+    from study.run.search import SearchWork
 
     return SearchWork(plan, trials)
 
@@ -181,17 +181,17 @@ def run(
         check_name("--study-name", study_name)
     started = time.monotonic()
     file = storage.sqlite_path(url)
-    new = not (file and recovery.is_possible(file)) and storage.is_new(url)
+    new = not (file and restore.is_possible(file)) and storage.is_new(url)
     if new:  # refused before a database is made
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
     with storage.own(url, command, tell) as database:
-        from study.coordinator import Coordinator, State, check_same_plan, open_study
-        from study.keeper import Keeper
-        from study.ledger import Ledger
+        from study.run.coordinator import Coordinator, State, check_same_plan, open_study
+        from study.store.durability import Keeper
+        from study.store.writer import Ledger
 
         keeper = Keeper(url, tell)
-        recovery.replay(database, keeper.journal, tell)
+        restore.replay(database, keeper.journal, tell)
         name = study_name or name_for(plan, lambda name: Ledger(database, name).plan())
         ledger = Ledger(database, name, journal=keeper.journal)
         trials = ledger.sound_trials() if ledger.exists else []

@@ -22,10 +22,10 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from study import pruners
-from study.plan import Plan
-from study.space import Search, suggest, that_matter
-from study.work import Task, banks
+from study.plans.plan import Plan
+from study.plans.space import Search, suggest, that_matter
+from study.run import pruners
+from study.run.work import Task, banks
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.executors import WorkerSpec
+from study.run.executors import WorkerSpec
 from trainer.errors import UserError
 
 

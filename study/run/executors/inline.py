@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from study.executors import Watcher, WorkerSpec, describe_all
-from study.executors.worker import Worker, failure_of
+from study.run.executors import Watcher, WorkerSpec, describe_all
+from study.run.executors.worker import Worker, failure_of
 from trainer.config import TrainConfig
 from trainer.results import Cost, Result
 

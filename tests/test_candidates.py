@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from scipy import integrate, stats
 
-from analysis.candidates import (
+from analysis.statistics.candidates import (
     Candidate,
     WinnersCurse,
     baseline,
@@ -27,7 +27,7 @@ from analysis.candidates import (
     validation_images,
     winners_curse,
 )
-from analysis.effects import columns
+from analysis.statistics.effects import columns
 from analysis.trials import Trial, connect, trials
 from tests.studies import (
     PARETO,

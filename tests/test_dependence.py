@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from PIL import Image
 
-from analysis.dependence import Dependence, dependences
-from analysis.mistakes import mistakes, png
+from analysis.statistics.dependence import Dependence, dependences
+from analysis.misclassified import mistakes, png
 from analysis.trials import Trial
 from tests.studies import SEARCH, read, searched
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from analysis.effects import (
+from analysis.statistics.effects import (
     Ablation,
     ablation,
     baseline_level,
@@ -22,7 +22,7 @@ from analysis.effects import (
     spread_of_differences,
     summarize,
 )
-from analysis.evidence import NO_EVIDENCE, evidence
+from analysis.statistics.effect_sizes import NO_EVIDENCE, evidence
 from analysis.trials import connect, trials
 from tests.studies import POOLING, ablation_trials, database, plan, read, trial
 

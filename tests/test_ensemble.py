@@ -13,7 +13,7 @@ import torch
 from optuna.trial import TrialState
 
 from analysis.ensemble import Ensemble, Member, candidates, render, vote
-from analysis.proportions import compare, wilson
+from analysis.statistics.proportions import compare, wilson
 from analysis.trials import Trial, connect, studies, trials
 from study.cli import main
 from study.run.session import Machine

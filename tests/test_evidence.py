@@ -5,7 +5,7 @@ import pytest
 from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis.evidence import (
+from analysis.statistics.effect_sizes import (
     NO_EVIDENCE,
     evidence,
     paired_improvement,
@@ -13,7 +13,7 @@ from analysis.evidence import (
     unpaired_improvement,
     unpaired_standardized,
 )
-from analysis.resampling import bca_interval, sign_flip
+from analysis.statistics.resampling import bca_interval, sign_flip
 
 A = {0: 0.912, 1: 0.921, 2: 0.915, 3: 0.908, 4: 0.917}
 B = {0: 0.918, 1: 0.925, 2: 0.914, 3: 0.916, 4: 0.924}

@@ -17,7 +17,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from analysis import tables
-from analysis.factorial import (
+from analysis.statistics.factorial import (
     HIGHER,
     PAIRWISE,
     REPLICATES,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.effects import Ablation, ablation
+from analysis.statistics.effects import Ablation, ablation
 from analysis.figures.base import Level, limits, plain, rounded, sample, slug
 from analysis.figures.confusion import confusion
 from analysis.figures.costs import Point, against_cost

@@ -17,8 +17,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, create_trial
 
-from analysis import importance
-from analysis.importance import ENOUGH, Importances, importances
+from analysis.statistics import importance
+from analysis.statistics.importance import ENOUGH, Importances, importances
 from analysis.trials import Trial
 from tests.studies import SEARCH, read, searched, small_search
 

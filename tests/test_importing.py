@@ -16,7 +16,8 @@ import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import effects, hiplot_page, tables
+from analysis.statistics import effects
+from analysis import hiplot_page, tables
 from analysis.progress import progress
 from analysis.trials import Study, Trial, connect, studies, trials
 from study.importing import ImportedStudy, make_study, read_sheet, store

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import tables
-from analysis.inference import flat, median, typical
+from analysis.inference_cost import flat, median, typical
 from analysis.tables import Table, render
 from tests.studies import POOLING, SEARCH, read, searched, trial
 

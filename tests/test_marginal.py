@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from analysis import tables
-from analysis.marginal import Marginal, marginals
+from analysis.statistics.marginal import Marginal, marginals
 from analysis.search_table import SearchTable
 from analysis.tables import render
 from tests.studies import SEARCH, read, searched, small_search

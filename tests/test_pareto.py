@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.pareto import front
+from analysis.statistics.pareto import front
 
 DIRECTIONS = st.sampled_from(["MAXIMIZE", "MINIMIZE"])
 # Few values, so that ties and equal points come often.

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.power import TTestPower
 
-from analysis.power import MOST_SEEDS, detectable, needed, note, power
+from analysis.statistics.power import MOST_SEEDS, detectable, needed, note, power
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 15, 100, 3000])

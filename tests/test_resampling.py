@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.resampling import MOST_EXACT, RESAMPLES, bca_interval, sign_flip
+from analysis.statistics.resampling import MOST_EXACT, RESAMPLES, bca_interval, sign_flip
 
 SKEWED = np.array([0.1, -0.2, 0.05, 1.9, 0.4, 0.0, 0.3, 0.7, -0.1, 0.2])
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.effects import holm, paired_difference
-from analysis.evidence import paired_improvement, unpaired_improvement
-from analysis.factorial import Anova, Observation, analyse
-from analysis.power import detectable, needed, power
-from analysis.proportions import Z
-from analysis.resampling import bca_interval, sign_flip
+from analysis.statistics.effects import holm, paired_difference
+from analysis.statistics.effect_sizes import paired_improvement, unpaired_improvement
+from analysis.statistics.factorial import Anova, Observation, analyse
+from analysis.statistics.power import detectable, needed, power
+from analysis.statistics.proportions import Z
+from analysis.statistics.resampling import bca_interval, sign_flip
 
 SEED_SPREAD = 0.008  # what a seed brings to all variants: its split, its data order
 NOISE = 0.002  # of a run beside that

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, create_trial
 
-from analysis import importance, tables
+from analysis.statistics import importance
+from analysis import tables
 from analysis.search_table import SearchTable
 from analysis.tables import FORMATS, Table, ablation_table, as_dict, render, verdict
 from analysis.trials import connect, studies, trials

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.effects import summarize
+from analysis.statistics.effects import summarize
 from analysis.figures.base import (
     BLUE,
     FAINT,
@@ -25,7 +25,7 @@ from analysis.figures.base import (
     scatter,
     within,
 )
-from analysis.pareto import front
+from analysis.statistics.pareto import front
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis.candidates import mean_interval
-from analysis.effects import Effect, summarize
+from analysis.statistics.candidates import mean_interval
+from analysis.statistics.effects import Effect, summarize
 from analysis.figures.base import (
     BLUE,
     DASHES,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.axes import FEW
+from analysis.scales import FEW
 from analysis.figures.base import (
     BLUE,
     GREY,

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis.effects import Effect, PlannedRow, Row, baseline_level, groups, point
+from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups, point
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.effects import forest, replicates

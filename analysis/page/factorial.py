@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis import factorial_table
-from analysis.factorial import Anova
+from analysis.statistics.factorial import Anova
 from analysis.figures.base import slug
 from analysis.figures.effects import interaction
 from analysis.page.parts import Part, Section, sheets

@@ -154,8 +154,8 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
     """
     if len(plan.variants) < 2:
         return None
-    from analysis.effects import spread_of_differences
-    from analysis.power import note
+    from analysis.statistics.effects import spread_of_differences
+    from analysis.statistics.power import note
 
     url = storage.locate(storage_option)
     spread = None

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.candidates import first_trials
-from analysis.importance import FEWEST, LARGEST_RESAMPLE
-from analysis.power import CONFIDENCE
+from analysis.statistics.candidates import first_trials
+from analysis.statistics.importance import FEWEST, LARGEST_RESAMPLE
+from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished
 
 FORESTS = 20  # each of its own resample of the trials

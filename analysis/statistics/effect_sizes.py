@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.power import CONFIDENCE, detectable
-from analysis.proportions import wilson
-from analysis.resampling import bca_interval, sign_flip
+from analysis.statistics.power import CONFIDENCE, detectable
+from analysis.statistics.proportions import wilson
+from analysis.statistics.resampling import bca_interval, sign_flip
 
 # Two accuracies that differ by less than this are equal but for the rounding of floats.
 ROUNDING = 1e-12

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.power import CONFIDENCE
+from analysis.statistics.power import CONFIDENCE
 
 Z = float(special.ndtri((1 + CONFIDENCE) / 2))
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.power import CONFIDENCE
+from analysis.statistics.power import CONFIDENCE
 
 RESAMPLES = 9_999  # with the values themselves 10,000, of which the tails are whole numbers
 FEWEST_RESAMPLES = 999

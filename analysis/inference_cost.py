@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from analysis.layout import Block
+from analysis.table_formats import Block
 from analysis.text import printable
 from analysis.trials import Trial, known
 

@@ -2,7 +2,7 @@
 
 What the trials themselves say, without a model. A sampler tries good regions more often, and there
 with other parameters: the accuracy at a value is that of the company it was tried in, which partial
-dependence (`analysis/dependence.py`) evens out.
+dependence (`analysis/statistics/dependence.py`) evens out.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.candidates import first_trials, mean_interval
-from analysis.effects import summarize
+from analysis.statistics.candidates import first_trials, mean_interval
+from analysis.statistics.effects import summarize
 from analysis.trials import Trial, finished
 
 FEW = 8  # values that are shown one by one

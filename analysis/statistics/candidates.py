@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.effects import Row, columns, summarize
-from analysis.evidence import ROUNDING
-from analysis.pareto import front
-from analysis.power import CONFIDENCE
+from analysis.statistics.effects import Row, columns, summarize
+from analysis.statistics.effect_sizes import ROUNDING
+from analysis.statistics.pareto import front
+from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished
 
 BASELINE = "baseline"  # the variant of candidate 0

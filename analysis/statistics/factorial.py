@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.effects import baseline_level, holm
-from analysis.power import CONFIDENCE
+from analysis.statistics.effects import baseline_level, holm
+from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished
 
 MOST_COLUMNS = 200  # of a model: levels of factors, and pairs of them

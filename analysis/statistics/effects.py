@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from analysis import inference
-from analysis.evidence import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
-from analysis.power import CONFIDENCE
+from analysis import inference_cost
+from analysis.statistics.effect_sizes import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
+from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished, known
 
 Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
@@ -60,7 +60,7 @@ class Row:
     multiply_adds: int | None  # of the network for one image
     model_bytes: int | None  # of the weights as a file
     latency_ms: float | None  # median over the trials, for one image where it trained
-    inference: dict[str, dict[str, dict[str, float]]]  # medians; see `inference.Inference`
+    inference: dict[str, dict[str, dict[str, float]]]  # medians; see `inference_cost.Inference`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,11 +371,11 @@ def columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "test_accuracy_mean": test.mean,
         "test_accuracy_std": test.std,
         "parameters": next(iter(known(trials, "parameters")), None),
-        "seconds": inference.typical(trials, "seconds"),
+        "seconds": inference_cost.typical(trials, "seconds"),
         "multiply_adds": next(iter(known(trials, "multiply_adds")), None),
         "model_bytes": next(iter(known(trials, "model_bytes")), None),
-        "latency_ms": inference.typical(trials, "latency_ms"),
-        "inference": inference.median(trial.inference for trial in trials),
+        "latency_ms": inference_cost.typical(trials, "latency_ms"),
+        "inference": inference_cost.median(trial.inference for trial in trials),
     }
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from analysis.candidates import first_trials
-from analysis.power import CONFIDENCE
+from analysis.statistics.candidates import first_trials
+from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished
 
 if TYPE_CHECKING:

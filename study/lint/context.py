@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Protocol
 
-from study.importing.columns import squeeze
+from study.importing.names import squeeze
 from study.plans.datasets import FACTS, Facts
 from study.plans.plan import Level, Plan, Row, Variant
 from trainer.config import FIELD_NAMES, TrainConfig

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from study.importing.columns import squeeze
+from study.importing.names import squeeze
 from study.importing.design import merge
 from study.lint.context import Case, Point, field_of, point
 from study.lint.finding import Finding, Severity

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from analysis.statistics.effects import Row, columns, holm, paired_difference, point
-from analysis.table_formats import WRITERS, Block, Page, joined
 from analysis.statistics.power import ALPHA
+from analysis.table_formats import WRITERS, Block, Page, joined
 from analysis.tables import FEWEST_PAIRS
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial, finished

@@ -16,9 +16,9 @@ from scipy import special
 from analysis import inference_cost
 from analysis.statistics.candidates import mean_interval
 from analysis.statistics.effects import PlannedRow, baseline_level, planned_rows, point, summarize
-from analysis.table_formats import Block, joined
 from analysis.statistics.power import CONFIDENCE
 from analysis.statistics.proportions import Z, wilson
+from analysis.table_formats import Block, joined
 from analysis.text import level_label, percent, printable, variant_label
 from analysis.trials import Study, Trial, finished
 

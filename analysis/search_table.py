@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from analysis.inference_cost import flat
+from analysis.progress import Progress, facts, progress
 from analysis.statistics.candidates import (
     NOISE_SOURCES,
     Candidate,
@@ -24,10 +26,8 @@ from analysis.statistics.candidates import (
 )
 from analysis.statistics.effects import Row, columns
 from analysis.statistics.importance import Importances, Share, importances
-from analysis.inference_cost import flat
-from analysis.table_formats import Block, Page, accuracies, for_scale, joined
 from analysis.statistics.marginal import Marginal, marginals
-from analysis.progress import Progress, facts, progress
+from analysis.table_formats import Block, Page, accuracies, for_scale, joined
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial
 

@@ -12,16 +12,16 @@ from typing import Any
 
 from analysis import factorial_table, inference_cost, reported
 from analysis import path as paths
-from analysis.statistics.effects import Ablation, Effect, Row, ablation, point
-from analysis.statistics.effect_sizes import NO_EVIDENCE
-from analysis.statistics.factorial import Anova, anova
 from analysis.inference_cost import flat
-from analysis.table_formats import WRITERS, Block, Page, accuracies, for_scale, joined
 from analysis.path import Path, path
-from analysis.statistics.power import ALPHA, detectable
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.search_table import SearchTable, search_table
+from analysis.statistics.effect_sizes import NO_EVIDENCE
+from analysis.statistics.effects import Ablation, Effect, Row, ablation, point
+from analysis.statistics.factorial import Anova, anova
+from analysis.statistics.power import ALPHA, detectable
+from analysis.table_formats import WRITERS, Block, Page, accuracies, for_scale, joined
 from analysis.text import level_label, p_text, percent, printable
 from analysis.trials import Study, Trial
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics.effects import summarize
 from analysis.figures.base import (
     BLUE,
     FAINT,
@@ -25,6 +24,7 @@ from analysis.figures.base import (
     scatter,
     within,
 )
+from analysis.statistics.effects import summarize
 from analysis.statistics.pareto import front
 
 

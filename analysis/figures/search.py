@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics.candidates import Curve
-from analysis.statistics.dependence import Dependence
 from analysis.figures.base import (
     BLUE,
     GREY,
@@ -33,6 +31,8 @@ from analysis.figures.base import (
     ticks,
     within,
 )
+from analysis.statistics.candidates import Curve
+from analysis.statistics.dependence import Dependence
 from analysis.statistics.importance import Importances, Share
 from analysis.text import level_label
 from analysis.trials import Trial

@@ -6,16 +6,16 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from analysis import inference_cost
-from analysis.scales import FEW, is_logarithmic
-from analysis.statistics.candidates import first_trials
-from analysis.statistics.effects import Row
 from analysis.figures import parallel as coordinates
 from analysis.figures.base import Level, sample
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, fit
 from analysis.figures.parallel import Dimension
 from analysis.page.parts import NOTHING, Part, Section, Sheet, sheets
+from analysis.scales import FEW, is_logarithmic
 from analysis.search_table import SearchTable
+from analysis.statistics.candidates import first_trials
+from analysis.statistics.effects import Row
 from analysis.summary import count, duration
 from analysis.tables import Table
 from analysis.text import level_label, printable

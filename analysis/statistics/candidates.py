@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.statistics.effects import Row, columns, summarize
 from analysis.statistics.effect_sizes import ROUNDING
+from analysis.statistics.effects import Row, columns, summarize
 from analysis.statistics.pareto import front
 from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished

@@ -21,7 +21,7 @@ import pytest
 from study.plans.plan import Plan
 from study.run import session
 from tests.faults.simulated import workers
-from tests.plans import run
+from tests.support.plans import run
 
 SECONDS = 120.0  # that anything here may take
 SIMULATED = "tests.faults.simulated"  # the product on workers that train nothing

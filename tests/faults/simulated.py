@@ -19,7 +19,7 @@ from typing import Any
 
 from study.run import session
 from study.run.executors import Job, Watcher
-from tests.results import result
+from tests.support.results import result
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 

@@ -25,7 +25,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
-from tests.plans import run, tiny
+from tests.support.plans import run, tiny
 
 
 class SmallDisk:
@@ -190,7 +190,7 @@ def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
     monkeypatch.setattr("study.store.backup.sync_file", full)
     said: list[str] = []
     from study.run import session
-    from tests.plans import INLINE, Witness, announce
+    from tests.support.plans import INLINE, Witness, announce
 
     session.run(
         tiny(seeds=3), locate(str(tmp_path / "studies.db")), INLINE, study_name=None,

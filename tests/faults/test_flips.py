@@ -15,7 +15,7 @@ from study.cli import main
 from study.plans.plan import load_plan
 from study.store import integrity as writer
 from tests.faults.machine import finished
-from tests.plans import tiny
+from tests.support.plans import tiny
 
 Report = Callable[[Path], tuple[int, str]]
 Answer = tuple[int, str, str]  # exit code, output, complaints

@@ -20,7 +20,7 @@ from study.store.durability import Keeper
 from study.store.writer import Ledger
 from tests.faults.machine import assert_sound, states
 from tests.faults.simulated import Simulated
-from tests.plans import Witness
+from tests.support.plans import Witness
 from trainer.results import Epoch
 
 

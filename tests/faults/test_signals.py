@@ -25,7 +25,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
-from tests.plans import run, tiny
+from tests.support.plans import run, tiny
 
 TRAIN = ["run", "tiny.toml", "--workers", "2"]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]

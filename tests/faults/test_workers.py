@@ -26,7 +26,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
-from tests.plans import tiny
+from tests.support.plans import tiny
 from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.data import ImageData

@@ -170,7 +170,9 @@ def _breaks_a_design(
     if not fractions or not others:
         return False
     without = find_design(others, runs)
-    return without.kind == "factorial" and find_design({**others, "": levels}, runs).kind == "search"
+    return (
+        without.kind == "factorial" and find_design({**others, "": levels}, runs).kind == "search"
+    )
 
 
 def _is_variant(

@@ -253,7 +253,9 @@ def words_of(name: str) -> list[str]:
 @lru_cache(maxsize=4096)
 def understand(column: str) -> Name:
     """Read a column's name."""
-    if column.endswith(" (factor)"):  # of our own HiPlot page: a factor that is called like a figure
+    if column.endswith(
+        " (factor)"
+    ):  # of our own HiPlot page: a factor that is called like a figure
         return Name(column.removesuffix(" (factor)"), "setting")
     text, hint = column.strip().lstrip("_"), None
     for pattern, meaning in _TOOLS:

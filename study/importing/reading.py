@@ -6,7 +6,7 @@ What none of them tells is a question (`Unclear`), never a guess.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from study.importing.cells import MISSING, accuracies, number, numbers, state_of
+from study.importing.cells import MISSING, accuracies, levels_of, number, numbers, state_of
 from study.importing.names import (
     BEST,
     LAST,
@@ -153,9 +153,7 @@ def _same_columns(table: Table) -> dict[str, str]:
     same = {}
     for column in table.columns:
         other = first.setdefault(understand(column).text.lower(), column)
-        if other != column and [*map(str, table.column(other))] == [
-            *map(str, table.column(column))
-        ]:
+        if other != column and levels_of(table.column(other)) == levels_of(table.column(column)):
             same[column] = other
     return same
 
@@ -264,9 +262,7 @@ def _figure_name(reading: Reading, column: str) -> FigureName:
     better = reading.table.better.get(column, own.better if own else None)
     if own is None:
         return FigureName(text, better, False, split, None, "%" in text, True)
-    return FigureName(
-        own.name, better, own.share, split, own.qualifier, own.percent, own.plain
-    )
+    return FigureName(own.name, better, own.share, split, own.qualifier, own.percent, own.plain)
 
 
 def _unnamed_beside_named(reading: Reading, figures: dict[str, FigureName]) -> None:
@@ -356,7 +352,9 @@ def _compared(
     if name.split is None and not reading.table.split.get(column):
         notes.append("of which images, the file does not say")
     notes.append(f"{better or 'higher'} is better")
-    reading.uses[column] = f"{words} ({'; '.join([*([f'in {unit}'] if unit and not accuracy else []), *notes])})"
+    reading.uses[column] = (
+        f"{words} ({'; '.join([*([f'in {unit}'] if unit and not accuracy else []), *notes])})"
+    )
     return Compared(
         column, name.words, name.name, name.split, better or "higher", unit, accuracy, values
     )
@@ -400,7 +398,9 @@ def _read_figure(reading: Reading, column: str, name: FigureName) -> None:
             read = accuracies(column, reading.table.rows, percent=name.percent, unit=None)
             values = read.values
         else:
-            values = numbers(column, reading.table.rows, times=reading.names[column].times, whole=False)
+            values = numbers(
+                column, reading.table.rows, times=reading.names[column].times, whole=False
+            )
     except UserError as error:
         reading.keep(column, f"{name.words}: {KEPT}: {error}")
         return

@@ -62,7 +62,11 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
         if dataset in FACTS:
             attributes["dataset"] = {"name": dataset, "test_images": FACTS[dataset].test_images}
         try:
-            ledger.store([StudyDirection.MINIMIZE if made.minimize else StudyDirection.MAXIMIZE], attributes, trials)
+            ledger.store(
+                [StudyDirection.MINIMIZE if made.minimize else StudyDirection.MAXIMIZE],
+                attributes,
+                trials,
+            )
         except StorageFailed as failure:
             raise UserError(
                 f"storage {storage.display(url)}: nothing written: {failure}"

@@ -4,8 +4,10 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from study.importing.claims import parse_model, read_claims
 from study.importing.cells import levels_of
 from study.importing.design import Design, find_design, ordered
 from study.importing.factors import Factors, find_factors
@@ -68,7 +70,13 @@ class ImportedStudy:
 
 
 def make_study(
-    table: Table, *, name: str, dataset: str | None = None, options: Options | None = None
+    table: Table,
+    *,
+    name: str,
+    dataset: str | None = None,
+    options: Options | None = None,
+    claims: Path | None = None,
+    model: str | None = None,
 ) -> ImportedStudy:
     """Make a study of a table.
 
@@ -77,6 +85,8 @@ def make_study(
         name: the study's.
         dataset: which images the results are of, if that is known.
         options: what the user says of the columns.
+        claims: a file of `[[claims]]` about the results.
+        model: of a factorial: which factors may act on each other; None: all pairs.
 
     Raises:
         Unclear: a column could mean several things; asks, and holds the reading so far.
@@ -84,11 +94,16 @@ def make_study(
     """
     check_name("--study-name", name)
     try:
-        return _make(reshape(table), name, dataset, options or Options())
+        made = _make(reshape(table), name, dataset, options or Options())
     except Unclear as error:
         raise Unclear([f"{table.kind} {table.file}: {error}"], error.uses) from error
     except UserError as error:
         raise UserError(f"{table.kind} {table.file}: {error}") from error
+    if model is not None:
+        made.plan["model"] = parse_model(model, made.plan)
+    if claims is not None:
+        made.plan["claims"] = read_claims(claims, made.plan, made.levels)
+    return made
 
 
 def _make(table: Table, name: str, dataset: str | None, options: Options) -> ImportedStudy:
@@ -248,7 +263,9 @@ class _Study:
         }
         notes = [*self._notes(design, compared), *([numbered] if numbered else [])]
         plan["imported"]["notes"] = notes
-        return ImportedStudy(plan, trials, design.factors, _uses(reading), notes, reading.table.kind)
+        return ImportedStudy(
+            plan, trials, design.factors, _uses(reading), notes, reading.table.kind
+        )
 
     def _design(self) -> tuple[Design, dict[int, int]]:
         """Find the design of the runs that came to an end; return each one's place in it.
@@ -358,9 +375,7 @@ class _Study:
                 "source": source_of(self.reading, run),
                 **result.attributes,
             }
-            made.append(
-                ImportedTrial(result.state, result.value, params, result.steps, attributes)
-            )
+            made.append(ImportedTrial(result.state, result.value, params, result.steps, attributes))
         return made
 
     def _params(
@@ -372,7 +387,9 @@ class _Study:
             return params, params if design.kind == "search" else design.changes(places[run])
         text = self.reading.text
         own = {text(name): levels[run] for name, levels in self.factors.varying.items()}
-        levels = {name: level for name, level in own.items() if level in design.factors.get(name, ())}
+        levels = {
+            name: level for name, level in own.items() if level in design.factors.get(name, ())
+        }
         changes = {
             name: level for name, level in own.items()
             if name not in design.baseline or design.baseline[name] != level
@@ -467,5 +484,3 @@ def _listed(levels: Sequence[Level]) -> str:
 
 def _text(level: Level) -> str:
     return "none" if level is None else level_text(level)
-
-

@@ -7,7 +7,7 @@ only where it can name the figures or the settings that show it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.lint import claims, design, figures, selection
+from study.lint import claims, conclusions, design, figures, selection
 from study.lint.context import Case, Result
 from study.lint.finding import CODES, SEVERITIES, Finding
 
@@ -25,10 +25,13 @@ def lint(plan: Mapping[str, Any], trials: Sequence[Result]) -> list[Finding]:
         UserError: the plan is ours, but not valid.
     """
     case = Case(plan, trials)
+    # What is known of accuracies, such as chance and binomial errors, says nothing of a loss.
+    rooms = (selection, design, figures, claims, conclusions)
+    of_any_figure = (*selection.OF_ANY_FIGURE, *design.CHECKS, *conclusions.CHECKS)
+    checks = [check for room in rooms for check in room.CHECKS]
     found = [
         finding
-        for room in (selection, design, figures, claims)
-        for check in room.CHECKS
+        for check in (checks if case.is_accuracy else of_any_figure)
         for finding in check(case)
     ]
     return sorted(found, key=lambda own: SEVERITIES.index(own.severity))

@@ -38,6 +38,14 @@ def _of_imported_results(case: Case) -> Iterator[Finding]:
             "reported, which makes it too good. Choose by validation accuracy, and look at the "
             "test set once.",
         )
+    elif selected == "training":
+        yield Finding(
+            "training-selection",
+            "error",
+            "results",
+            f"{metric} is measured on training images: it ranks how well runs fit what they have "
+            "seen, not how good they are. Compare a validation figure.",
+        )
     elif selected is None:
         yield Finding(
             "test-selection",
@@ -177,6 +185,7 @@ def _unfinished(case: Case) -> Iterator[Finding]:
     )
 
 
+OF_ANY_FIGURE: tuple[Callable[[Case], Iterator[Finding]], ...] = (_of_imported_results,)
 CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _of_the_source,
     _of_imported_results,

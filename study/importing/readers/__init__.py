@@ -2,7 +2,18 @@
 
 from pathlib import Path
 
-from study.importing.readers import dialects, plain
+from study.importing.readers import (
+    dialects,
+    keras_tuner,
+    lightning,
+    mlflow,
+    optuna,
+    plain,
+    ray,
+    spreadsheet,
+    tensorboard,
+    wandb,
+)
 from study.importing.readers.source import Reader, Source
 from study.importing.table import Table
 from trainer.errors import UserError, choose
@@ -17,10 +28,18 @@ def _dialect(own: dialects.Dialect) -> Reader:
     return Reader(own.kind, own.title, recognises, lambda source: own.read(plain.read(source)))
 
 
-FOLDERS: tuple[Reader, ...] = ()
 READERS = (
-    *FOLDERS,
+    mlflow.FOLDER,
+    keras_tuner.FOLDER,
+    ray.FOLDER,
+    wandb.FOLDER,
+    lightning.LOGS,
+    tensorboard.EVENTS,
+    mlflow.DATABASE,
+    optuna.DATABASE,
     *map(_dialect, dialects.DIALECTS),
+    wandb.CHART,
+    tensorboard.CSV,
     Reader(GENERIC, "a table", lambda source: not source.path.is_dir(), plain.read),
 )
 KINDS = tuple(dict.fromkeys(own.kind for own in READERS))

@@ -28,12 +28,12 @@ class Dialect:
         """Whether the headings are this tool's."""
         return all(any(re.fullmatch(p, own) for own in columns) for p in self.required)
 
-    def read(self, table: Table) -> Table:
+    def read(self, table: Table, title: str | None = None) -> Table:
         """Return the table with the roles that its tool gives."""
         given = {column: self._first(column, self.roles, self.others) for column in table.columns}
         return replace(
             table,
-            kind=f"{self.title} ({table.kind})" if table.kind not in self.title else self.title,
+            kind=title or f"{self.title} ({table.kind})",
             roles={column: role for column, role in given.items() if role},
             better=self._all(table.columns, self.better),
             split=self._all(table.columns, self.split),
@@ -85,6 +85,12 @@ DIALECTS = (
         one_run_per_id=True,
     ),
     Dialect(
+        "lightning",
+        "a log of epochs and steps, as Lightning writes it",
+        (r"epoch", r"step", r"(train|val|test)[_/].+"),
+        {},
+    ),
+    Dialect(
         "hiplot", "a HiPlot experiment", (r"uid", r"from_uid"),
         {r"uid|from_uid": "note"},
     ),
@@ -94,4 +100,3 @@ DIALECTS = (
 def by_kind(kind: str) -> Dialect:
     """Return a tool's dialect."""
     return next(own for own in DIALECTS if own.kind == kind)
-

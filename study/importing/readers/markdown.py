@@ -25,7 +25,7 @@ def read(source: Source) -> Table:
     """
     content = text.decode(source.data)[0].splitlines()
     tables = _headings(content)
-    pick = source.choose("table", [f"{number}" for number in range(1, len(tables) + 1)])
+    pick = source.choose("tables", [f"{number}" for number in range(1, len(tables) + 1)])
     start = tables[int(pick) - 1]
     heading = _cells(content[start])
     rows = []

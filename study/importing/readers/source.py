@@ -38,21 +38,23 @@ class Source:
         """List the files below a folder that match any pattern, sorted."""
         return sorted({own for p in patterns for own in self.path.rglob(p) if own.is_file()})
 
-    def choose(self, what: str, names: Iterable[str]) -> str:
+    def choose(self, plural: str, names: Iterable[str]) -> str:
         """Return the one that is there, or the one that was picked.
+
+        Args:
+            plural: what is chosen from: "studies".
+            names: those that are there.
 
         Raises:
             UserError: there are several and none was picked, or the picked one is not there.
         """
         there = list(dict.fromkeys(names))
         if not there:
-            raise UserError(f"holds no {what}")
+            raise UserError(f"holds no {plural}")
         if self.pick is not None and self.pick not in there:
             raise UserError(choose("--pick", self.pick, there))
         if self.pick is None and len(there) > 1:
-            raise UserError(
-                f"holds {len(there)} {what}s; say which with --pick: {', '.join(there)}"
-            )
+            raise UserError(f"holds {len(there)} {plural}; say which: --pick {' | '.join(there)}")
         return self.pick or there[0]
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 from study.importing.readers.source import Source, make_table
@@ -15,8 +16,11 @@ ZIP, PARQUET, OLD_EXCEL = b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0"
 
 
 def recognises(source: Source) -> bool:
-    """Whether a file begins like a workbook or a Parquet file."""
-    return source.head.startswith((ZIP, PARQUET, OLD_EXCEL))
+    """Whether a file is a workbook or a Parquet file."""
+    if source.head.startswith(ZIP):
+        with zipfile.ZipFile(source.path) as archive:
+            return "xl/workbook.xml" in archive.namelist()
+    return source.head.startswith((PARQUET, OLD_EXCEL))
 
 
 def read(source: Source) -> Table:
@@ -48,9 +52,7 @@ def missing(title: str, package: str) -> UserError:
     )
 
 
-def of_frame(
-    source: Source, title: str, frame: "pd.DataFrame", sha256: str | None = None
-) -> Table:
+def of_frame(source: Source, title: str, frame: "pd.DataFrame", sha256: str | None = None) -> Table:
     """Make a table of a data frame; its index is a column where it has a name."""
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
@@ -78,7 +80,7 @@ def _sheet(source: Source) -> "pd.DataFrame":
     with pd.ExcelFile(source.path, engine="openpyxl") as book:
         frames = {str(name): book.parse(name, dtype=object) for name in book.sheet_names}
     filled = [name for name, own in frames.items() if len(own) and len(own.columns) > 1]
-    frame = frames[source.choose("sheet", filled)].dropna(how="all").dropna(axis=1, how="all")
+    frame = frames[source.choose("sheets", filled)].dropna(how="all").dropna(axis=1, how="all")
     unnamed = [n for n in frame.columns if str(n).startswith("Unnamed: ")]
     if unnamed == [frame.columns[0]]:
         return frame.rename(columns={unnamed[0]: "index"})  # pandas' own row numbers

@@ -109,8 +109,10 @@ def _names_columns(comment: str, lines: Sequence[str]) -> bool:
     if not rest:
         return False
     cells = re.split(r"[,;\t]", rest[0])
-    return len(cells) > 1 and len(cells) == len(re.split(r"[,;\t]", comment)) and all(
-        NUMBER.fullmatch(cell.strip()) for cell in cells
+    return (
+        len(cells) > 1
+        and len(cells) == len(re.split(r"[,;\t]", comment))
+        and all(NUMBER.fullmatch(cell.strip()) for cell in cells)
     )
 
 
@@ -181,4 +183,3 @@ def _has_decimal_commas(rows: Records) -> bool:
 
 def _with_point(cell: str) -> str:
     return cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell
-

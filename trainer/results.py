@@ -54,6 +54,7 @@ class Result:
     inference: Inference | None = None  # latency and throughput, see `trainer.latency`
     multiply_adds: int | None = None  # of the network for one image
     model_bytes: int | None = None  # size of the weights' file, fp32
+    weights_sha256: str | None = None  # of the weights' file; None: no file is to be kept
     confusion: dict[str, list[list[int]]] | None = None  # {"test": [true class][predicted class]}
     # Test images it was most wrong about, see `trainer.confusion`: too large for the database.
     confused: list[dict[str, Any]] | None = field(default=None, repr=False)

@@ -234,6 +234,7 @@ class _Member:
                 self.config, bank.data.side, len(bank.data.classes)
             ).multiply_adds,
             model_bytes=checkpoint.size(self.state) if self.state else None,
+            weights_sha256=checkpoint.sha256(self.state) if self.state and test else None,
             confusion={"test": bank.confusion(test)} if test else None,
             confused=self.confused,
             state=self.state,

@@ -12,9 +12,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.effects import Row, columns, holm, paired_difference, point
-from analysis.layout import WRITERS, Block, Page, joined
-from analysis.power import ALPHA
+from analysis.statistics.effects import Row, columns, holm, paired_difference, point
+from analysis.statistics.power import ALPHA
+from analysis.table_formats import WRITERS, Block, Page, joined
 from analysis.tables import FEWEST_PAIRS
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial, finished

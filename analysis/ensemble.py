@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.layout import WRITERS, Block, Page
-from analysis.proportions import Comparison, Share, compare, share
+from analysis.statistics.proportions import Comparison, Share, compare, share
+from analysis.table_formats import WRITERS, Block, Page
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished
 

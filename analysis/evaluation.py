@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis.layout import WRITERS, Block, Page
-from analysis.proportions import Share, share
+from analysis.statistics.proportions import Share, share
+from analysis.table_formats import WRITERS, Block, Page
 from analysis.text import percent, printable
 
 Inference = Mapping[str, Mapping[str, Mapping[str, float]]]

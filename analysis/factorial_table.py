@@ -4,9 +4,17 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from analysis.factorial import HIGHER, PAIRWISE, REPLICATES, UNTESTED, Anova, PairMean, Term
-from analysis.layout import Block, joined
-from analysis.power import ALPHA
+from analysis.statistics.factorial import (
+    HIGHER,
+    PAIRWISE,
+    REPLICATES,
+    UNTESTED,
+    Anova,
+    PairMean,
+    Term,
+)
+from analysis.statistics.power import ALPHA
+from analysis.table_formats import Block, joined
 from analysis.text import level_label, p_text, percent, printable
 
 FURTHER = "further interactions"

@@ -15,8 +15,8 @@ from typing import Any
 
 import hiplot
 
-from analysis.axes import FEW, is_logarithmic
-from analysis.candidates import on_front, ranked
+from analysis.scales import FEW, is_logarithmic
+from analysis.statistics.candidates import on_front, ranked
 from analysis.text import level_label, printable
 from analysis.trials import VALIDATION_ACCURACY, Study, Trial
 

@@ -1,8 +1,8 @@
 """Whether what a database holds is what was written: checksums of trials, seals of studies.
 
-The other half of `study/integrity.py`, which writes them; docs/storage.md says what they cover. A
-bit that SQLite's own checks miss changes a figure silently; here it makes a trial *damaged*, which
-is counted and never shown as a result.
+The other half of `study/store/integrity.py`, which writes them; docs/storage.md says what they
+cover. A bit that SQLite's own checks miss changes a figure silently; here it makes a trial
+*damaged*, which is counted and never shown as a result.
 """
 
 import hashlib

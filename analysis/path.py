@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.candidates import settled
-from analysis.effects import (
+from analysis.statistics.candidates import settled
+from analysis.statistics.effects import (
     NO_DIFFERENCE,
     Difference,
     Row,
@@ -23,7 +23,7 @@ from analysis.effects import (
     paired_difference,
     point,
 )
-from analysis.layout import Block, accuracies, joined
+from analysis.table_formats import Block, accuracies, joined
 from analysis.text import level_label, percent, printable
 from analysis.trials import Trial, finished
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis.candidates import first_trials, ranked, replicates, settled
-from analysis.effects import planned_cells, planned_points, point, summarize
+from analysis.statistics.candidates import first_trials, ranked, replicates, settled
+from analysis.statistics.effects import planned_cells, planned_points, point, summarize
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from scipy import special
 
-from analysis import inference
-from analysis.candidates import mean_interval
-from analysis.effects import PlannedRow, baseline_level, planned_rows, point, summarize
-from analysis.layout import Block, joined
-from analysis.power import CONFIDENCE
-from analysis.proportions import Z, wilson
+from analysis import inference_cost
+from analysis.statistics.candidates import mean_interval
+from analysis.statistics.effects import PlannedRow, baseline_level, planned_rows, point, summarize
+from analysis.statistics.power import CONFIDENCE
+from analysis.statistics.proportions import Z, wilson
+from analysis.table_formats import Block, joined
 from analysis.text import level_label, percent, printable, variant_label
 from analysis.trials import Study, Trial, finished
 
@@ -181,7 +181,7 @@ def _ours(trials: Sequence[Trial]) -> Figures:
 
     accuracies = _accuracies(trials)
     low, high = mean_interval(accuracies)
-    measured = inference.median(trial.inference for trial in trials)
+    measured = inference_cost.median(trial.inference for trial in trials)
     # Those trained on a GPU were timed there, and on the CPU too.
     many = measured.get("cuda", measured.get("cpu", {})).get("32", {})
     return Figures(
@@ -189,10 +189,10 @@ def _ours(trials: Sequence[Trial]) -> Figures:
         low=low,
         high=high,
         parameters=first(trial.parameters for trial in trials),
-        latency_ms=inference.typical(trials, "latency_ms"),
+        latency_ms=inference_cost.typical(trials, "latency_ms"),
         images_per_second=many.get("images_per_second"),
         model_bytes=first(trial.model_bytes for trial in trials),
-        seconds=inference.typical(trials, "seconds"),
+        seconds=inference_cost.typical(trials, "seconds"),
         epochs=first(trial.config.get("epochs") for trial in trials),
     )
 

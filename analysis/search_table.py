@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.candidates import (
+from analysis.inference_cost import flat
+from analysis.progress import Progress, facts, progress
+from analysis.statistics.candidates import (
     NOISE_SOURCES,
     Candidate,
     Curve,
@@ -22,12 +24,10 @@ from analysis.candidates import (
     validation_images,
     winners_curse,
 )
-from analysis.effects import Row, columns
-from analysis.importance import Importances, Share, importances
-from analysis.inference import flat
-from analysis.layout import Block, Page, accuracies, for_scale, joined
-from analysis.marginal import Marginal, marginals
-from analysis.progress import Progress, facts, progress
+from analysis.statistics.effects import Row, columns
+from analysis.statistics.importance import Importances, Share, importances
+from analysis.statistics.marginal import Marginal, marginals
+from analysis.table_formats import Block, Page, accuracies, for_scale, joined
 from analysis.text import level_label, percent, printable
 from analysis.trials import Study, Trial
 

@@ -8,13 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from analysis.candidates import Candidate
-from analysis.effects import Difference, Effect, Row, baseline_level, paired_difference, same
-from analysis.factorial import Anova, Term
-from analysis.inference import typical
-from analysis.power import ALPHA, detectable
+from analysis.inference_cost import typical
 from analysis.progress import Progress
 from analysis.search_table import SearchTable
+from analysis.statistics.candidates import Candidate
+from analysis.statistics.effects import (
+    Difference,
+    Effect,
+    Row,
+    baseline_level,
+    paired_difference,
+    same,
+)
+from analysis.statistics.factorial import Anova, Term
+from analysis.statistics.power import ALPHA, detectable
 from analysis.tables import FEWEST_PAIRS, Table, verdict
 from analysis.text import level_label, percent, printable, variant_label
 from analysis.trials import Study, Trial, finished, known

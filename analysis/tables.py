@@ -10,18 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis import factorial_table, inference, reported
+from analysis import factorial_table, inference_cost, reported
 from analysis import path as paths
-from analysis.effects import Ablation, Effect, Row, ablation, point
-from analysis.evidence import NO_EVIDENCE
-from analysis.factorial import Anova, anova
-from analysis.inference import flat
-from analysis.layout import WRITERS, Block, Page, accuracies, for_scale, joined
+from analysis.inference_cost import flat
 from analysis.path import Path, path
-from analysis.power import ALPHA, detectable
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.search_table import SearchTable, search_table
+from analysis.statistics.effect_sizes import NO_EVIDENCE
+from analysis.statistics.effects import Ablation, Effect, Row, ablation, point
+from analysis.statistics.factorial import Anova, anova
+from analysis.statistics.power import ALPHA, detectable
+from analysis.table_formats import WRITERS, Block, Page, accuracies, for_scale, joined
 from analysis.text import level_label, p_text, percent, printable
 from analysis.trials import Study, Trial
 
@@ -213,7 +213,7 @@ def _blocks(table: Table) -> list[Block]:
         *([Block(figures, names | test, nested=True)] if test else []),
         *paths.blocks(table.path),
         *(factorial_table.blocks(table.anova) if isinstance(table.anova, Anova) else []),
-        *inference.blocks(names, rows),
+        *inference_cost.blocks(names, rows),
         *reported.blocks(table.reported, table.source),
     ]
 

@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.plain import random_data
 from benchmarks.throughput import NETWORKS, Network
-from study.plan import load_plan
+from study.plans.plan import load_plan
 from trainer import calibration
 from trainer import data as datasets
 from trainer import device as devices

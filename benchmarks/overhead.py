@@ -23,14 +23,14 @@ from typing import Any
 
 import optuna
 
-from study import storage
-from study.coordinator import Coordinator, State, open_study
-from study.executors import Watcher
-from study.keeper import Keeper
-from study.ledger import Ledger
-from study.plan import Plan, load_plan
-from study.search import SearchWork
-from study.space import suggest
+from study.plans.plan import Plan, load_plan
+from study.plans.space import suggest
+from study.run.coordinator import Coordinator, State, open_study
+from study.run.executors import Watcher
+from study.run.search import SearchWork
+from study.store import storage
+from study.store.durability import Keeper
+from study.store.writer import Ledger
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 

@@ -23,7 +23,7 @@ import tempfile
 from typing import Any
 
 from analysis.trials import connect, studies, trials
-from study.plan import load_plan
+from study.plans.plan import load_plan
 
 # Small and quick networks: what varies is how they are trained.
 BUDGET_SPACE = {

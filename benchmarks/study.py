@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
-from study.hardware import available_cores
+from study.run.hardware import available_cores
 
 TRAINED, EVALUATED = 5000, 1000
 PLAN = f"""

@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.executors import Failure, Job
-from study.executors.local import LocalExecutor
-from study.hardware import available_cores, worker_specs
+from study.run.executors import Failure, Job
+from study.run.executors.local import LocalExecutor
+from study.run.hardware import available_cores, worker_specs
 from trainer import data as datasets
 from trainer import device as devices
 from trainer.config import TrainConfig

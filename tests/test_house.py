@@ -63,7 +63,12 @@ def test_reading_results_starts_without_what_is_slow_to_load() -> None:
 
 
 def test_configs_plans_and_results_need_no_torch() -> None:
-    plans = ("study/plan.py", "study/plan_file.py", "study/variants.py", "study/reported.py")
+    plans = (
+        "study/plans/plan.py",
+        "study/plans/plan_file.py",
+        "study/plans/variants.py",
+        "study/plans/reported.py",
+    )
     for name in ("trainer/config.py", "trainer/results.py", "trainer/files.py", *plans):
         assert not set(imports(ROOT / name, top_level=True)) & HEAVY
 

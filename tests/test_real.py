@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from study.cli import main
-from tests.plans import TINY
+from tests.support.plans import TINY
 
 pytestmark = pytest.mark.real
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.effects import summarize
 from analysis.figures.base import (
     BLUE,
     FAINT,
@@ -25,7 +24,8 @@ from analysis.figures.base import (
     scatter,
     within,
 )
-from analysis.pareto import front
+from analysis.statistics.effects import summarize
+from analysis.statistics.pareto import front
 
 
 @dataclass(frozen=True)

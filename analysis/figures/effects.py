@@ -4,8 +4,6 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis.candidates import mean_interval
-from analysis.effects import Effect, summarize
 from analysis.figures.base import (
     BLUE,
     DASHES,
@@ -30,6 +28,8 @@ from analysis.figures.base import (
     shades,
     ticks,
 )
+from analysis.statistics.candidates import mean_interval
+from analysis.statistics.effects import Effect, summarize
 from analysis.tables import FEWEST_PAIRS
 from analysis.text import level_label
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.axes import FEW
 from analysis.figures.base import (
     BLUE,
     GREY,
@@ -16,6 +15,7 @@ from analysis.figures.base import (
     rounded,
     sample,
 )
+from analysis.scales import FEW
 from analysis.text import level_label
 
 CLOSEST = 0.05  # two ticks of an axis, as a share of it

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.candidates import Curve
-from analysis.dependence import Dependence
 from analysis.figures.base import (
     BLUE,
     GREY,
@@ -33,7 +31,9 @@ from analysis.figures.base import (
     ticks,
     within,
 )
-from analysis.importance import Importances, Share
+from analysis.statistics.candidates import Curve
+from analysis.statistics.dependence import Dependence
+from analysis.statistics.importance import Importances, Share
 from analysis.text import level_label
 from analysis.trials import Trial
 

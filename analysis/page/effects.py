@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis.effects import Effect, PlannedRow, Row, baseline_level, groups, point
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.effects import forest, replicates
@@ -22,6 +21,7 @@ from analysis.page.parts import (
     spread,
 )
 from analysis.search_table import SearchTable
+from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups, point
 from analysis.summary import some
 from analysis.tables import Table, verdict
 from analysis.text import level_label, p_text, printable, variant_label

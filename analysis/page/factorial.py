@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis import factorial_table
-from analysis.factorial import Anova
 from analysis.figures.base import slug
 from analysis.figures.effects import interaction
 from analysis.page.parts import Part, Section, sheets
 from analysis.search_table import SearchTable
+from analysis.statistics.factorial import Anova
 from analysis.tables import Table
 from analysis.trials import Trial, finished
 

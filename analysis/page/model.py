@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.figures.confusion import confusion
-from analysis.mistakes import mistakes, png
+from analysis.misclassified import mistakes, png
 from analysis.page.parts import Image, Part, Section
 from analysis.search_table import SearchTable
 from analysis.summary import listed

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from analysis.figures.base import Figure, points
-from analysis.layout import Block
+from analysis.table_formats import Block
 from analysis.text import percent
 
 NOTHING = "–"

@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis import marginal
-from analysis.candidates import Candidate, best_so_far
-from analysis.dependence import dependences
 from analysis.figures import search as figures
 from analysis.figures.base import slug
 from analysis.page.parts import (
@@ -20,6 +17,9 @@ from analysis.page.parts import (
     spread,
 )
 from analysis.search_table import SearchTable
+from analysis.statistics import marginal
+from analysis.statistics.candidates import Candidate, best_so_far
+from analysis.statistics.dependence import dependences
 from analysis.summary import count
 from analysis.tables import Table
 from analysis.text import level_label, percent, printable

@@ -5,17 +5,17 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis import inference
-from analysis.axes import FEW, is_logarithmic
-from analysis.candidates import first_trials
-from analysis.effects import Row
+from analysis import inference_cost
 from analysis.figures import parallel as coordinates
 from analysis.figures.base import Level, sample
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, fit
 from analysis.figures.parallel import Dimension
 from analysis.page.parts import NOTHING, Part, Section, Sheet, sheets
+from analysis.scales import FEW, is_logarithmic
 from analysis.search_table import SearchTable
+from analysis.statistics.candidates import first_trials
+from analysis.statistics.effects import Row
 from analysis.summary import count, duration
 from analysis.tables import Table
 from analysis.text import level_label, printable
@@ -81,7 +81,7 @@ def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> 
 def _points(by_variant: Mapping[str, Sequence[Trial]], name: str) -> list[Point]:
     found = []
     for label, own in by_variant.items():
-        cost = inference.typical(own, name)
+        cost = inference_cost.typical(own, name)
         if cost is not None:
             found.append(Point(label, known(own, "value"), cost, label == "baseline"))
     return found
@@ -96,7 +96,7 @@ def _inference(table: Table | SearchTable) -> list[Sheet]:
         "factor": ["baseline", *(printable(effect.factor) for effect in table.effects)],
         "level": ["", *(printable(level_label(effect.level)) for effect in table.effects)],
     }
-    return sheets(inference.blocks(labels, rows))
+    return sheets(inference_cost.blocks(labels, rows))
 
 
 def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[Section]:

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import typer
 
-from study import signals
 from study.cli.common import app
+from study.store import signals
 from trainer.errors import UserError
 
 # isort: off

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from study import catalog, storage
-from study.plan import Plan, load_plan
+from study.plans import catalog
+from study.plans.plan import Plan, load_plan
+from study.store import storage
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from study import storage
 from study.cli.common import app, read
 from study.cli.options import DataDirOption, DatasetOption, StorageOption, StudyName
+from study.store import storage
 from trainer.errors import UserError
 
 
@@ -35,7 +35,7 @@ def data(
 @app.command()
 def doctor(storage_option: StorageOption = None, data_dir: DataDirOption = None) -> None:
     """Check devices, versions, data and storage, one line each."""
-    from study.doctor import findings
+    from study.cli.doctor import findings
 
     healthy = True
     for what, fine, text in findings(storage.locate(storage_option), data_dir):
@@ -55,7 +55,7 @@ def make_backup(
     """Copy the database, even while a study runs: one consistent state, checked."""
     import sqlite3
 
-    from study import backup
+    from study.store import backup
 
     url = storage.locate(storage_option)
     storage.check_readable(url)
@@ -100,7 +100,7 @@ def dashboard(
         ) from error
     from wsgiref.simple_server import make_server
 
-    from study import backup
+    from study.store import backup
 
     with tempfile.TemporaryDirectory() as folder:
         database = storage.sqlite_path(url)

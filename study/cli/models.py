@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study import storage
 from study.cli.common import app, print_json, read, say
 from study.cli.options import DataDirOption, DeviceOption, JsonOption, StorageOption, StudyName
-from study.plan import level_text
+from study.plans.plan import level_text
+from study.store import storage
 from trainer.errors import UserError
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from study import storage
 from study.cli.common import (
     app,
     plan_for,
@@ -18,6 +17,7 @@ from study.cli.common import (
     write_report,
 )
 from study.cli.options import DatasetOption, JsonOption, StorageOption, StudyName
+from study.store import storage
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from study import catalog, storage
 from study.cli.common import (
     app,
     plan_for,
@@ -36,15 +35,17 @@ from study.cli.options import (
     TrialsOption,
     WorkersOption,
 )
-from study.plan import Cell, Plan, check_name, load_plan
+from study.plans import catalog
+from study.plans.plan import Cell, Plan, check_name, load_plan
+from study.store import storage
 from trainer import files
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from study.session import Estimate, Machine
-    from study.work import Work
+    from study.run.session import Estimate, Machine
+    from study.run.work import Work
 
 
 @app.command("list")
@@ -111,7 +112,7 @@ def show(
     """Show a study's factors, its cells, and what running it would cost."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
     plan = plan_for(study, storage_option, dataset, **sizes)
-    from study.session import Machine, estimate, work_for, workers_for
+    from study.run.session import Machine, estimate, work_for, workers_for
 
     machine = Machine(device=device, workers=workers, data_dir=data_dir)
     measured: Estimate | None = None
@@ -140,7 +141,7 @@ def show(
         )
         return
     from analysis.text import printable
-    from study.view import show_plan
+    from study.run.view import show_plan
 
     plan = dataclasses.replace(plan, description=printable(plan.description))
     show_plan(plan, rows, measured, why_not, power)
@@ -153,8 +154,8 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
     """
     if len(plan.variants) < 2:
         return None
-    from analysis.effects import spread_of_differences
-    from analysis.power import note
+    from analysis.statistics.effects import spread_of_differences
+    from analysis.statistics.power import note
 
     url = storage.locate(storage_option)
     spread = None
@@ -169,7 +170,7 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
 
 def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
     """Describe the rows of a plan's tables, their networks, and what was measured of their cost."""
-    from study.work import cost_key
+    from study.run.work import cost_key
     from trainer.models import DATASET_SHAPES, describe
 
     costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
@@ -235,8 +236,8 @@ def run(
     if not dry_run and not _has_own_plan(study):
         storage.mend(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
-    from study.path import check_has_path
-    from study.session import Machine
+    from study.run.path import check_has_path
+    from study.run.session import Machine
 
     if path:
         check_has_path(plan)
@@ -278,10 +279,11 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    from study import session, signals
-    from study.coordinator import OutOfTime, StudyFailed
-    from study.ledger import StorageFailed
-    from study.view import announcement, view_for
+    from study.run import session
+    from study.run.coordinator import OutOfTime, StudyFailed
+    from study.run.view import announcement, view_for
+    from study.store import signals
+    from study.store.writer import StorageFailed
 
     console = stderr()
     name = study_name or plan.name
@@ -360,10 +362,10 @@ def _dry_run(
     path: bool,
     as_json: bool,
 ) -> None:
-    from study.coordinator import check_same_plan
-    from study.session import estimate, name_for, work_for, workers_for
-    from study.view import announcement
-    from study.work import DesignedWork, pending, settled
+    from study.run.coordinator import check_same_plan
+    from study.run.session import estimate, name_for, work_for, workers_for
+    from study.run.view import announcement
+    from study.run.work import DesignedWork, pending, settled
 
     if study_name is not None:
         check_name("--study-name", study_name)

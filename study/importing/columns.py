@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from study.importing.sheet import Cell, Row
-from study.plan import Level, level_text
+from study.plans.plan import Level, level_text
 from trainer.errors import UserError
 
 _SPLITS = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.plan import Level, level_text
+from study.plans.plan import Level, level_text
 
 FEW = 4  # levels; with more, two columns that differ in every run are drawn, not designed
 JOIN = " & "

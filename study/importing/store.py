@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
-from study import storage
-from study.datasets import FACTS
+from study.plans.datasets import FACTS
+from study.store import storage
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
         from optuna.study import StudyDirection
         from optuna.trial import TrialState
 
-        from study.ledger import EndedTrial, Ledger, NewTrial, StorageFailed
+        from study.store.writer import EndedTrial, Ledger, NewTrial, StorageFailed
 
         ledger = Ledger(database, made.name)
         if ledger.exists:
@@ -73,7 +73,7 @@ def _distributions(made: "ImportedStudy") -> "dict[str, BaseDistribution]":
     """Return Optuna's form of every factor: a list of levels, or the range that was tried."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
-    from study.ledger import categorical
+    from study.store.writer import categorical
 
     space = made.plan.get("search", {}).get("space", {})
     found = {name: categorical(own) for name, own in made.levels.items() if name not in space}

@@ -12,7 +12,7 @@ from study.importing.design import Design, find_design, ordered
 from study.importing.roles import SELECTED_ON, Roles, assign
 from study.importing.runs import Run, by_epoch
 from study.importing.sheet import Cell, Sheet
-from study.plan import MAX_LEVELS, Level, Variant, check_name, level_text
+from study.plans.plan import MAX_LEVELS, Level, Variant, check_name, level_text
 from trainer.errors import UserError
 
 MAX_RUNS = 100_000

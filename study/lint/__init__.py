@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study.lint import claims, design, figures, selection
-from study.lint.case import Case, Result
+from study.lint.context import Case, Result
 from study.lint.finding import CODES, SEVERITIES, Finding
 
 __all__ = ["CODES", "SEVERITIES", "Finding", "Result", "lint"]

@@ -6,9 +6,9 @@ from typing import Any
 
 from study.importing.columns import squeeze
 from study.importing.design import merge
-from study.lint.case import Case, Point, field_of, point
+from study.lint.context import Case, Point, field_of, point
 from study.lint.finding import Finding, Severity
-from study.plan import Level, Row, level_text
+from study.plans.plan import Level, Row, level_text
 from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig, biased_under_batchnorm
 
 # Settings that are tuned for another one, and so belong to its choice: an optimiser is compared at

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import correlation, linear_regression
 
-from study.lint.case import Case, Result, field_of, mean
+from study.lint.context import Case, Result, field_of, mean
 from study.lint.finding import Finding
 
 LOSSES = ("train_loss", "val_loss", "test_loss")

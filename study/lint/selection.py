@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from study.lint.case import ENOUGH, Case, Result, mean, standard_error
+from study.lint.context import ENOUGH, Case, Result, mean, standard_error
 from study.lint.finding import Finding, Severity
 
 # Of the difference of two accuracies on as many images each, two standard errors wide.

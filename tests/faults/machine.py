@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
-from study import session
-from study.plan import Plan
+from study.plans.plan import Plan
+from study.run import session
 from tests.faults.simulated import workers
-from tests.plans import run
+from tests.support.plans import run
 
 SECONDS = 120.0  # that anything here may take
 SIMULATED = "tests.faults.simulated"  # the product on workers that train nothing

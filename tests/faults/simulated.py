@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from study import session
-from study.executors import Job, Watcher
-from tests.results import result
+from study.run import session
+from study.run.executors import Job, Watcher
+from tests.support.results import result
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 

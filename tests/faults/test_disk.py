@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from study.journal import Journal
-from study.ledger import DiskFull, Ledger
-from study.storage import locate
+from study.store.journal import Journal
+from study.store.storage import locate
+from study.store.writer import DiskFull, Ledger
 from tests.faults.machine import (
     RUN,
     SIMULATED,
@@ -25,7 +25,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
-from tests.plans import run, tiny
+from tests.support.plans import run, tiny
 
 
 class SmallDisk:
@@ -155,9 +155,9 @@ def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
 def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study import storage
-    from study.coordinator import open_study
-    from study.ledger import NewTrial
+    from study.run.coordinator import open_study
+    from study.store import storage
+    from study.store.writer import NewTrial
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -187,10 +187,10 @@ def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("study.backup.sync_file", full)
+    monkeypatch.setattr("study.store.backup.sync_file", full)
     said: list[str] = []
-    from study import session
-    from tests.plans import INLINE, Witness, announce
+    from study.run import session
+    from tests.support.plans import INLINE, Witness, announce
 
     session.run(
         tiny(seeds=3), locate(str(tmp_path / "studies.db")), INLINE, study_name=None,

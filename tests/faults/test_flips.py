@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from analysis import integrity as reader
-from study import integrity as writer
 from study.cli import main
-from study.plan import load_plan
+from study.plans.plan import load_plan
+from study.store import integrity as writer
 from tests.faults.machine import finished
-from tests.plans import tiny
+from tests.support.plans import tiny
 
 Report = Callable[[Path], tuple[int, str]]
 Answer = tuple[int, str, str]  # exit code, output, complaints

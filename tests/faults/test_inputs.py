@@ -11,16 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study import session
 from study.cli import main
-from study.coordinator import Coordinator, StudyFailed, open_study
-from study.executors import Job, Watcher
-from study.ledger import Ledger
-from study.plan import Plan, load_plan
-from study.session import work_for
-from study.storage import locate, own
+from study.plans.plan import Plan, load_plan
+from study.run import session
+from study.run.coordinator import Coordinator, StudyFailed, open_study
+from study.run.executors import Job, Watcher
+from study.run.session import work_for
+from study.store.storage import locate, own
+from study.store.writer import Ledger
 from tests.faults.simulated import Simulated, result_of
-from tests.plans import TINY, Witness, fingerprint, run, tiny
+from tests.support.plans import TINY, Witness, fingerprint, run, tiny
 from trainer.config import FIELD_NAMES
 from trainer.errors import UserError
 from trainer.files import FILES
@@ -188,7 +188,7 @@ def test_another_plan_is_refused_with_what_differs(refused: Refused, tmp_path: P
 def test_a_foreign_optuna_database_is_not_even_opened_for_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.studies import POOLING, database, trial
+    from tests.support.studies import POOLING, database, trial
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(TINY)

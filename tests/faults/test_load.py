@@ -10,16 +10,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from study import session, storage
-from study.coordinator import Coordinator, open_study
-from study.executors import Job
-from study.keeper import Keeper
-from study.ledger import Ledger
-from study.plan import Plan, load_plan
-from study.session import work_for
+from study.plans.plan import Plan, load_plan
+from study.run import session
+from study.run.coordinator import Coordinator, open_study
+from study.run.executors import Job
+from study.run.session import work_for
+from study.store import storage
+from study.store.durability import Keeper
+from study.store.writer import Ledger
 from tests.faults.machine import assert_sound, states
 from tests.faults.simulated import Simulated
-from tests.plans import Witness
+from tests.support.plans import Witness
 from trainer.results import Epoch
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from study.plan import load_plan
+from study.plans.plan import load_plan
 from tests.faults.machine import (
     RUN,
     SIMULATED,
@@ -147,7 +147,7 @@ def replace_by_nothing(file: Path) -> None:
 
 
 def replace_by_another(file: Path) -> None:
-    from tests.studies import POOLING, database, trial
+    from tests.support.studies import POOLING, database, trial
 
     database(file.parent, [trial(POOLING, {}, 0, 0.9)], of=POOLING, name="other", file="other.db")
     (file.parent / "other.db").replace(file)

@@ -11,10 +11,10 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from study import ledger as ledger_module
-from study import storage
-from study.coordinator import open_study
-from study.ledger import Ledger, NewTrial
+from study.run.coordinator import open_study
+from study.store import storage
+from study.store import writer as ledger_module
+from study.store.writer import Ledger, NewTrial
 from tests.faults.machine import (
     SIMULATED,
     Running,
@@ -25,7 +25,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
-from tests.plans import run, tiny
+from tests.support.plans import run, tiny
 
 TRAIN = ["run", "tiny.toml", "--workers", "2"]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 
-from study.executors import Failure, Job, WorkerSpec
-from study.executors.local import LocalExecutor
+from study.run.executors import Failure, Job, WorkerSpec
+from study.run.executors.local import LocalExecutor
 from tests.faults.machine import (
     assert_sound,
     attributes,
@@ -26,7 +26,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
-from tests.plans import tiny
+from tests.support.plans import tiny
 from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.data import ImageData

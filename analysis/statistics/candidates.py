@@ -1,0 +1,333 @@
+"""The candidates of a search: how good each is, which is best, and how much of that is luck.
+
+A candidate is one choice of parameters. It is tried on one seed; the survivors are run again on
+further seeds. Pure functions. Only finished trials enter a figure: a pruned trial's accuracy is
+that of a training that was stopped.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from analysis.statistics.effect_sizes import ROUNDING
+from analysis.statistics.effects import Row, columns, summarize
+from analysis.statistics.pareto import front
+from analysis.statistics.power import CONFIDENCE
+from analysis.trials import Trial, finished
+
+BASELINE = "baseline"  # the variant of candidate 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate(Row):
+    """What the finished trials of one choice of parameters have in common, one trial a seed."""
+
+    number: int  # of the trial that first ran these parameters
+    variant: str  # "baseline" or "#57"
+    changes: dict[str, Any]  # what differs from the baseline
+    config: dict[str, Any]
+    val_accuracy_low: float | None  # 95 % t-interval of the mean over seeds
+    val_accuracy_high: float | None
+    first: float | None  # validation accuracy on the seed that all candidates were tried on
+    later: tuple[float, ...]  # on the further seeds
+    objectives: tuple[float, ...]  # mean of each of the study's objectives
+
+
+@dataclass(frozen=True)
+class WinnersCurse:
+    """How much luck there may be in the winner's accuracy. Accuracies are fractions."""
+
+    variant: str
+    n: int  # seeds of the winner
+    val_accuracy_mean: float
+    candidates: int  # finished or pruned on the first seed: so many chances to be lucky
+    expected_maximum: float  # of so many independent standard normals
+    noise: float  # standard deviation of one seed's accuracy
+    noise_source: str  # a key of NOISE_SOURCES
+    overestimate: float  # expected maximum * noise / sqrt(n): what luck alone would give
+    corrected: float
+    repeated: int  # candidates that ran on further seeds
+    later_n: int  # seeds of the winner beside the one it was picked out on
+    later_mean: float | None
+    later_low: float | None  # 95 % t-interval
+    later_high: float | None
+    later_overestimate: float | None  # what luck alone would give among those repeated
+
+
+NOISE_SOURCES = {
+    "later seeds": "pooled over the seeds that candidates were repeated on",
+    "all seeds": "pooled over all seeds of the repeated candidates, the one that picked them "
+    "out included, which makes it rather too large",
+    "binomial": "the binomial standard error of the validation images alone, as no candidate was "
+    "repeated: training adds to it",
+}
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """What a search cost, in epochs of training."""
+
+    per_trial: int  # full length
+    spent: int  # by search trials that ended, crashed ones included
+    full: int  # settled search trials * full length: the cost without stopping early
+    saved_by_pruning: int
+    replicates: int  # spent on further seeds, beside the search
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The best accuracy so far, after each settled search trial in order of completion."""
+
+    trials: NDArray[np.int64]  # (t,) numbers
+    epochs: NDArray[np.int64]  # (t,) spent so far
+    best: NDArray[np.float64]  # (t,) validation accuracy of a finished trial; NaN before the first
+
+
+def settled(trial: Trial) -> bool:
+    """Whether a trial has its result: finished, pruned or diverged; a crashed one runs again."""
+    return trial.state in ("COMPLETE", "PRUNED") or (
+        trial.state == "FAIL" and trial.outcome == "diverged"
+    )
+
+
+def first_trials(trials: Sequence[Trial]) -> list[Trial]:
+    """Leave out the replicates: trials of a candidate on another seed than its first trial's."""
+    seeds = {trial.number: trial.seed for trial in trials}
+    return [trial for trial in trials if seeds.get(_number(trial), trial.seed) == trial.seed]
+
+
+def replicates(trials: Sequence[Trial]) -> list[Trial]:
+    """Pick the trials that repeat a candidate on a further seed."""
+    firsts = {trial.number for trial in first_trials(trials)}
+    return [trial for trial in trials if trial.number not in firsts]
+
+
+def tried(trials: Sequence[Trial]) -> int:
+    """Count the candidates that had a chance to be the best: those finished and those pruned."""
+    own = first_trials(trials)
+    return len({_number(trial) for trial in own if trial.state in ("COMPLETE", "PRUNED")})
+
+
+def _number(trial: Trial) -> int:
+    return trial.number if trial.candidate is None else trial.candidate
+
+
+def ranked(trials: Sequence[Trial]) -> list[Candidate]:
+    """List the candidates with a finished trial, best first.
+
+    The rule: those with the most seeds come first, and among these the highest mean validation
+    accuracy (then the lower number). A candidate seen on one seed so never beats one that was
+    confirmed on k seeds: of many single runs the best is mostly a lucky one, and a search repeats
+    what looks best, so that the number of seeds is itself a rank.
+    """
+    firsts = {trial.number for trial in first_trials(trials)}
+    groups: dict[int, list[Trial]] = defaultdict(list)
+    for trial in finished(trials):
+        groups[_number(trial)].append(trial)
+    found = [_candidate(number, own, firsts) for number, own in groups.items()]
+    return sorted(found, key=lambda own: (-own.n, -(own.val_accuracy_mean or 0.0), own.number))
+
+
+def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> Candidate:
+    own = trials[0]
+    values = [trial.value for trial in trials if trial.value is not None]
+    low, high = mean_interval(values)
+    first = [trial.value for trial in trials if trial.number in firsts]
+    return Candidate(
+        number=number,
+        variant=own.label,
+        changes=own.changes,
+        config=own.config,
+        val_accuracy_low=low,
+        val_accuracy_high=high,
+        first=first[0] if first else None,
+        later=tuple(
+            trial.value
+            for trial in trials
+            if trial.value is not None and trial.number not in firsts
+        ),
+        objectives=tuple(np.mean([trial.values for trial in trials], axis=0).tolist()),
+        **columns(trials),
+    )
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the 95 % t-interval of the mean of values of shape (n,) (Student 1908).
+
+    None for fewer than two values, and for values without any spread, which is a coincidence.
+    """
+    own = summarize(values)
+    if own.mean is None or own.std is None or own.std < ROUNDING:
+        return None, None
+    half = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2)) * own.std / math.sqrt(own.n)
+    return own.mean - half, own.mean + half
+
+
+def baseline(candidates: Iterable[Candidate]) -> Candidate | None:
+    """Pick the baseline's candidate, if it has finished."""
+    return next((own for own in candidates if own.variant == BASELINE), None)
+
+
+def on_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> list[Candidate]:
+    """Pick those that no other dominates by its mean objectives, best first objective first.
+
+    A search of several objectives without pruning repeats few: a front holds lucky single runs.
+    """
+    marked = front([own.objectives for own in candidates], directions)
+    chosen = [own for own, on in zip(candidates, marked, strict=True) if on]
+    sign = 1 if directions[0] == "MINIMIZE" else -1
+    return sorted(chosen, key=lambda own: (sign * own.objectives[0], own.number))
+
+
+def expected_maximum(m: int) -> float:
+    """Return the expected maximum of m independent standard normals.
+
+    The integral of z * m * phi(z) * Phi(z)**(m - 1) by the trapezoidal rule, whose error falls
+    geometrically for an analytic integrand that vanishes at both ends (Trefethen and Weideman,
+    SIAM Review 2014): exact to about 1e-14 at this step.
+    """
+    z = np.linspace(-12.0, 12.0, 961)  # beyond, phi is below 1e-31
+    log_density = math.log(m) - z * z / 2 - math.log(2 * math.pi) / 2
+    return float(np.sum(z * np.exp(log_density + (m - 1) * special.log_ndtr(z))) * (z[1] - z[0]))
+
+
+def winners_curse(
+    candidates: Sequence[Candidate], tried: int, validation_images: int | None
+) -> WinnersCurse | None:
+    """Estimate how much too good the best candidate looks for having been picked as the best.
+
+    Were all m candidates equally good, the best of them would lie the expected maximum of m
+    standard normals times the noise above the truth; where they differ, luck decides less. So the
+    correction is what to expect in the worst case. The winner's mean over n seeds has a noise of
+    sd / sqrt(n), and a search that repeats only the most promising picks no luckier mean than one
+    that repeats them all would; for the same reason m, `tried`, counts those that were pruned.
+    The noise of a seed contains the luck of its split, which candidates on the same seed share:
+    another reason to read "at most".
+
+    The winner's further seeds are free of the luck that picked it out of all m: their mean is an
+    unbiased estimate if no other candidate was repeated. Else they decided among those that were,
+    and the same bound holds with their number in place of m and the further seeds in place of n.
+
+    None without a finished candidate, or without anything to judge the noise by.
+    """
+    if not candidates or candidates[0].val_accuracy_mean is None:
+        return None
+    best, mean = candidates[0], candidates[0].val_accuracy_mean
+    found = noise(candidates, validation_images)
+    if found is None:
+        return None
+    sd, source = found
+    m = max(1, tried)
+    repeated = sum(bool(own.later) for own in candidates)
+    overestimate = expected_maximum(m) * sd / math.sqrt(best.n)
+    low, high = mean_interval(best.later)
+    return WinnersCurse(
+        variant=best.variant,
+        n=best.n,
+        val_accuracy_mean=mean,
+        candidates=m,
+        expected_maximum=expected_maximum(m),
+        noise=sd,
+        noise_source=source,
+        overestimate=overestimate,
+        corrected=mean - overestimate,
+        repeated=repeated,
+        later_n=len(best.later),
+        later_mean=summarize(best.later).mean,
+        later_low=low,
+        later_high=high,
+        later_overestimate=expected_maximum(repeated) * sd / math.sqrt(len(best.later))
+        if best.later
+        else None,
+    )
+
+
+def noise(
+    candidates: Sequence[Candidate], validation_images: int | None
+) -> tuple[float, str] | None:
+    """Return the standard deviation of one seed's accuracy and where it comes from.
+
+    Pooled within candidates over the seeds they were repeated on. The seed that picked them out is
+    left out: its accuracies are high by choice, and would count that luck as noise. Where no
+    candidate has two further seeds, over all of its seeds. Where none was repeated, the binomial
+    standard error of the best candidate's accuracy on the validation images, which knows nothing
+    of the luck of the initialisation.
+    """
+    for source, values in (
+        ("later seeds", [own.later for own in candidates]),
+        ("all seeds", [(own.first, *own.later) for own in candidates if own.first is not None]),
+    ):
+        sd = pooled_std([own for own in values if len(own) > 1])
+        if sd is not None:
+            return sd, source
+    p = candidates[0].val_accuracy_mean
+    if not validation_images or p is None or not 0 <= p <= 1:
+        return None
+    return math.sqrt(p * (1 - p) / validation_images), "binomial"
+
+
+def pooled_std(groups: Sequence[Sequence[float]]) -> float | None:
+    """Return the standard deviation within groups of at least two values; None without any."""
+    squares = sum(float(np.var(own)) * len(own) for own in groups)
+    freedom = sum(len(own) - 1 for own in groups)
+    return math.sqrt(squares / freedom) if freedom else None
+
+
+def validation_images(
+    plan: Mapping[str, Any], dataset: Mapping[str, Any], best: Candidate | None
+) -> int | None:
+    """Count the images that a validation accuracy is measured on, if the database tells."""
+    drawn = plan.get("subset") or dataset.get("train_images")
+    fraction = best.config.get("validation_fraction") if best is not None else None
+    return round(drawn * fraction) if drawn and fraction else None
+
+
+def epochs(plan: Mapping[str, Any], trials: Sequence[Trial]) -> Epochs | None:
+    """Add up the epochs of a search; None for a plan without a full length."""
+    full = plan.get("epochs")
+    if full is None:
+        return None
+    search = first_trials(trials)
+
+    def total(chosen: Iterable[Trial], of: Callable[[Trial], int]) -> int:
+        return sum(map(of, chosen))
+
+    ended = [trial for trial in search if trial.state in ("COMPLETE", "PRUNED", "FAIL")]
+    return Epochs(
+        per_trial=full,
+        spent=total(ended, lambda trial: trial.epochs),
+        full=full * sum(map(settled, search)),
+        saved_by_pruning=total(
+            (trial for trial in search if trial.state == "PRUNED"),
+            lambda trial: full - trial.epochs,
+        ),
+        replicates=total(replicates(trials), lambda trial: trial.epochs),
+    )
+
+
+def best_so_far(trials: Sequence[Trial]) -> Curve:
+    """Follow the best validation accuracy of the search, without its replicates.
+
+    A finished trial may raise it; a pruned or diverged one only costs epochs.
+    """
+    own = sorted(
+        (trial for trial in first_trials(trials) if settled(trial)),
+        key=lambda trial: (trial.completed is None, trial.completed, trial.number),
+    )
+    counted = {trial.number for trial in finished(own)}
+    values = [
+        trial.value if trial.number in counted and trial.value is not None else -np.inf
+        for trial in own
+    ]
+    best = np.maximum.accumulate(np.array(values, float))
+    return Curve(
+        trials=np.array([trial.number for trial in own], np.int64),
+        epochs=np.cumsum(np.array([trial.epochs for trial in own], np.int64)),
+        best=np.where(np.isfinite(best), best, np.nan),
+    )

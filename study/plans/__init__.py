@@ -1,0 +1,1 @@
+"""What to train: plans, their variants and search spaces, figures of others; pure data."""

@@ -1,0 +1,418 @@
+"""`Plan`: what a study varies, around which baseline, how often; from TOML to cells.
+
+A plan is data: it says which configs there are, never how they are run.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from study.plans import plan_file
+from study.plans.reported import Figures, parse_figures
+from study.plans.space import Search, parse_search
+from study.plans.variants import (
+    BASELINE,
+    VARIANT_FIELDS,
+    Level,
+    Row,
+    Variant,
+    check_is_read,
+    check_rows,
+    level_text,
+    parse_rows,
+)
+from trainer.config import DATASETS, TrainConfig
+from trainer.errors import UserError, choose
+
+__all__ = [
+    "BASELINE",
+    "DESIGNS",
+    "FACTOR_NAMES",
+    "Cell",
+    "Level",
+    "Plan",
+    "Row",
+    "Variant",
+    "check_name",
+    "level_text",
+    "load_plan",
+]
+
+DESIGNS = ("ablation", "factorial", "search")
+MAX_CELLS = 100_000
+MAX_LEVELS = 1000  # of a factor
+
+# A listed variant may have its own number of epochs; over the levels of a factor it is the plan's.
+FACTOR_NAMES = tuple(name for name in VARIANT_FIELDS if name != "epochs")
+_BASELINE_NAMES = (*FACTOR_NAMES, "validation_fraction")
+_WORDS = ("name", "description", "design", "dataset")
+_TABLES, _FIGURES = plan_file.TABLES, plan_file.FIGURES
+_KEYS = (*_WORDS, *plan_file.BUDGET, *_TABLES, "variants", *_FIGURES)
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial to be run: a variant with one replicate seed."""
+
+    variant: Variant
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A validated plan.
+
+    Raises:
+        UserError: a key has an invalid value; the message names the key.
+    """
+
+    name: str
+    design: str = "ablation"
+    description: str = ""
+    dataset: str = "fashion-mnist"
+    seeds: int = 5
+    epochs: int = 10
+    subset: int | None = None
+    baseline: Mapping[str, Level] = field(default_factory=dict)
+    factors: Mapping[str, Sequence[Level]] = field(default_factory=dict)
+    search: Search | None = None
+    listed: Sequence[Row] = ()  # [[variants]], of an ablation
+    figures: Figures = field(default_factory=Figures)
+
+    def __post_init__(self) -> None:
+        """Check every key, and that every variant is a valid config."""
+        check_name("name", self.name)
+        if self.design not in DESIGNS:
+            raise UserError(choose("design", self.design, DESIGNS))
+        _check_table("baseline", self.baseline, _BASELINE_NAMES)
+        _check_table("factors", self.factors, FACTOR_NAMES)
+        _check_whole("seeds", self.seeds, 10_000)
+        for name, levels in self.factors.items():
+            _check_levels(name, levels)
+        self.base_config  # noqa: B018 # checked here, so that a plan in hand is a valid one
+        checked = {
+            name: [self._level(name, level) for level in levels]
+            for name, levels in self.factors.items()
+        }
+        object.__setattr__(self, "factors", checked)
+        if (self.design == "search") != (self.search is not None):
+            raise UserError(
+                f"design = {self.design!r}: a table [search] belongs to design = 'search' only"
+            )
+        if self.search is not None and self.factors:
+            raise UserError("factors: a search has none; its parameters are in [search] space.NAME")
+        if self.listed and self.design != "ablation":
+            raise UserError(f"variants: belong to design = 'ablation' only, not {self.design!r}")
+        count = self.variant_count * self.seeds
+        if count > MAX_CELLS:
+            raise UserError(
+                f"factors: the design has {count} trials; at most {MAX_CELLS} are planned"
+            )
+        self._check_fields_are_read()
+        if self.listed:
+            taken = {name: self.levels(name) for name in self.factors}
+            check_rows(self.listed, taken, frozenset(self.variants))
+
+    def _check_fields_are_read(self) -> None:
+        """Refuse what would train the same network under two names."""
+        own = [self.base_config.architecture]
+        tried: Mapping[str, Sequence[Level]] = self.factors
+        if self.search is not None:
+            tried = {parameter.name: parameter.levels for parameter in self.search.space}
+        if self.design != "ablation":
+            own += map(str, tried.get("architecture", ()))
+        for name in tried:
+            check_is_read(f"{'search.space' if self.search else 'factors'}.{name}", name, own)
+        for number, row in enumerate(self.listed, 1):
+            changes = dict(row.variant.changes)
+            architecture = str(changes.get("architecture", self.base_config.architecture))
+            for name in changes:
+                check_is_read(f"variants.{number}.changes.{name}", name, [architecture])
+
+    @cached_property
+    def base_config(self) -> TrainConfig:
+        """The baseline with seed 0."""
+        budget = {"dataset": self.dataset, "subset": self.subset, "epochs": self.epochs}
+        try:
+            return TrainConfig.from_dict({**budget, **self.baseline})
+        except UserError as error:
+            key = str(error).split(" ")[0]
+            raise UserError(f"{'' if key in budget else 'baseline.'}{error}") from error
+
+    def _level(self, factor: str, level: Level) -> Level:
+        try:
+            config = TrainConfig.from_dict({**self.base_config.to_dict(), factor: level})
+        except UserError as error:
+            raise UserError(f"factors.{error}") from error
+        checked: Level = getattr(config, factor)
+        return checked
+
+    def config_of(self, cell: Cell) -> TrainConfig:
+        """Return the config of a cell."""
+        return self.base_config.replace(seed=cell.seed, **dict(cell.variant.changes))
+
+    def levels(self, factor: str) -> tuple[Level, ...]:
+        """Return a factor's levels, the baseline's first where the plan does not list it."""
+        base, levels = getattr(self.base_config, factor), self.factors[factor]
+        return tuple(levels) if base in levels else (base, *levels)
+
+    @cached_property
+    def varied(self) -> Mapping[str, tuple[Level, ...]]:
+        """Every field that differs between variants, with its values: factors first."""
+        varied = {name: list(self.levels(name)) for name in self.factors}
+        for row in self.listed:
+            for name, value in row.variant.changes:
+                values = varied.setdefault(name, [getattr(self.base_config, name)])
+                if value not in values:
+                    values.append(value)
+        return {name: tuple(values) for name, values in varied.items()}
+
+    @property
+    def tables(self) -> Mapping[str, tuple[Level, ...]]:
+        """Return what the study compares: each factor and each listed one, with its levels."""
+        tables = {name: self.levels(name) for name in self.factors}
+        for row in self.listed:
+            factor = str(row.factor)
+            tables[factor] = (*tables.get(factor, ()), row.level)
+        return tables
+
+    @property
+    def variant_count(self) -> int:
+        """Number of variants, a factorial's without listing them; of a search: its candidates."""
+        if self.search is not None:
+            return self.search.trials
+        if self.design == "factorial":
+            product = 1
+            for levels in self.factors.values():
+                product *= len(levels)
+            return product
+        return len(self.variants)
+
+    @cached_property
+    def _designed(self) -> tuple[Variant, ...]:
+        """Variants that follow from the factors: the baseline first in an ablation."""
+        base = self.base_config.to_dict()
+        if self.design == "factorial":
+            combinations: Iterable[tuple[tuple[str, Level], ...]] = itertools.product(
+                *([(name, level) for level in levels] for name, levels in self.factors.items())
+            )
+        else:
+            single = [((n, level),) for n, levels in self.factors.items() for level in levels]
+            combinations = [(), *single]
+        variants = (
+            # In the order of TrainConfig's fields, so that a plan's factors may be rearranged.
+            Variant(tuple((n, own[n]) for n in FACTOR_NAMES if n in own and own[n] != base[n]))
+            for own in map(dict, combinations)
+        )
+        return tuple(dict.fromkeys(variants))
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every variant, each once: those of the factors, then the listed. A search has none."""
+        if self.search is not None:
+            return ()
+        return tuple(dict.fromkeys([*self._designed, *(row.variant for row in self.listed)]))
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the study's tables, where a variant may stand in several."""
+        if self.search is not None:
+            return ()
+        return (*map(_row_of, self._designed), *self.listed)
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every trial, seed by seed, so that an unfinished study still compares all variants."""
+        return tuple(Cell(v, seed) for seed in range(self.seeds) for v in self.variants)
+
+    @property
+    def trial_count(self) -> int:
+        """Number of planned trials; of a search, its replicates not counted."""
+        return self.search.trials if self.search else len(self.cells)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan JSON-ready, its baseline in full; `Plan.from_dict` reads it back."""
+        values = {key: getattr(self, key) for key in (*_WORDS, *plan_file.BUDGET)}
+        return {
+            **values,
+            "baseline": {name: getattr(self.base_config, name) for name in _BASELINE_NAMES},
+            "factors": {name: list(levels) for name, levels in self.factors.items()},
+            **({"search": self._search_table(self.search)} if self.search else {}),
+            **({"variants": [row.to_dict() for row in self.listed]} if self.listed else {}),
+            **self.figures.to_dict(),
+        }
+
+    def _search_table(self, own: Search) -> dict[str, Any]:
+        return {
+            **own.given,
+            "trials": own.trials,
+            "sampler": own.sampler,
+            "pruner": own.pruner,
+            "objectives": list(own.objectives),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Plan":
+        """Make a plan of a parsed TOML file or a stored plan.
+
+        Raises:
+            UserError: a key is unknown or its value invalid; the message names the key.
+        """
+        if "imported" in values:
+            raise UserError(f"study {values.get('name')!r}: was imported; it has nothing to run")
+        for key in values:
+            if key not in _KEYS:
+                raise UserError(choose("key", key, _KEYS))
+        if "name" not in values:
+            raise UserError("name: is missing; a plan needs one")
+        for key in (*_TABLES, "source"):
+            if not isinstance(values.get(key, {}), Mapping):
+                raise UserError(f"{key} = {values[key]!r}: must be a table, [{key}]")
+        for key in _WORDS:
+            if not isinstance(values.get(key, ""), str):
+                raise UserError(f"{key} = {values[key]!r}: must be a string")
+        apart = ("search", "variants", *_FIGURES)
+        plain = {key: value for key, value in values.items() if key not in apart}
+        base = cls(**{k: v for k, v in plain.items() if k not in ("design", "factors")}).base_config
+        parsed: dict[str, Any] = {"listed": parse_rows(values.get("variants", ()), base)}
+        if "search" in values:
+            parsed["search"] = parse_search(values["search"], base, FACTOR_NAMES)
+        plan = cls(**plain, **parsed)
+        if not values.keys() & set(_FIGURES):
+            return plan
+        return replace(plan, figures=parse_figures(values, base, plan.rows, plan.tables))
+
+    def override(self, **changes: Any) -> "Plan":
+        """Return the plan with the keys changed that are not None, checked again.
+
+        Raises:
+            UserError: a value is invalid, or `trials` is given for a design that counts cells.
+        """
+        given = {key: value for key, value in changes.items() if value is not None}
+        trials = given.pop("trials", None)
+        values = self.to_dict()
+        if given.get("dataset", self.dataset) != self.dataset:
+            values = plan_file.on_dataset(values, given["dataset"])
+        if "epochs" in given:
+            values = plan_file.with_epochs(values, given["epochs"])
+        values |= given
+        if trials is not None:
+            if self.search is None:
+                raise UserError(f"trials = {trials}: is for searches; {self.design} has cells")
+            values["search"] = {**values["search"], "trials": trials}
+        return Plan.from_dict(values)
+
+    def at_least(self, stored: Mapping[str, Any] | None) -> "Plan":
+        """Return the plan with the seeds and trials of an earlier one, where those are more."""
+        if not stored:
+            return self
+        before = Plan.from_dict(stored)
+        trials = (
+            max(self.search.trials, before.search.trials) if self.search and before.search else None
+        )
+        return self.override(seeds=max(self.seeds, before.seeds), trials=trials)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must not change while a study goes on: all that its results depend on.
+
+        More seeds are more replicates of the same study, so `seeds` is not in it.
+        """
+        config = self.base_config.to_dict()
+        del config["seed"]
+        listed = {row.variant for row in self.listed} - set(self._designed) if self.listed else ()
+        return {
+            "design": self.design,
+            **{f"baseline.{name}": value for name, value in config.items()},
+            **{f"factors.{name}": list(levels) for name, levels in self.factors.items()},
+            # The rows' names and what they are compared with do not change results.
+            **{f"variants.{own.label}": "listed" for own in listed},
+            **self._search_identity(),
+        }
+
+    def _search_identity(self) -> dict[str, Any]:
+        # More trials, another sampler or pruner go on with the same study.
+        if self.search is None:
+            return {}
+        space = {f"search.space.{name}": own for name, own in self.search.given["space"].items()}
+        return {"search.objectives": list(self.search.objectives), **space}
+
+    @property
+    def epoch_counts(self) -> tuple[int, ...]:
+        """The numbers of epochs that variants train for, ascending: mostly one."""
+        own = [dict(row.variant.changes).get("epochs") for row in self.listed]
+        return tuple(sorted({self.epochs, *(epochs for epochs in own if isinstance(epochs, int))}))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the identity."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The part of the identity that the command line sets: data set, subset, epochs."""
+        return {"dataset": self.dataset, "subset": self.subset, "epochs": self.epoch_counts}
+
+
+def load_plan(source: str, *, dataset: str | None = None) -> Plan:
+    """Read a plan from the catalogue or a `.toml` file, for its data set or another.
+
+    Raises:
+        UserError: no such plan, or it is malformed; the message names file and key.
+    """
+    if dataset is not None and dataset not in DATASETS:
+        raise UserError(choose("dataset", dataset, DATASETS))
+    values, where = plan_file.read(source)
+    try:
+        return Plan.from_dict(plan_file.for_dataset(values, dataset, Plan.dataset))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def check_name(what: str, name: str) -> None:
+    """Check a study's name: it is part of paths and pages.
+
+    Raises:
+        UserError: the name is not made of letters, digits and `._/-`, or could leave its folder.
+    """
+    if not _NAME.fullmatch(name) or ".." in name or len(name) > 200:
+        raise UserError(
+            f"{what} = {name!r}: use letters, digits, '_', '-', '.' and '/', "
+            "no leading dot, no '..', at most 200 characters"
+        )
+
+
+def _row_of(variant: Variant) -> Row:
+    """Return a row of the design's own: named by its factor where it differs in one."""
+    factor, level = variant.changes[0] if len(variant.changes) == 1 else (None, None)
+    return Row(factor, level, variant)
+
+
+def _check_table(key: str, table: Mapping[str, Any], valid: Sequence[str]) -> None:
+    for name in table:
+        if name not in valid:
+            raise UserError(choose(key, name, valid))
+
+
+def _check_whole(key: str, value: Any, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise UserError(f"{key} = {value!r}: must be a whole number from 1 to {most}")
+
+
+def _check_levels(name: str, levels: Any) -> None:
+    if not isinstance(levels, (list, tuple)):
+        raise UserError(f"factors.{name} = {levels!r}: must be a list of levels")
+    if not 0 < len(levels) <= MAX_LEVELS:
+        raise UserError(f"factors.{name}: has {len(levels)} levels; give 1 to {MAX_LEVELS}")
+    for position, level in enumerate(levels):
+        if any(
+            level == other and isinstance(level, bool) == isinstance(other, bool)
+            for other in levels[:position]
+        ):
+            raise UserError(f"factors.{name}: level {level!r} is listed twice")

@@ -1,0 +1,141 @@
+"""A plan as it is written: TOML from the catalogue or a file, for one data set or another.
+
+Nothing is checked here but the file's form and its tables `[datasets.NAME]`; `Plan.from_dict`
+checks the rest.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from study.plans import catalog
+from trainer.config import DATASETS
+from trainer.errors import UserError, choose
+
+BUDGET = ("seeds", "epochs", "subset")
+TABLES = ("baseline", "factors", "search")
+FIGURES = ("source", "reported", "claims")  # what others reported, on the plan's own data set
+
+
+def read(source: str) -> tuple[dict[str, Any], str]:
+    """Return the parsed TOML of a plan, and where it comes from, for messages.
+
+    Raises:
+        UserError: no such plan, or it is not TOML.
+    """
+    if source in catalog.names():
+        text, where = catalog.text(source), f"catalogue plan {source}"
+    else:
+        text, where = _text(Path(source)), source
+    try:
+        values = tomllib.loads(text)
+        repr(values)  # a number of thousands of digits could be in no message
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not TOML: {error}") from error
+    return values, where
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"plan {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"plan {path}: not TOML: not UTF-8 text") from error
+
+
+def for_dataset(values: Mapping[str, Any], dataset: str | None, default: str) -> dict[str, Any]:
+    """Lay the table `[datasets.NAME]` of the chosen data set over a plan.
+
+    It may hold another budget, baseline values and levels, other variants, and figures that were
+    reported on that data set.
+
+    Args:
+        values: the parsed file.
+        dataset: NAME; None: the plan's own.
+        default: the data set of a plan that names none.
+
+    Raises:
+        UserError: a table names no data set, or its form is wrong.
+    """
+    tables = values.get("datasets", {})
+    if not isinstance(tables, dict):
+        raise UserError("datasets: must hold tables, [datasets.NAME]")
+    valid = (*BUDGET, *TABLES, "variants", *FIGURES)
+    for name, table in tables.items():
+        if name not in DATASETS:
+            raise UserError(choose("datasets", name, DATASETS))
+        if not isinstance(table, dict):
+            raise UserError(f"datasets.{name}: must be a table, [datasets.{name}]")
+        for key in table:
+            if key not in valid:
+                raise UserError(choose(f"datasets.{name} key", key, valid))
+    plan = {key: value for key, value in values.items() if key != "datasets"}
+    own_dataset = plan.get("dataset", default)
+    chosen = own_dataset if dataset is None else dataset
+    if chosen != own_dataset:
+        plan = on_dataset(plan, chosen)
+    own = tables.get(chosen, {}) if isinstance(chosen, str) else {}
+    if "epochs" in own:
+        plan = with_epochs(plan, own["epochs"])
+    merged = {**plan, **own}
+    for key in TABLES:
+        if key in plan and key in own:
+            merged[key] = _overlaid(plan[key], own[key])
+    return merged
+
+
+def on_dataset(plan: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Return a plan for another data set, without the figures reported on its own."""
+    return {**{k: v for k, v in plan.items() if k not in FIGURES}, "dataset": dataset}
+
+
+def with_epochs(plan: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
+    """Return a plan with one number of epochs for all its variants, those with their own too.
+
+    Reported figures keep the number that the plan had for them: with another they are not
+    comparable.
+    """
+    lists = {
+        key: [_without_epochs(entry) for entry in plan[key]]
+        for key in ("variants", "reported")
+        if isinstance(plan.get(key), list)
+    }
+    if "reported" in lists and "epochs" in plan:
+        lists["reported"] = [
+            {"epochs": _epochs(before, plan["epochs"]), **entry}
+            if isinstance(entry, dict)
+            else entry
+            for before, entry in zip(plan["reported"], lists["reported"], strict=True)
+        ]
+    return {**plan, **lists, "epochs": epochs}
+
+
+def _epochs(entry: Mapping[str, Any], default: Any) -> Any:
+    changes = entry.get("changes")
+    return changes.get("epochs", default) if isinstance(changes, dict) else default
+
+
+def _without_epochs(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return {
+        key: {name: value for name, value in own.items() if name != "epochs"}
+        if key in ("changes", "against") and isinstance(own, dict)
+        else own
+        for key, own in entry.items()
+    }
+
+
+def _overlaid(table: Any, changes: Any) -> Any:
+    """Lay one table over another, at every depth."""
+    if not isinstance(table, dict) or not isinstance(changes, dict):
+        return changes
+    return {
+        **table,
+        **{
+            key: _overlaid(table.get(key), own) if key in table else own
+            for key, own in changes.items()
+        },
+    }

@@ -1,0 +1,172 @@
+"""What others reported about a plan's variants: `[source]`, `[[reported]]` and `[[claims]]`.
+
+Checked and carried along as plain tables; the analysis sets them beside what was measured. They
+decide nothing, and so a study goes on when they change.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from study.plans.variants import (
+    Check,
+    Level,
+    Row,
+    checked,
+    level_text,
+    listed,
+    table,
+    text,
+    variant_of,
+)
+from trainer.config import TrainConfig
+from trainer.errors import UserError, choose
+
+SELECTED_ON = ("test", "validation")
+
+
+def _whole(least: int) -> Check:
+    def check(value: Any) -> str | None:
+        valid = isinstance(value, int) and not isinstance(value, bool)
+        if valid and least <= value <= 10**12:
+            return None
+        return f"must be a whole number from {least} to 1000000000000"
+
+    return check
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _positive(value: Any) -> str | None:
+    # Said so that NaN, which compares with nothing, is wrong.
+    return None if _is_number(value) and 0 < value <= 1e12 else "must be a number above 0"
+
+
+def _fraction(value: Any) -> str | None:
+    return None if _is_number(value) and 0 <= value <= 1 else "must be a fraction from 0 to 1"
+
+
+def _range(value: Any) -> str | None:
+    if isinstance(value, (list, tuple)) and len(value) == 2 and not any(map(_fraction, value)):
+        return None if value[0] < value[1] else "must be [low, high], low below high"
+    return "must be [low, high], two fractions from 0 to 1"
+
+
+def _selected_on(value: Any) -> str | None:
+    return None if value in SELECTED_ON else f"choose from {', '.join(SELECTED_ON)}"
+
+
+def _any_level(value: Any) -> str | None:
+    return None if isinstance(value, (bool, int, float, str)) else "must be a level of the factor"
+
+
+_SOURCE: Mapping[str, Check] = {
+    "name": text,
+    "selected_on": _selected_on,  # which data chose the epoch whose figure was reported
+    "test_images": _whole(1),
+    "runs": _whole(0),  # per figure; 0: not known
+    "note": text,
+}
+_FIGURES: Mapping[str, Check] = {
+    "test_accuracy": _fraction,
+    "test_accuracy_range": _range,  # where only the range over several variants is known
+    "parameters": _whole(1),
+    "latency_ms": _positive,  # one image
+    "images_per_second": _positive,
+    "model_bytes": _whole(1),
+    "seconds": _positive,  # of training
+}
+_REPORTED: Mapping[str, Check] = {
+    "changes": table,
+    **_FIGURES,
+    "epochs": _whole(1),  # of the training behind the figures, where the plan has another number
+    "note": text,
+}
+_CLAIM: Mapping[str, Check] = {"text": text, "factor": text, "best": _any_level}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The three tables of a plan, as they were written but for `changes`, which are in full."""
+
+    source: Mapping[str, Any] | None = None
+    reported: Sequence[Mapping[str, Any]] = ()
+    claims: Sequence[Mapping[str, Any]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what there is, JSON-ready."""
+        tables = {
+            "source": dict(self.source) if self.source else None,
+            "reported": [dict(entry) for entry in self.reported],
+            "claims": [dict(entry) for entry in self.claims],
+        }
+        return {key: own for key, own in tables.items() if own}
+
+
+def parse_figures(
+    values: Mapping[str, Any],
+    base: TrainConfig,
+    rows: Sequence[Row],
+    levels: Mapping[str, Sequence[Level]],
+) -> Figures:
+    """Read `[source]`, `[[reported]]` and `[[claims]]`.
+
+    Args:
+        values: the plan's tables.
+        base: its baseline.
+        rows: its rows; none: a search.
+        levels: of each of its factors, listed ones too.
+
+    Raises:
+        UserError: a key is unknown or missing, its value invalid, or it speaks of what the plan
+            does not have; the message names it.
+    """
+    required = ("name", "selected_on", "test_images", "runs")
+    source = checked("source", values["source"], _SOURCE, required) if "source" in values else None
+    reported = _reported(values.get("reported", ()), base, rows)
+    claims = _claims(values.get("claims", ()), levels)
+    for key, entries in (("reported", reported), ("claims", claims)):
+        if entries and source is None:
+            raise UserError(f"source: is missing; whose are the tables [[{key}]]?")
+    return Figures(source, reported, claims)
+
+
+def _reported(
+    entries: Any, base: TrainConfig, rows: Sequence[Row]
+) -> tuple[Mapping[str, Any], ...]:
+    # As many figures as rows: experiments may differ in epochs alone, which --epochs makes equal.
+    left = Counter(row.variant for row in rows)
+    reported = []
+    for key, entry in listed("reported", entries):
+        own = checked(key, entry, _REPORTED, ("changes",))
+        if not own.keys() & _FIGURES.keys():
+            raise UserError(f"{key}: has no figure; give one of {', '.join(_FIGURES)}")
+        if "test_accuracy" in own and "test_accuracy_range" in own:
+            raise UserError(f"{key}: give test_accuracy or test_accuracy_range, not both")
+        variant = variant_of(f"{key}.changes", own["changes"], base)
+        if variant not in left:
+            raise UserError(f"{key}.changes: {variant.label} is no variant of the plan")
+        if not left[variant]:
+            raise UserError(f"{key}.changes: {variant.label} is reported twice")
+        left[variant] -= 1
+        reported.append({**own, "changes": dict(variant.changes)})
+    return tuple(reported)
+
+
+def _claims(entries: Any, levels: Mapping[str, Sequence[Level]]) -> tuple[Mapping[str, Any], ...]:
+    claims = []
+    for key, entry in listed("claims", entries):
+        own = checked(key, entry, _CLAIM, ("text",))
+        claims.append(own)
+        if "factor" in own and own["factor"] not in levels:
+            raise UserError(choose(f"{key}.factor", own["factor"], list(levels)))
+        if "best" in own:
+            if "factor" not in own:
+                raise UserError(f"{key}.factor: is missing; best = {own['best']!r} of what?")
+            names = [level_text(level) for level in levels[own["factor"]]]
+            if level_text(own["best"]) not in names:
+                raise UserError(choose(f"{key}.best", own["best"], names))
+    return tuple(claims)

@@ -1,0 +1,323 @@
+"""Persistent worker processes on this machine: one thread each on CPUs, one GPU each on CUDA.
+
+Parent and worker talk through a pipe. After each epoch the worker waits for the verdict on its
+members, so decisions never depend on timing. A dead worker is seen at once: its pipe closes. One
+that hangs is seen after a while: it no longer says that it lives, and is killed before another
+gets its job, so nothing can come of it later. Workers do not outlive their parent.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from study.run.executors import TICK_SECONDS, Failure, Job, Watcher, WorkerSpec, describe_all
+from study.run.executors.parent_death import die_with_parent
+from trainer.config import TrainConfig
+from trainer.errors import UserError
+from trainer.results import Cost, Epoch
+
+MAX_FAILED_STARTS = 10  # in a row, then there is no point in trying on
+MAX_KILLED_STARTS = 40  # in a row; a worker that is killed is not at fault
+MAX_MEASUREMENTS = 20  # of the same configs, where workers die meanwhile
+HEARTBEAT_SECONDS = 5.0
+SILENCE_SECONDS = 120.0  # then a worker hangs
+
+# On Linux workers are forked from a server that has loaded torch but used nothing of it: another
+# worker costs a tenth of a second instead of two.
+_FORKED = sys.platform == "linux"
+_context: Any = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
+_PRELOADED = {"digits": "sklearn.datasets"}  # data set -> what reading it loads
+
+
+class LocalExecutor:
+    """Worker processes on this machine, one per spec.
+
+    Args:
+        specs: the workers.
+        silence: seconds after which a worker that says nothing is taken for dead.
+    """
+
+    def __init__(self, specs: Sequence[WorkerSpec], silence: float = SILENCE_SECONDS) -> None:
+        self.specs = list(specs)
+        self.slots = len(self.specs)
+        self.silence = silence
+        self.processes: list[_Process] = []
+        self.failed_starts = 0  # in a row
+
+    def start(self) -> dict[str, Any]:
+        """Start every worker and wait until all are ready; those that die are replaced.
+
+        Raises:
+            UserError: a worker cannot work here.
+        """
+        for spec in self.specs:  # one by one, so that an interruption leaves none behind
+            self.processes.append(_Process(spec))
+        return describe_all([self._ready(i) for i in range(self.slots)])
+
+    def _ready(self, i: int) -> dict[str, Any]:
+        """Wait until worker `i` has loaded its data; return its description."""
+        while True:
+            kind, payload = self.processes[i].answer(self.silence)
+            if kind == "ready":
+                self.processes[i].starting = False
+                self.failed_starts = 0
+                description: dict[str, Any] = payload
+                return description
+            if kind != "died":
+                raise UserError(payload.reason)
+            self._replace(self.processes[i], payload)
+
+    def measure(self, configs: Sequence[TrainConfig]) -> list[Cost]:
+        """Return what each config will cost; all workers measure at once.
+
+        Raises:
+            UserError: a config cannot be trained here.
+        """
+        parts = [list(configs[i :: self.slots]) for i in range(self.slots)]
+        for i, process in enumerate(self.processes):
+            if process.starting:
+                self._ready(i)
+            self.processes[i].send(("measure", parts[i]))
+        answers = [self._measured(i, part) for i, part in enumerate(parts)]
+        costs: dict[int, Cost] = {}
+        for i, answer in enumerate(answers):  # all are there, so that none is left over
+            if isinstance(answer, Failure):
+                raise UserError(answer.reason)
+            costs.update(zip(range(i, len(configs), self.slots), answer, strict=True))
+        return [costs[i] for i in range(len(configs))]
+
+    def _measured(self, i: int, configs: list[TrainConfig]) -> list[Cost] | Failure:
+        """Wait for worker `i`'s costs; where it dies, another one measures."""
+        for _ in range(MAX_MEASUREMENTS):
+            kind, payload = self.processes[i].answer(self.silence)
+            if kind != "died":
+                break
+            self._replace(self.processes[i], payload)
+            self._ready(i)
+            self.processes[i].send(("measure", configs))
+        answer: list[Cost] | Failure = payload
+        return answer
+
+    def run(self, watcher: Watcher) -> None:
+        """Train the watcher's jobs until there are none; dead workers are replaced.
+
+        Raises:
+            UserError: replacements keep failing to start.
+        """
+        looked = time.monotonic()
+        while True:
+            for process in self.processes:
+                if process.idle and (job := watcher.next_job()) is not None:
+                    process.job = job
+                    process.send(("train", job))
+            listened = [process for process in self.processes if not process.idle]
+            nobody_trains = not any(process.job for process in self.processes)
+            if nobody_trains and len(listened) < self.slots:
+                return  # somebody is idle, and there is nothing to do
+            spoke = wait([process.pipe for process in listened], TICK_SECONDS)
+            now = time.monotonic()
+            if now - looked > HEARTBEAT_SECONDS:  # this process was stopped or waited itself
+                for process in listened:
+                    process.heard = now
+            for process in listened:
+                if process.pipe in spoke:
+                    self._handle(process, watcher, *process.receive())
+                elif now - process.heard > self.silence:
+                    self._handle(process, watcher, *process.hangs(self.silence))
+            looked = now
+            watcher.on_tick()
+
+    def _handle(self, process: "_Process", watcher: Watcher, kind: str, payload: Any) -> None:
+        if kind == "alive":
+            return
+        job = process.job
+        if kind == "epoch":
+            assert job is not None
+            process.send(watcher.on_epoch(job, payload))
+            return
+        process.job = None
+        if kind == "ready":
+            process.starting = False
+            self.failed_starts = 0
+            return
+        if kind == "results":
+            assert job is not None
+            watcher.on_results(job, payload)
+        elif job is not None:
+            watcher.on_failure(job, payload)
+        if kind == "died" or process.starting:
+            self._replace(process, payload)
+
+    def _replace(self, process: "_Process", failure: Failure) -> None:
+        """Start another worker; the others go on meanwhile.
+
+        Raises:
+            UserError: replacements keep failing to start.
+        """
+        self.failed_starts += process.starting
+        killed = failure.kind == "infrastructure"
+        if self.failed_starts >= (MAX_KILLED_STARTS if killed else MAX_FAILED_STARTS):
+            raise UserError(f"workers cannot be started: {failure.reason}")
+        process.kill()
+        self.processes[self.processes.index(process)] = _Process(process.spec)
+
+    def close(self) -> None:
+        """Kill the workers: what they have finished has been handed over already."""
+        for process in self.processes:
+            process.process.kill()
+        for process in self.processes:
+            process.kill()
+        self.processes = []
+
+
+class _Process:
+    """The parent's side of one worker process."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self.job: Job | None = None
+        self.starting = True  # until it has loaded its data
+        self.heard = time.monotonic()
+        self.pipe, child = _context.Pipe()
+        self.process = _started(spec, child)
+        child.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for something to do."""
+        return self.job is None and not self.starting
+
+    def answer(self, silence: float) -> tuple[str, Any]:
+        """Wait for what the worker was asked for; where it dies or hangs, that is a failure."""
+        while True:
+            if not self.pipe.poll(silence):
+                return self.hangs(silence)
+            kind, payload = self.receive()
+            if kind != "alive":
+                return kind, payload
+
+    def receive(self) -> tuple[str, Any]:
+        """Wait for the worker's next message; a dead worker's is a failure."""
+        try:
+            message: tuple[str, Any] = self.pipe.recv()
+        except (EOFError, OSError):  # OSError: it died in the middle of a message
+            self.process.join(5)
+            code = self.process.exitcode
+            how = f"exit code {code}"
+            if code is not None and code < 0:
+                how = signal.Signals(-code).name
+            return "died", Failure("infrastructure", f"worker process died ({how})")
+        self.heard = time.monotonic()
+        return message
+
+    def hangs(self, silence: float) -> tuple[str, Any]:
+        """Give a worker up that has said nothing for so long; it is killed when it is replaced."""
+        reason = f"worker process said nothing for {silence:.0f} s"
+        return "died", Failure("infrastructure", reason)
+
+    def send(self, message: object) -> None:
+        """Send to the worker; that it died is seen when receiving."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(message)
+
+    def kill(self) -> None:
+        """End the process now."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
+    """Start a worker process; the server that it is forked from too, where that has died."""
+    if _FORKED:
+        own = _PRELOADED.get(spec.dataset)
+        _context.set_forkserver_preload(["study.run.executors.preload", *([own] if own else [])])
+    for attempt in range(MAX_FAILED_STARTS):
+        process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
+        try:
+            with _unheard_by_children():
+                (forkserver.ensure_running if _FORKED else process.start)()
+            if _FORKED:
+                process.start()
+            return process
+        except (EOFError, OSError) as error:
+            failure = error
+            time.sleep(0.1 * attempt)  # until it is seen to be dead
+    raise UserError(f"workers cannot be started: {type(failure).__name__}: {failure}")
+
+
+@contextlib.contextmanager
+def _unheard_by_children() -> Iterator[None]:
+    """Hold Ctrl-C back here; processes started meanwhile never hear it: it is the parent's."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Voice:
+    """A worker's side of the pipe: says that it lives, ends it when its parent has."""
+
+    def __init__(self, pipe: "Connection[Any, Any]") -> None:
+        self.pipe, self.lock = pipe, threading.Lock()
+        threading.Thread(target=self._live, daemon=True).start()
+
+    def send(self, message: tuple[str, Any]) -> None:
+        """Send to the parent."""
+        with self.lock:
+            self.pipe.send(message)
+
+    def _live(self) -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        with contextlib.suppress(OSError):  # the parent has closed the pipe
+            while not wait([parent.sentinel], HEARTBEAT_SECONDS):
+                self.send(("alive", None))
+        os._exit(1)
+
+
+def _serve(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> None:
+    """Be a worker process: answer requests until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    die_with_parent()
+    voice = _Voice(pipe)
+    from study.run.executors.worker import Worker, failure_of  # loads torch, in the child only
+
+    gone = (EOFError, BrokenPipeError, ConnectionResetError)
+
+    def on_epoch(epochs: Mapping[int, Epoch]) -> Collection[int]:
+        voice.send(("epoch", epochs))
+        verdict: Collection[int] = pipe.recv()
+        return verdict
+
+    with contextlib.suppress(*gone):
+        try:
+            worker = Worker(spec)
+        except Exception as error:  # reported, and the parent decides
+            voice.send(("failed", failure_of(error)))
+            return
+        answer: tuple[str, Any] = ("ready", worker.description)
+        while True:
+            voice.send(answer)
+            request, payload = pipe.recv()
+            try:
+                if request == "measure":
+                    answer = ("measured", worker.measure(payload))
+                else:
+                    answer = ("results", worker.train(payload, on_epoch))
+            except gone:
+                raise
+            except Exception as error:
+                answer = ("failed", failure_of(error))

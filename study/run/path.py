@@ -1,0 +1,153 @@
+"""The ablation path: from the baseline to the best combination of levels, one factor at a time.
+
+One-factor-at-a-time effects need not add up. The path (Fawcett and Hoos, "Analysing differences
+between algorithm configurations through ablation", Journal of Heuristics 22, 2016) trains the
+combinations: every step tries each remaining change on top of those taken, and takes the best. The
+first step's trials are the ablation's own; m changes need m (m - 1) / 2 further variants.
+
+Everything is chosen by validation accuracy, so the path's end is a choice like any other: its own
+accuracy is to be read beside its test figure, or confirmed on new seeds.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from study.plans.plan import FACTOR_NAMES, Cell, Level, Plan, Variant
+from study.run.work import DesignedWork, Task, banks, records, settled, task_of
+from trainer.errors import UserError
+from trainer.results import Result
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+Values = Mapping[tuple[str | None, int | None], float | None]
+"""(variant, seed) -> validation accuracy of a settled cell; None: it gave no result."""
+
+
+def check_has_path(plan: Plan) -> None:
+    """Check that a plan is an ablation with factors.
+
+    Raises:
+        UserError: it is not.
+    """
+    if plan.design != "ablation" or not plan.factors:
+        without = "" if plan.factors else " without factors"
+        raise UserError(
+            f"--path: is for ablations with [factors]; {plan.name} is of design "
+            f"{plan.design!r}{without}"
+        )
+
+
+def target(plan: Plan, values: Values) -> dict[str, Level]:
+    """Return the best level of every factor where that beats the baseline, by mean accuracy."""
+    best: dict[str, Level] = {}
+    start = _mean(plan, _variant({}), values)
+    if start is None:
+        return best
+    for factor, levels in plan.factors.items():
+        means = {level: _mean(plan, _variant({factor: level}), values) for level in levels}
+        # The baseline's own level is the baseline, a variant of another name: it has no mean here.
+        better = {level: own for level, own in means.items() if own is not None and own > start}
+        if better:
+            best[factor] = max(better, key=better.__getitem__)
+    return best
+
+
+def next_step(plan: Plan, values: Values) -> list[Variant]:
+    """Return the variants of the path's first unfinished step; none: the path is complete.
+
+    The design's own cells must be settled.
+    """
+    left = target(plan, values)
+    taken: dict[str, Level] = {}
+    while left:
+        tried = {factor: _variant({**taken, factor: level}) for factor, level in left.items()}
+        missing = [own for own in tried.values() if not _is_settled(plan, own, values)]
+        if missing:
+            return missing
+        means = {factor: _mean(plan, own, values) for factor, own in tried.items()}
+        finished = {factor: mean for factor, mean in means.items() if mean is not None}
+        if not finished:
+            return []  # every continuation diverged
+        best = max(finished, key=finished.__getitem__)
+        taken[best] = left.pop(best)
+    return []
+
+
+class PathWork(DesignedWork):
+    """An ablation's pending cells, then those of its path. A `Work`.
+
+    Args:
+        plan: the ablation.
+        trials: the study's trials so far.
+        bank_size: members per bank at most.
+
+    Raises:
+        UserError: the plan is no ablation with factors.
+    """
+
+    def __init__(self, plan: Plan, trials: "Sequence[FrozenTrial]", bank_size: int) -> None:
+        check_has_path(plan)
+        known = records(trials)
+        super().__init__(plan, known, bank_size)
+        self.plan, self.bank_size = plan, bank_size
+        accuracy = {
+            (own.user_attrs.get("variant"), own.user_attrs.get("seed")): own.value
+            for own in trials
+            if own.state.name == "COMPLETE"
+        }
+        self.values = {cell: accuracy.get(cell) for cell in settled(known)}
+        self.open = len(self.tasks)  # tasks queued or running
+        self.length: int | None = None  # trials of the whole path, once its end is known
+        self._extend()
+
+    def on_result(self, task: Task, result: Result) -> None:
+        """Take the result; where it was a step's last, queue the next step."""
+        super().on_result(task, result)
+        diverged = result.outcome == "diverged"
+        self.values[task.variant, task.seed] = None if diverged else result.val_accuracy
+        self.open -= 1
+        self._extend()
+
+    def cost(self, task: Task) -> float:
+        """Return the measured seconds of its kind; of a combination, the mean of what is known."""
+        known = [own.seconds for own in self.costs.values()]
+        return super().cost(task) or (statistics.fmean(known) if known else 0.0)
+
+    def _extend(self) -> None:
+        """Queue the next step, once nothing is open. A cell that was given up ends the path."""
+        if self.open:
+            return
+        if self.length is None:
+            changes = len(target(self.plan, self.values))
+            self.length = changes * (changes - 1) // 2 * self.plan.seeds
+            self.planned += self.length
+            design = {variant.label for variant in self.plan.variants}
+            self.done += sum(variant not in design for variant, _ in self.values)
+        step = next_step(self.plan, self.values)
+        cells = [
+            Cell(variant, seed)
+            for seed in range(self.plan.seeds)
+            for variant in step
+            if (variant.label, seed) not in self.values
+        ]
+        tasks = [task_of(self.plan, cell) for cell in cells]
+        self.tasks += tasks
+        self.open = len(tasks)
+        self.queue.extend(banks(tasks, self.bank_size))
+        self.waiting += sum(map(self.cost, tasks))
+
+
+def _variant(changes: Mapping[str, Level]) -> Variant:
+    return Variant(tuple((name, changes[name]) for name in FACTOR_NAMES if name in changes))
+
+
+def _is_settled(plan: Plan, variant: Variant, values: Values) -> bool:
+    return all((variant.label, seed) in values for seed in range(plan.seeds))
+
+
+def _mean(plan: Plan, variant: Variant, values: Values) -> float | None:
+    own = [values.get((variant.label, seed)) for seed in range(plan.seeds)]
+    known = [value for value in own if value is not None]
+    return statistics.fmean(known) if len(known) == len(own) else None

@@ -1,0 +1,215 @@
+"""What there is to do: tasks for the coordinator, from a design's cells.
+
+`Work` is the coordinator's view of it; a search (`study/run/search.py`) is the other kind.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from study.plans.plan import Cell, Plan
+from trainer.config import TrainConfig
+from trainer.results import Cost, Epoch, Result
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+CostKey = tuple[Any, ...]
+Record = tuple[str | None, int | None, str, str | None]  # variant, seed, state, outcome
+
+
+@dataclass(eq=False)
+class Task:
+    """One trial to be run. A search's new candidate gets its name when it is started."""
+
+    variant: str
+    seed: int
+    config: TrainConfig
+    params: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    candidate: int | None = None  # searches: number of the trial that first ran these params
+
+    @property
+    def label(self) -> str:
+        """For people: `pooling=avg, seed 1`."""
+        return f"{self.variant}, seed {self.seed}"
+
+
+class Work(Protocol):
+    """What the coordinator needs to know of what is to be done."""
+
+    @property
+    def distributions(self) -> "Mapping[str, BaseDistribution]":
+        """Return Optuna's form of every parameter."""
+
+    @property
+    def planned(self) -> int:
+        """Trials in all, as far as that is known now."""
+
+    @property
+    def done(self) -> int:
+        """Trials that need no further run."""
+
+    @property
+    def failed(self) -> int:
+        """Of them, those without a result."""
+
+    def kinds(self) -> Sequence[TrainConfig]:
+        """Return the configs whose cost is to be measured."""
+
+    def learn(self, costs: Sequence[Cost]) -> None:
+        """Take the measured costs of the kinds."""
+
+    def next(self, size: int) -> Sequence[Task]:
+        """Return up to `size` tasks that fuse; none: nothing can be started now."""
+
+    def on_start(self, task: Task, number: int) -> None:
+        """Take note that a task starts as the trial of this number."""
+
+    def on_epoch(self, task: Task, epoch: Epoch) -> bool:
+        """Take a task's epoch; return whether it stops here."""
+
+    def on_result(self, task: Task, result: Result) -> None:
+        """Take a task's result; it needs no further run."""
+
+    def give_up(self, task: Task) -> None:
+        """Take note that a task gave no result and is not tried again."""
+
+    def objectives(self, result: Result) -> Sequence[float | None]:
+        """Return the values of the study's objectives; None: there is none."""
+
+    def cost(self, task: Task) -> float:
+        """Return the seconds that a task takes, as far as that is known."""
+
+    def seconds_waiting(self) -> float:
+        """Return the seconds of all tasks not started yet."""
+
+
+def settled(trials: Iterable[Record]) -> dict[tuple[str | None, int | None], str]:
+    """Return the cells (variant, seed) that need no further run, with their trial's state.
+
+    Complete and pruned ones, and diverged ones: the same config and seed would diverge again.
+    """
+    return {
+        (variant, seed): state
+        for variant, seed, state, outcome in trials
+        if state in ("COMPLETE", "PRUNED") or (state == "FAIL" and outcome == "diverged")
+    }
+
+
+def records(trials: "Iterable[FrozenTrial]") -> list[Record]:
+    """Return what `settled` and `pending` need of Optuna's trials."""
+    return [
+        (own.get("variant"), own.get("seed"), trial.state.name, own.get("outcome"))
+        for trial in trials
+        for own in [trial.user_attrs]
+    ]
+
+
+def pending(plan: Plan, trials: Iterable[Record]) -> list[Cell]:
+    """Return the planned cells that are not settled, in plan order."""
+    done = settled(trials)
+    return [cell for cell in plan.cells if (cell.variant.label, cell.seed) not in done]
+
+
+def cost_key(config: TrainConfig) -> CostKey:
+    """Return what a training's duration depends on."""
+    return (*config.fusion_key, config.augmentation)
+
+
+def banks(tasks: Sequence[Task], size: int) -> list[tuple[Task, ...]]:
+    """Group tasks that fuse into banks of at most `size`, keeping the order of first tasks."""
+    if size == 1:
+        return [(task,) for task in tasks]
+    groups: dict[tuple[Any, ...], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.config.fusion_key, []).append(task)
+    return [
+        tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)
+    ]
+
+
+class DesignedWork:
+    """The pending cells of an ablation or a factorial design. A `Work`.
+
+    Args:
+        plan: the design.
+        trials: the study's trials so far.
+        bank_size: members per bank at most.
+    """
+
+    def __init__(self, plan: Plan, trials: Sequence[Record], bank_size: int) -> None:
+        from study.store.writer import categorical
+
+        self.distributions = {name: categorical(own) for name, own in plan.varied.items()}
+        self.tasks = [task_of(plan, cell) for cell in pending(plan, trials)]
+        self.queue = deque(banks(self.tasks, bank_size))
+        self.costs: dict[CostKey, Cost] = {}
+        self.waiting = 0.0
+        states = settled(trials)
+        self.planned = len(plan.cells)
+        self.done = self.planned - len(self.tasks)
+        self.failed = sum(
+            states.get((cell.variant.label, cell.seed)) == "FAIL" for cell in plan.cells
+        )
+
+    def kinds(self) -> Sequence[TrainConfig]:
+        """Return a config of each kind that costs differently."""
+        return list({cost_key(task.config): task.config for task in self.tasks}.values())
+
+    def learn(self, costs: Sequence[Cost]) -> None:
+        """Take the measured costs of the kinds."""
+        self.costs = {cost_key(c): own for c, own in zip(self.kinds(), costs, strict=True)}
+        self.waiting = sum(self.cost(task) for tasks in self.queue for task in tasks)
+
+    def next(self, size: int) -> Sequence[Task]:
+        """Return the next bank."""
+        if not self.queue:
+            return ()
+        tasks = self.queue.popleft()
+        if len(tasks) > size:  # the coordinator has learnt that memory holds no more
+            self.queue.appendleft(tasks[size:])
+            tasks = tasks[:size]
+        self.waiting -= sum(map(self.cost, tasks))
+        return tasks
+
+    def on_start(self, task: Task, number: int) -> None:
+        """A cell has no use for its trial's number."""
+
+    def on_epoch(self, task: Task, epoch: Epoch) -> bool:
+        """Nobody stops early in a designed study."""
+        del task, epoch
+        return False
+
+    def on_result(self, task: Task, result: Result) -> None:
+        """Count it."""
+        del task
+        self.done += 1
+        self.failed += result.outcome == "diverged"
+
+    def give_up(self, task: Task) -> None:
+        """Count it: its cell stays pending for the next run."""
+        del task
+        self.failed += 1
+
+    def objectives(self, result: Result) -> Sequence[float | None]:
+        """Return the validation accuracy."""
+        return [result.val_accuracy]
+
+    def cost(self, task: Task) -> float:
+        """Return the measured seconds of its kind."""
+        known = self.costs.get(cost_key(task.config))
+        return known.seconds if known else 0.0
+
+    def seconds_waiting(self) -> float:
+        """Return the seconds of what is queued."""
+        return self.waiting
+
+
+def task_of(plan: Plan, cell: Cell) -> Task:
+    """Return the task of a cell."""
+    config = plan.config_of(cell)
+    params = {name: getattr(config, name) for name in plan.varied}
+    return Task(cell.variant.label, cell.seed, config, params, dict(cell.variant.changes))

@@ -1,0 +1,84 @@
+"""What a run does so that no result is lost: journal, backups, an eye on the database's file.
+
+A finished trial is in the journal before the database is told. The journal goes when the run has
+ended in good order; until then, the last backup and the journal together hold every result.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy
+
+from study.store import backup, storage
+from study.store.journal import Journal, folder_of
+from study.store.writer import Ledger, StorageFailed
+from trainer.errors import UserError
+
+BACKUP_TRIALS = 100  # between two backups at least
+BACKUP_SHARE = 0.01  # of a run's time that backups may take
+
+
+class Keeper:
+    """Keeps one run's results.
+
+    Args:
+        url: the database. A server keeps its own backups; its journal is in the current folder.
+        tell: called with a line where a backup cannot be made.
+    """
+
+    def __init__(self, url: sqlalchemy.URL, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.file = storage.sqlite_path(url)
+        place = self.file or Path.cwd() / f"{url.database}.server"
+        self.folder = place.parent
+        self.journal = Journal(folder_of(place))
+        self.last = self.seconds = 0.0  # of the last backup: when it ended, how long it took
+
+    @contextmanager
+    def guarding(self, ledger: Ledger) -> Iterator[None]:
+        """Guard a run of a study that is open; at its end the journal has nothing left to hold.
+
+        Raises:
+            StorageFailed: the database is not the one that was opened; the journal stays.
+        """
+        if self.file is not None:
+            ledger.identity = storage.Identity(self.file)
+        self._back_up(ledger)
+        try:
+            yield
+            self._back_up(ledger)
+        finally:
+            self._check(ledger)
+            if ledger.in_order:
+                self.journal.clear()
+
+    def mind(self, ledger: Ledger) -> None:
+        """Make a backup where one is due."""
+        waited = time.monotonic() - self.last
+        if ledger.ended >= BACKUP_TRIALS and waited > self.seconds / BACKUP_SHARE:
+            self._back_up(ledger)
+
+    def _back_up(self, ledger: Ledger) -> None:
+        self._check(ledger)
+        if self.file is None or backup.is_current(self.file):
+            return
+        began = time.monotonic()
+        try:
+            backup.back_up(self.file, backup.backup_of(self.file))
+        except (OSError, sqlite3.Error, UserError) as error:
+            self.tell(f"no backup could be made, the journal is kept: {error}")
+            return
+        finally:
+            self.last = time.monotonic()
+            self.seconds = self.last - began
+        self._check(ledger)  # else it may be the backup of another file
+        ledger.ended = 0
+        self.journal.forget_trials()
+
+    def _check(self, ledger: Ledger) -> None:
+        fault = ledger.identity.fault() if ledger.identity else None
+        if fault:
+            raise StorageFailed(f"{fault}; its results are kept in the journal")

@@ -1,0 +1,112 @@
+"""Results on disk before the database is told: one small file each, beside the database.
+
+A record is written to a temporary name, synced and renamed, and carries a SHA-256. Records stay
+until a backup holds them or the run has ended in good order; a folder that is found at a start is
+what an owner left that died, or whose database was taken away (`study/store/restore.py` replays
+it).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from study.store.integrity import digest
+from trainer.atomic import sync_folder, write_atomically
+
+
+def folder_of(database: Path) -> Path:
+    """Return the folder of a database's journal."""
+    return database.with_name(database.name + ".journal")
+
+
+class Journal:
+    """The records in one folder, which exists only while there are some.
+
+    Args:
+        folder: where; see `folder_of`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def describe(self, study: Mapping[str, Any]) -> None:
+        """Write what a study is, so that it can be made again: name, directions, attributes.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._write(f"{_key(study['name'])}.study.json", study)
+        sync_folder(self.folder)
+
+    def write(self, trials: Sequence[Mapping[str, Any]]) -> None:
+        """Write finished trials, each with the keys `study` and `number`.
+
+        Raises:
+            OSError: one cannot be written.
+        """
+        for trial in trials:
+            self._write(self.file_of(trial).name, trial)
+        if trials:
+            sync_folder(self.folder)
+
+    def file_of(self, trial: Mapping[str, Any]) -> Path:
+        """Return the file of a trial's record."""
+        return self.folder / f"{_key(trial['study'])}-{trial['number']:06d}.json"
+
+    def _write(self, name: str, record: Mapping[str, Any]) -> None:
+        if not self.folder.is_dir():
+            self.folder.mkdir()
+            sync_folder(self.folder.parent)
+        content = json.dumps({"record": record, "sha256": digest(record)})
+        write_atomically(self.folder / name, content.encode(), sync=False)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything."""
+        return self.folder.is_dir()
+
+    def studies(self) -> list[dict[str, Any]]:
+        """Return the descriptions of the studies that are intact."""
+        return list(self._records("*.study.json"))
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return the finished trials that are intact, by study and number."""
+        return list(self._records("*-[0-9]*.json"))
+
+    def damaged(self) -> list[Path]:
+        """Return the files that are not what was written."""
+        return [file for file in self._files("*.json") if _parse(file) is None]
+
+    def _records(self, pattern: str) -> Iterator[dict[str, Any]]:
+        return (found for file in self._files(pattern) if (found := _parse(file)) is not None)
+
+    def _files(self, pattern: str) -> list[Path]:
+        return sorted(file for file in self.folder.glob(pattern) if not file.name.startswith("."))
+
+    def forget_trials(self) -> None:
+        """Remove the trials: a backup holds them."""
+        for file in self._files("*-[0-9]*.json"):
+            file.unlink()
+
+    def clear(self) -> None:
+        """Remove everything: the run has ended in good order. Foreign files stay."""
+        for file in [*self._files("*.json"), *self.folder.glob(".*.tmp")]:
+            file.unlink(missing_ok=True)
+        if self.exists and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def _key(study: str) -> str:
+    # Names may hold slashes.
+    return hashlib.sha256(study.encode()).hexdigest()[:12]
+
+
+def _parse(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_bytes())
+        record: dict[str, Any] = content["record"]
+        return record if content["sha256"] == digest(record) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,130 @@
+"""What a start finds and mends: a database that is gone, damaged or replaced; results it lacks.
+
+The last backup is put in its place, then the journal is replayed. Nothing is ever deleted: what
+was in the way is kept under a name that says why. A database that was removed after a run had
+ended in good order stays removed: without a journal nothing says that it is missed.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.store import backup
+from study.store.journal import Journal, folder_of
+from trainer.atomic import sync_file, sync_folder
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+Tell = Callable[[str], None]
+
+
+def is_possible(database: Path) -> bool:
+    """Whether there is something to recover from."""
+    return folder_of(database).is_dir() or backup.backup_of(database).is_file()
+
+
+def restore(database: Path, tell: Tell) -> None:
+    """Put the last backup in the place of a database that is not what it was.
+
+    Called by the owner, before it opens the database.
+
+    Args:
+        database: the file.
+        tell: called with a line for each thing that was done.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    if not is_possible(database):
+        return
+    copy, unfinished = backup.backup_of(database), folder_of(database).is_dir()
+    if not database.exists():
+        if not unfinished:
+            return  # removed on purpose
+        fault = "is gone"
+        # Its log may have stayed. SQLite would lay it over the backup, which it does not fit.
+        _put_aside(database, "gone")
+    else:
+        found = _fault(database, copy if unfinished else None)
+        if found is None or (database.stat().st_size == 0 and not copy.is_file()):
+            return
+        fault = f"{found}; it is kept as {_put_aside(database, 'damaged').name}"
+    if copy.is_file():
+        _copy(copy, database)
+        tell(f"{database.name} {fault}: its backup has been put in its place")
+    else:
+        tell(f"{database.name} {fault}: it is made again from its journal")
+
+
+def _put_aside(database: Path, why: str) -> Path:
+    """Rename what there is of a database and its side files; return its new name."""
+    kept = backup.aside(database, why)
+    for suffix in ("", *backup.SIDE_FILES):
+        file = database.with_name(database.name + suffix)
+        if file.exists():
+            file.rename(kept.with_name(kept.name + suffix))
+    return kept
+
+
+def _fault(database: Path, copy: Path | None) -> str | None:
+    """Say what is wrong with a database that exists; `copy`: what it must hold at least."""
+    if not database.is_file() or database.stat().st_size == 0:
+        return "is empty"
+    try:
+        with backup.reading(database) as opened:
+            fault = backup.damage(opened)
+            if fault is not None:
+                return f"is damaged ({fault})"
+            holds = backup.contents(opened)
+    except sqlite3.Error as error:
+        return f"is damaged ({error})"
+    if copy is not None and copy.is_file() and not backup.covers(holds, copy):
+        return "lacks results that its backup has"
+    return None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a backup, which nobody writes."""
+    temporary = target.with_name(f".{target.name}.restored.tmp")
+    shutil.copyfile(source, temporary)
+    sync_file(temporary)
+    temporary.replace(target)
+    sync_folder(target.parent)
+
+
+def replay(database: "RDBStorage", journal: Journal, tell: Tell) -> None:
+    """Put the journal's results into the database, those that it has already excepted.
+
+    What cannot be put back (its number is another trial's now) stays in the journal's folder,
+    under another name.
+    """
+    from study.store.writer import Ledger
+
+    if not journal.exists:
+        return
+    for file in journal.damaged():
+        kept = file.rename(backup.aside(file, "damaged"))
+        tell(f"{kept}: is no record of the journal any more; left aside")
+    ledgers = {study["name"]: Ledger(database, study["name"]) for study in journal.studies()}
+    for study in journal.studies():
+        if not ledgers[study["name"]].exists:
+            ledgers[study["name"]].create_again(study)
+    restored = 0
+    for trial in journal.trials():
+        name = trial["study"]
+        ledger = ledgers.setdefault(name, Ledger(database, name))
+        fate = ledger.restore(trial) if ledger.exists else "conflict"
+        restored += fate == "restored"
+        if fate == "conflict":
+            file = journal.file_of(trial)
+            kept = file.rename(backup.aside(file, "conflict"))
+            tell(
+                f"trial {trial['number']} of {name} in the journal fits no trial of the database: "
+                f"it is kept as {kept}"
+            )
+    if restored:
+        results = "result" if restored == 1 else "results"
+        tell(f"{restored} {results} put back from the journal")

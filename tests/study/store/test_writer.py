@@ -1,0 +1,219 @@
+"""What the ledger writes is what Optuna reads: same rows, fewer transactions."""
+
+import math
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from study.store import storage
+from study.store import writer as module
+from study.store.integrity import CHECKSUM, SEAL
+from study.store.writer import Ledger, NewTrial, StorageFailed, categorical
+
+DISTRIBUTIONS = {"pooling": categorical(["max", "avg"]), "batchnorm": categorical([True, False])}
+PARAMS: dict[str, Any] = {"pooling": "avg", "batchnorm": False}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with storage.own(storage.locate(str(tmp_path / "studies.db")), "test") as opened:
+        found = Ledger(opened, "own")
+        assert not found.exists
+        assert found.plan() is None
+        found.create([StudyDirection.MAXIMIZE])
+        yield found
+
+
+def start(ledger: Ledger, attributes: dict[str, Any] | None = None) -> int:
+    (trial,) = ledger.start([NewTrial(PARAMS, DISTRIBUTIONS, attributes or {})])
+    return trial
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "studies.db"
+
+
+def theirs(file: Path) -> optuna.Study:
+    """The study as Optuna's own public API reads it from the file."""
+    return optuna.load_study(study_name="own", storage=f"sqlite:///{file}")
+
+
+def unsigned(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's attributes without its checksum."""
+    assert re.fullmatch("[0-9a-f]{64}", trial.user_attrs[CHECKSUM])
+    return {key: own for key, own in trial.user_attrs.items() if key != CHECKSUM}
+
+
+def steps(file: Path) -> int:
+    """Number of intermediate values in the file."""
+    connection = sqlite3.connect(file)
+    try:
+        (count,) = connection.execute("SELECT COUNT(*) FROM trial_intermediate_values").fetchone()
+        return int(count)
+    finally:
+        connection.close()
+
+
+def test_optuna_reads_what_was_written(ledger: Ledger, file: Path) -> None:
+    ledger.describe({"plan": {"name": "own"}, "hosts": ["ä"]})
+    trial = start(ledger, {"variant": "pooling=avg", "seed": 3})
+    for epoch, value in enumerate((0.5, 0.75, 0.7), start=1):
+        ledger.report(trial, epoch, value)
+    attributes = {"history": [{"epoch": 1, "loss": 1e-300}], "nothing": None, "words": 'ü"\n'}
+    ledger.finish([(trial, TrialState.COMPLETE, [0.75], attributes)])
+
+    study = theirs(file)
+    (found,) = study.trials
+
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert {key: own for key, own in study.user_attrs.items() if key != SEAL} == {
+        "plan": {"name": "own"},
+        "hosts": ["ä"],
+    }
+    assert found.state == TrialState.COMPLETE
+    assert found.value == 0.75
+    assert found.params == PARAMS
+    assert found.distributions == DISTRIBUTIONS
+    assert found.intermediate_values == {1: 0.5, 2: 0.75, 3: 0.7}
+    assert unsigned(found) == {"variant": "pooling=avg", "seed": 3} | attributes
+    assert study.best_trial.number == found.number == 0
+    assert found.datetime_start is not None
+    assert found.datetime_complete is not None
+    now = datetime.now(found.datetime_complete.tzinfo)
+    assert timedelta() <= found.datetime_complete - found.datetime_start < timedelta(seconds=20)
+    assert abs(now - found.datetime_complete) < timedelta(seconds=20)
+
+
+def test_rows_are_those_that_optuna_writes(ledger: Ledger, file: Path) -> None:
+    study = theirs(file)
+    trial = study.ask(DISTRIBUTIONS)
+    trial.suggest_categorical("pooling", ["max", "avg"])
+    trial.set_user_attr("seed", 3)
+    trial.report(0.5, 1)
+    study.tell(trial, 0.75)
+    ledger = Ledger(ledger.storage, "own")  # one that knows of the other trial
+    (own,) = ledger.start([NewTrial(trial.params, DISTRIBUTIONS, {"seed": 3})])
+    ledger.report(own, 1, 0.5)
+    ledger.finish([(own, TrialState.COMPLETE, [0.75], {})])
+
+    connection = sqlite3.connect(file)
+    try:
+        for table in (
+            "trial_params",
+            "trial_values",
+            "trial_user_attributes",
+            "trial_intermediate_values",
+        ):
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            told = [name for name in columns if name not in ("trial_id", f"{table[:-1]}_id")]
+            key = columns[0]
+            rows = [
+                connection.execute(
+                    f"SELECT {', '.join(n for n in told if n != key)} FROM {table} "
+                    f"WHERE trial_id = ? ORDER BY {key}",
+                    (number,),
+                ).fetchall()
+                for number in (trial._trial_id, own)
+            ]
+            ours = [row for row in rows[1] if row[0] != CHECKSUM]  # which Optuna does not know
+            assert sorted(rows[0]) == sorted(ours) != [], table
+    finally:
+        connection.close()
+
+
+def test_epochs_are_written_in_batches(
+    ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = start(ledger)
+    ledger.report(trial, 1, 0.5)
+    ledger.flush_if_due()
+    assert steps(file) == 0  # not due yet
+
+    later = time.monotonic() + module.FLUSH_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    ledger.report(trial, 2, 0.6)
+    assert steps(file) == 0
+    ledger.flush_if_due()
+    assert steps(file) == 2
+    ledger.flush_if_due()
+    assert steps(file) == 2  # each once
+
+    ledger.report(trial, 3, 0.7)
+    ledger.finish([(trial, TrialState.COMPLETE, [0.7], {})])
+    assert steps(file) == 3
+
+
+@pytest.mark.parametrize("values", [[math.nan], [math.inf], [0.5, -math.inf], None])
+def test_a_trial_without_finite_values_is_not_complete(
+    ledger: Ledger, values: list[float] | None
+) -> None:
+    good, bad = (start(ledger) for _ in range(2))
+    with pytest.raises(ValueError, match="finite"):
+        ledger.finish(
+            [(good, TrialState.COMPLETE, [0.5], {}), (bad, TrialState.COMPLETE, values, {})]
+        )
+    assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING] * 2
+
+
+def test_an_ended_trial_stays_as_it_is(ledger: Ledger, file: Path) -> None:
+    trial = start(ledger)
+    ledger.finish([(trial, TrialState.COMPLETE, [0.5], {"seconds": 1.0})])
+    before = theirs(file).trials
+
+    ledger.finish([(trial, TrialState.COMPLETE, [0.9], {"seconds": 2.0, "late": True})])
+    ledger.finish([(trial, TrialState.FAIL, None, {"failure_reason": "late"})])
+
+    assert theirs(file).trials == before
+
+
+def test_what_a_dead_owner_left_running_fails(ledger: Ledger, file: Path) -> None:
+    done, left = (start(ledger) for _ in range(2))
+    ledger.finish([(done, TrialState.COMPLETE, [0.5], {})])
+
+    assert ledger.fail_running("the owner died") == 1
+    assert ledger.fail_running("again") == 0
+
+    first, second = theirs(file).trials
+    assert (first.state, second.state) == (TrialState.COMPLETE, TrialState.FAIL)
+    assert unsigned(second) == {"failure_reason": "the owner died", "failure_kind": "interrupted"}
+    assert second.datetime_complete is not None
+    assert left == second._trial_id
+
+
+def test_all_ends_of_one_call_are_one_transaction(ledger: Ledger) -> None:
+    first, second = (start(ledger) for _ in range(2))
+    with pytest.raises(TypeError):
+        ledger.finish(
+            [
+                (first, TrialState.COMPLETE, [0.5], {"seconds": 1.0}),
+                (second, TrialState.COMPLETE, [0.5], {"seconds": object()}),
+            ]
+        )
+    assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING] * 2
+
+
+def test_a_database_that_refuses_says_so(ledger: Ledger) -> None:
+    trial = start(ledger)
+    sqlalchemy.event.listen(
+        ledger.storage.engine,
+        "checkout",
+        lambda connection, *_: connection.execute("PRAGMA query_only = 1"),
+    )
+    for write in (
+        lambda: ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})]),
+        lambda: start(ledger),
+        lambda: ledger.describe({"a": 1}),
+    ):
+        with pytest.raises(StorageFailed, match=r"^attempt to write a readonly database$"):
+            write()

@@ -1,0 +1,113 @@
+"""Programs: work that is captured and replayed, with a capture that any machine can do."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tests.support.trainings import MIXED, losses, small
+from trainer.data import ImageData
+from trainer.errors import UserError
+from trainer.program import GRAPHS, WARM_UP, Program, Stream, _cuda_graph, graphs_wanted
+from trainer.train import train
+
+CPU = torch.device("cpu")
+
+
+class Recorder:
+    """A capture that replays the work itself."""
+
+    def __init__(self) -> None:
+        self.captured = self.replayed = 0
+
+    def __call__(self, work: Callable[[], None], stream: Stream) -> Callable[[], None]:
+        self.captured += 1
+
+        def replay() -> None:
+            self.replayed += 1
+            work()
+
+        return replay
+
+
+def test_every_call_does_the_work_once_before_at_and_after_the_capture() -> None:
+    done, recorder = [], Recorder()
+    program = Program(lambda: done.append(recorder.replayed), CPU, recorder)
+    for calls in range(1, WARM_UP + 4):
+        program()
+        assert len(done) == calls
+        assert recorder.captured == (calls > WARM_UP)
+        assert recorder.replayed == max(0, calls - WARM_UP)
+
+
+def test_without_a_gpu_the_work_runs_as_it_is() -> None:
+    done: list[int] = []
+    program = Program(lambda: done.append(1), CPU)
+    for _ in range(WARM_UP + 2):
+        program()
+    assert len(done) == WARM_UP + 2
+    assert program.replay is None
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(None, True), ("1", True), ("0", False)])
+def test_graphs_can_be_turned_off(
+    value: str | None, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(GRAPHS, raising=False)
+    if value is not None:
+        monkeypatch.setenv(GRAPHS, value)
+    assert graphs_wanted() == wanted
+
+
+def test_another_choice_about_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(GRAPHS, "no")
+    with pytest.raises(UserError, match="FMNIST_CUDA_GRAPHS = 'no'"):
+        graphs_wanted()
+
+
+def test_training_by_replays_is_training(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [small(**member) for member in MIXED]
+    plain = train(configs, digits)
+    recorders = []
+
+    def recorded(work: Callable[[], None], device: torch.device) -> Program:
+        recorders.append(Recorder())
+        return Program(work, device, recorders[-1])
+
+    monkeypatch.setattr("trainer.train.Program", recorded)
+    replayed = train(configs, digits)
+    assert recorders[0].replayed > 50  # the steps; the validations are three
+    for one, other in zip(plain, replayed, strict=True):
+        assert losses(one) == losses(other)
+
+
+class BrokenCapture:
+    """As CUDA ends a capture in which something failed: with an error of its own."""
+
+    def __init__(self, graph: object, stream: Stream) -> None:
+        del graph, stream
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize(
+    ("failure", "seen"),
+    [(torch.OutOfMemoryError("CUDA out of memory"), "out of memory"), (ValueError(), "previous")],
+)
+def test_a_memory_that_fills_up_during_a_capture_is_told(
+    failure: Exception, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        raise failure
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", object)
+    monkeypatch.setattr("torch.cuda.graph", BrokenCapture)
+    with pytest.raises(RuntimeError, match=seen) as raised:
+        _cuda_graph(work, None)
+    assert isinstance(raised.value, torch.OutOfMemoryError) == (seen == "out of memory")

@@ -32,8 +32,8 @@ from trainer import calibration
 from trainer import data as datasets
 from trainer import device as devices
 from trainer.config import TrainConfig
+from trainer.cuda_graph import GRAPHS, WARM_UP
 from trainer.data import ImageData
-from trainer.program import GRAPHS, WARM_UP
 from trainer.train import Bank, train
 
 IMAGES = 6400

@@ -45,8 +45,8 @@ from trainer import data as datasets
 from trainer import device as devices
 from trainer.config import TrainConfig
 from trainer.results import Epoch, Result
+from trainer.torchvision_compat import torchvision
 from trainer.train import Bank
-from trainer.vision import torchvision
 
 TRAINED, EVALUATED = 3200, 640  # images per epoch
 BATCH = 64

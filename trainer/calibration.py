@@ -11,8 +11,8 @@ import torch
 
 from trainer import device as devices
 from trainer.config import TrainConfig
+from trainer.cuda_graph import WARM_UP
 from trainer.data import ImageData
-from trainer.program import WARM_UP
 from trainer.train import Bank
 
 MOST = 64  # members

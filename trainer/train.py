@@ -21,12 +21,12 @@ from trainer import device as devices
 from trainer.augment import Augmentation
 from trainer.config import TrainConfig, normalization_constants
 from trainer.confusion import confused, confusion
+from trainer.cuda_graph import WARM_UP, Program
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout, by_member
 from trainer.models import build, describe, parameter_count
 from trainer.optim import BankOptimizer
-from trainer.program import WARM_UP, Program
 from trainer.results import Cost, Epoch, Inference, Result, State
 from trainer.resume import ResumePoints, Standing
 from trainer.streams import generator

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer.cuda_graph import GRAPHS, WARM_UP
 from trainer.data import ImageData
 from trainer.device import native_bf16, resolve
-from trainer.program import GRAPHS, WARM_UP
 from trainer.train import Bank, measure, train
 
 pytestmark = [

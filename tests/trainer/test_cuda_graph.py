@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer.cuda_graph import GRAPHS, WARM_UP, Program, Stream, _cuda_graph, graphs_wanted
 from trainer.data import ImageData
 from trainer.errors import UserError
-from trainer.program import GRAPHS, WARM_UP, Program, Stream, _cuda_graph, graphs_wanted
 from trainer.train import train
 
 CPU = torch.device("cpu")

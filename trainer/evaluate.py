@@ -15,11 +15,11 @@ from torch import Tensor
 
 from trainer import checkpoint, latency
 from trainer import device as devices
+from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.results import Inference, State
-from trainer.train import Bank
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_training_by_replays_is_training(
         recorders.append(Recorder())
         return Program(work, device, recorders[-1])
 
-    monkeypatch.setattr("trainer.train.Program", recorded)
+    monkeypatch.setattr("trainer.bank.Program", recorded)
     replayed = train(configs, digits)
     assert recorders[0].replayed > 50  # the steps; the validations are three
     for one, other in zip(plain, replayed, strict=True):

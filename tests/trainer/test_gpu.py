@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer.bank import Bank
+from trainer.cost import measure
 from trainer.cuda_graph import GRAPHS, WARM_UP
 from trainer.data import ImageData
 from trainer.device import native_bf16, resolve
-from trainer.train import Bank, measure, train
+from trainer.train import train
 
 pytestmark = [
     pytest.mark.gpu,

@@ -11,10 +11,11 @@ from torch import nn
 
 from tests.support.trainings import small
 from trainer import checkpoint, latency
+from trainer.bank import Bank
 from trainer.data import ImageData
 from trainer.device import native_bf16
 from trainer.models import describe
-from trainer.train import Bank, train
+from trainer.train import train
 
 CPU = torch.device("cpu")
 FIGURES = {"p50_ms", "p95_ms", "images_per_second"}

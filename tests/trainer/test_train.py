@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer.bank import Bank, Evaluation
+from trainer.cost import measure
 from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.results import Epoch
-from trainer.train import Bank, Evaluation, measure, train
+from trainer.train import train
 
 CPU = torch.device("cpu")
 

@@ -4,72 +4,53 @@ Everything that a step needs is found on the device, so that a step can be captu
 (`trainer.cuda_graph`); sums stay there, and the host waits for them once an epoch.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from trainer import device as devices
 from trainer.augment import Augmentation
-from trainer.config import TrainConfig, normalization_constants
-from trainer.confusion import confusion
+from trainer.config import TrainConfig
 from trainer.cuda_graph import Program
 from trainer.data import ImageData, split
 from trainer.errors import UserError
-from trainer.layers import Dropout, by_member
-from trainer.models import build, parameter_count
+from trainer.layers import Dropout
+from trainer.networks import Counts, Evaluation, Networks, cross_entropy
 from trainer.optim import BankOptimizer
-from trainer.results import State
+from trainer.progress import Pace
 from trainer.streams import generator
 
-EVALUATION_BATCH = 256
 
+class Bank(Networks):
+    """K networks in training: with optimiser, order of the images and random streams.
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a bank makes of some images."""
-
-    loss: list[float]  # mean per member, K of them
-    accuracy: list[float]
-    predicted: Tensor  # classes, int64 [N, K]
-
-
-class Bank:
-    """K members in training on one device: network, optimiser, data and random streams.
+    Args:
+        configs, data, device, start: as of `Networks`.
 
     Raises:
-        ValueError: the configs have different fusion keys.
-        UserError: batch size or subset do not fit the data.
+        ValueError, UserError: as `Networks`; batch size or subset do not fit the data.
     """
 
     def __init__(
-        self, configs: Sequence[TrainConfig], data: ImageData, device: torch.device
+        self,
+        configs: Sequence[TrainConfig],
+        data: ImageData,
+        device: torch.device,
+        *,
+        start: bool = True,
     ) -> None:
-        if len({config.fusion_key for config in configs}) != 1:
-            raise ValueError("members of a bank need the same fusion key")
-        first = configs[0]
-        data = data.to(device)
-        self.configs, self.data, self.device = tuple(configs), data, device
-        self.members = len(configs)
-        self.precision = devices.precision(first, device)
-        self.dtype = torch.float64 if self.precision == "fp64" else torch.float32
-        parts = [split(data, config) for config in configs]
-        self.train_indices = torch.stack([part[0] for part in parts], dim=1)  # [N, K]
-        self.val_indices = torch.stack([part[1] for part in parts], dim=1).to(device)
-        self.batch_size = first.batch_size
+        super().__init__(configs, data, device, start=start)
+        data = self.data
+        self.parts = [split(data, config) for config in configs]  # training, validation; on the CPU
+        self.val_indices = torch.stack([held_out for _, held_out in self.parts], dim=1).to(device)
+        self.train_size = len(self.parts[0][0])
+        self.batch_size = configs[0].batch_size
         # The remainder of an epoch's permutation is left out: another one every epoch.
-        self.steps_per_epoch = len(self.train_indices) // self.batch_size
+        self.steps_per_epoch = self.train_size // self.batch_size
         if self.steps_per_epoch == 0:
             raise UserError(
-                f"batch_size = {self.batch_size}: larger than the {len(self.train_indices)} "
-                "training images"
+                f"batch_size = {self.batch_size}: larger than the {self.train_size} training images"
             )
-        self.network = build(configs, data.side, len(data.classes)).to(device, self.dtype)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
-        self.parameters = parameter_count(self.network, self.members)
         self.optimizer = BankOptimizer(self.network, configs, self.steps_per_epoch)
         self.augmentation = Augmentation(configs, data.side, device, self.dtype)
         self.clock = torch.zeros((), dtype=torch.int32, device=device)  # steps taken
@@ -78,29 +59,18 @@ class Bank:
         self.batches = torch.zeros(shape, dtype=torch.int64, device=device)
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self.totals = torch.zeros(2, self.members, device=device, dtype=self.dtype)
-        self.validated = _Counts(self.val_indices, self.dtype)
-        self.next_step = Program(self._next_step, device)
-        self.next_validation = Program(self._next_validation, device)
+        self.drawn: tuple[int, Tensor] | None = None  # an epoch to come and its order
+        self.pace = Pace(device)
+        self.validated = Counts(self.val_indices, self.dtype)
+        self.step_program = Program(device)
+        self.validation_program = Program(device)
         for module in self.network.modules():
             if isinstance(module, Dropout):
                 module.step = self.clock
-        # Pixels in [0, 1] are multiplied and shifted, [K, 1, 1] each.
-        constants = [normalization_constants(c.normalization, data.normalisation) for c in configs]
-        own = torch.tensor([[1 / std, -mean / std] for mean, std in constants], dtype=self.dtype)
-        self.scale, self.shift = own.to(device)[..., None, None].unbind(1)
         smoothing = [config.label_smoothing for config in configs]
         self.smoothing = (
             torch.tensor(smoothing, device=device, dtype=self.dtype) if any(smoothing) else None
         )
-
-    @classmethod
-    def trained(
-        cls, config: TrainConfig, state: State, data: ImageData, device: torch.device
-    ) -> "Bank":
-        """Return the bank of one member that these weights are."""
-        bank = cls([config.replace(pretrained=False)], data, device)  # not to be read in vain
-        bank.load_state(0, state)
-        return bank
 
     @property
     def images_per_epoch(self) -> int:
@@ -116,6 +86,9 @@ class Bank:
         self.begin_epoch(epoch)
         for _ in range(self.steps_per_epoch):
             self.next_step()
+            self.pace.tick()
+        if epoch < self.configs[0].epochs:  # while a GPU is still at it
+            self.drawn = epoch + 1, self._draw(epoch + 1)
         loss, accuracy = (self.totals / self.steps_per_epoch).tolist()
         return loss, accuracy
 
@@ -126,6 +99,10 @@ class Bank:
         self.clock.fill_((epoch - 1) * self.steps_per_epoch)
         self.position.zero_()
         self.totals.zero_()
+
+    def next_step(self) -> None:
+        """Take the step that the clock shows, of the epoch that has begun."""
+        self.step_program(self._next_step)
 
     def _next_step(self) -> None:
         """Take the step that the clock shows. Nothing here comes from the host: see `Program`."""
@@ -144,11 +121,11 @@ class Bank:
         images = self.data.train_images[batch].view(
             *batch.shape, self.data.side, -1
         )  # [B, K, H, W]
-        x = self._normalise(self.augmentation(images, self.clock))
-        with self._autocast():
+        x = self.normalise(self.augmentation(images, self.clock))
+        with self.autocast():
             logits = self.network(x)
         logits = logits.to(self.dtype)
-        losses = _cross_entropy(logits, labels, self.smoothing)
+        losses = cross_entropy(logits, labels, self.smoothing)
         losses.sum().backward()
         self.optimizer.step(self.clock)
         with torch.no_grad():
@@ -157,119 +134,36 @@ class Bank:
     def validate(self) -> Evaluation:
         """Evaluate each member on its own validation images."""
         self.network.eval()
-        self.next_validation()
+        self.validation_program(self._next_validation)
         return self.validated.evaluation()
 
     def _next_validation(self) -> None:
         data = self.data
-        self._evaluate(data.train_images, data.train_labels, self.val_indices, self.validated)
-
-    def test(self) -> Evaluation:
-        """Evaluate every member on the test set."""
-        labels = self.data.test_labels
-        every = torch.arange(len(labels), device=self.device)[:, None].expand(-1, self.members)
-        counts = _Counts(every, self.dtype)
-        self._evaluate(self.data.test_images, labels, every, counts)
-        return counts.evaluation()
-
-    def confusion(self, test: Evaluation, k: int = 0) -> list[list[int]]:
-        """Count the test images of each class by what member k took them for."""
-        return confusion(test.predicted[:, k], self.data.test_labels, len(self.data.classes))
-
-    def logits(self, images: Tensor, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield, batch by batch, indices [B, K] of images [N, H*W] and their logits [B, K, C]."""
-        self.network.eval()
-        for batch in torch.split(indices, EVALUATION_BATCH):
-            with torch.inference_mode(), self._autocast():
-                pixels = images[batch].view(*batch.shape, self.data.side, -1)
-                x = self._normalise(pixels.to(self.dtype).mul_(1 / 255))
-                logits = self.network(x).to(self.dtype)
-            yield batch, logits
-
-    def state(self, k: int) -> State:
-        """Copy member k's weights and statistics to the CPU."""
-        return {
-            name: by_member(tensor, self.members)[k].detach().to("cpu", copy=True)
-            for name, tensor in self._tensors()
-        }
-
-    def load_state(self, k: int, state: State) -> None:
-        """Take over a member's weights and statistics."""
-        with torch.no_grad():
-            for name, tensor in self._tensors():
-                by_member(tensor, self.members)[k].copy_(state[name])
+        self.evaluate(data.train_images, data.train_labels, self.val_indices, self.validated)
 
     def keep(self, positions: Sequence[int]) -> "Bank":
         """Return a bank of some of the members, going on where they are."""
-        smaller = Bank([self.configs[k] for k in positions], self.data, self.device)
+        configs = [self.configs[k] for k in positions]
+        smaller = Bank(configs, self.data, self.device, start=False)
         for new, old in enumerate(positions):
             smaller.load_state(new, self.state(old))
             smaller.optimizer.load_state(new, self.optimizer.state(old))
         return smaller
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self.network.state_dict(keep_vars=True).items():
-            if tensor.dim():  # batch norm's step counter is not per member, and not used
-                yield name, tensor
-
     def order(self, epoch: int) -> Tensor:
         """Return every member's order of its training images, [steps, B, K]: f(seed, epoch)."""
-        size = len(self.train_indices)
+        drawn, self.drawn = self.drawn, None
+        order = drawn[1] if drawn is not None and drawn[0] == epoch else self._draw(epoch)
+        by_step = order.to(self.device, non_blocking=True).view(self.members, -1, self.batch_size)
+        return by_step.permute(1, 2, 0)
+
+    def _draw(self, epoch: int) -> Tensor:
+        """Draw the members' orders of an epoch on the CPU, [K, steps * B]."""
         used = self.steps_per_epoch * self.batch_size
-        columns = [
-            self.train_indices[:, k][
-                torch.randperm(size, generator=generator(config.seed, "order", epoch))[:used]
-            ]
-            for k, config in enumerate(self.configs)
-        ]
-        order = torch.stack(columns, dim=1).to(self.device)
-        return order.view(self.steps_per_epoch, self.batch_size, self.members)
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        x = x.mul_(self.scale).add_(self.shift)
-        return x.contiguous(memory_format=torch.channels_last)
-
-    @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        enabled = self.precision == "bf16"
-        # Each weight is cast once a step: there is nothing to be cached.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
-            yield
-
-    def _evaluate(self, images: Tensor, labels: Tensor, indices: Tensor, counts: "_Counts") -> None:
-        counts.loss.zero_()
-        done = 0
-        for batch, logits in self.logits(images, indices):
-            counts.loss += len(batch) * _cross_entropy(logits, labels[batch], None)
-            counts.predicted[done : done + len(batch)] = logits.argmax(2)
-            done += len(batch)
-        counts.right.copy_((counts.predicted == labels[indices]).sum(0))
-
-
-class _Counts:
-    """What an evaluation of images [N, K] counts, on the device."""
-
-    def __init__(self, indices: Tensor, dtype: torch.dtype) -> None:
-        self.loss = torch.zeros(indices.shape[1], device=indices.device, dtype=dtype)  # sums, [K]
-        self.predicted = torch.zeros_like(indices)
-        self.right = torch.zeros_like(indices[0])
-
-    def evaluation(self) -> Evaluation:
-        """Return the figures."""
-        size = len(self.predicted)
-        # Counted and divided once: an accuracy is a fraction of whole images.
-        accuracy = [count / size for count in self.right.tolist()]
-        return Evaluation((self.loss / size).tolist(), accuracy, self.predicted.clone())
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor | None) -> Tensor:
-    """Mean cross entropy per member, [K], of logits [B, K, classes] and labels [B, K].
-
-    With label smoothing (Szegedy et al., 2016), as in PyTorch: a share of the target is spread
-    evenly over all classes.
-    """
-    log_p = F.log_softmax(logits, dim=2)
-    losses = -log_p.gather(2, labels[..., None])[..., 0].mean(0)
-    if smoothing is None:
-        return losses
-    return (1 - smoothing) * losses - smoothing * log_p.mean(2).mean(0)
+        on_gpu = self.device.type == "cuda"
+        order = torch.empty(self.members, used, dtype=torch.int64, pin_memory=on_gpu)
+        for k, (config, (images, _)) in enumerate(zip(self.configs, self.parts, strict=True)):
+            numbers = generator(config.seed, "order", epoch)
+            drawn = torch.randperm(self.train_size, generator=numbers)
+            torch.index_select(images, 0, drawn[:used], out=order[k])
+        return order

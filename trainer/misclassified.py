@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 
-from trainer.bank import Bank, Evaluation
+from trainer.networks import Evaluation, Networks
 
 MOST = 24  # images that are kept: 25 kB of JSON at 28 x 28 pixels
 
 
-def misclassified(bank: Bank, test: Evaluation, most: int = MOST) -> list[dict[str, Any]]:
+def misclassified(networks: Networks, test: Evaluation, most: int = MOST) -> list[dict[str, Any]]:
     """Find the test images that a network took for another class with the most confidence.
 
     Args:
-        bank: of one member.
+        networks: one.
         test: what it made of the test set.
         most: how many images at most.
 
@@ -22,12 +22,12 @@ def misclassified(bank: Bank, test: Evaluation, most: int = MOST) -> list[dict[s
         The most confident first, JSON-ready: `index` in the test set, `label`, `predicted`,
         `probability` of `predicted`, `pixels` (base64 of the grey values, row by row).
     """
-    labels, images = bank.data.test_labels, bank.data.test_images
+    labels, images = networks.data.test_labels, networks.data.test_images
     wrong = torch.nonzero(test.predicted[:, 0] != labels)  # [M, 1]
     if not len(wrong):
         return []
     predicted = test.predicted[wrong[:, 0]]  # [M, 1]
-    logits = torch.cat([values[:, 0] for _, values in bank.logits(images, wrong)])  # [M, C]
+    logits = torch.cat([values[:, 0] for _, values in networks.logits(images, wrong)])  # [M, C]
     probability = logits.double().softmax(1).gather(1, predicted)[:, 0]
     chosen = probability.argsort(descending=True, stable=True)[:most]
     return [

@@ -13,11 +13,13 @@ import torch
 
 from trainer import checkpoint, latency
 from trainer import device as devices
-from trainer.bank import Bank, Evaluation
+from trainer.bank import Bank
 from trainer.config import TrainConfig
+from trainer.confusion import confusion
 from trainer.data import ImageData
 from trainer.misclassified import misclassified
 from trainer.models import describe
+from trainer.networks import Evaluation, Networks
 from trainer.results import Epoch, Inference, Result, State
 from trainer.resume import ResumePoints, Standing
 
@@ -47,33 +49,40 @@ def train(
         UserError: the configs cannot be trained on this data.
         ValueError: the configs cannot be fused.
     """
+    data, place = data.to(torch.device(device)), torch.device(device)
     members = [_Member(position, config) for position, config in enumerate(configs)]
-    bank = Bank(configs, data, torch.device(device))
+    _train_all(members, data, place, on_epoch, resume)
+    for member in members:
+        member.outcome = member.outcome or "finished"
+    _test(members, data, place)
+    return [member.result(len(configs), data, place) for member in members]
+
+
+def _train_all(
+    members: "Sequence[_Member]",
+    data: ImageData,
+    device: torch.device,
+    on_epoch: Watch | None,
+    resume: ResumePoints | None,
+) -> None:
+    """Train until nobody is left or the last epoch is over; the bank is freed at the end."""
+    configs = [member.config for member in members]
+    bank = Bank(configs, data, device)
     alive = members
     done = 0
-    if resume is not None and (found := resume.read([config.to_dict() for config in configs])):
-        done = _go_on(members, found, bank.parameters, on_epoch)
+    standings = resume.read([config.to_dict() for config in configs]) if resume else None
+    if standings is not None:
+        done = _go_on(members, standings, bank.parameters, on_epoch)
         alive = [member for member in members if member.outcome is None]
         if alive:
-            bank = _bank_of(alive, [found[member.position] for member in alive], bank)
+            bank = _bank_of(alive, [standings[member.position] for member in alive], bank)
     for epoch in range(done + 1, configs[0].epochs + 1 if alive else 0):
-        started = time.perf_counter()
-        train_loss, train_accuracy = bank.train_epoch(epoch)
-        trained = time.perf_counter() - started
-        validated = bank.validate()
-        share = (time.perf_counter() - started) / len(alive)
-        for k, member in enumerate(alive):
-            rate = bank.learning_rate(k, epoch)
-            validation = validated.loss[k], validated.accuracy[k]
-            figures = train_loss[k], train_accuracy[k], *validation, rate, share
-            member.record(Epoch(epoch, *figures), bank, k, trained)
+        _train_epoch(alive, bank, epoch)
         stopped = on_epoch({m.position: m.history[-1] for m in alive}) if on_epoch else ()
-        staying = []
-        for k, member in enumerate(alive):
+        for member in alive:
             if member.outcome is None and member.position in stopped:
                 member.outcome = "stopped"
-            if member.outcome is None:
-                staying.append(k)
+        staying = [k for k, member in enumerate(alive) if member.outcome is None]
         if len(staying) < len(alive):
             alive = [alive[k] for k in staying]
             if not alive:
@@ -81,19 +90,32 @@ def train(
             bank = bank.keep(staying)
         if resume is not None and resume.due and epoch < configs[0].epochs:
             resume.write([config.to_dict() for config in configs], _standings(members, alive, bank))
-    for member in members:
-        member.outcome = member.outcome or "finished"
-    _test(members, bank.data, bank.device)
-    return [member.result(len(configs), bank) for member in members]
+
+
+def _train_epoch(alive: "Sequence[_Member]", bank: Bank, epoch: int) -> None:
+    """Train and validate the members of a bank for an epoch (from 1)."""
+    started = time.perf_counter()
+    train_loss, train_accuracy = bank.train_epoch(epoch)
+    trained = time.perf_counter() - started
+    validated = bank.validate()
+    share = (time.perf_counter() - started) / len(alive)
+    for k, member in enumerate(alive):
+        rate = bank.learning_rate(k, epoch)
+        validation = validated.loss[k], validated.accuracy[k]
+        figures = train_loss[k], train_accuracy[k], *validation, rate, share
+        member.record(Epoch(epoch, *figures), bank, k, trained)
 
 
 def _go_on(
-    members: "Sequence[_Member]", found: Sequence[Standing], parameters: int, on_epoch: Watch | None
+    members: "Sequence[_Member]",
+    standings: Sequence[Standing],
+    parameters: int,
+    on_epoch: Watch | None,
 ) -> int:
     """Give the members the courses that were found; return how many epochs they have."""
-    for member, own in zip(members, found, strict=True):
-        member.go_on(own, parameters)
-    epochs = max(len(own.history) for own in found)
+    for member, standing in zip(members, standings, strict=True):
+        member.go_on(standing, parameters)
+    epochs = max(len(standing.history) for standing in standings)
     for epoch in range(1, epochs + 1):
         told = {m.position: m.history[epoch - 1] for m in members if len(m.history) >= epoch}
         for position in on_epoch(told) if on_epoch and told else ():
@@ -101,15 +123,16 @@ def _go_on(
     return epochs
 
 
-def _bank_of(alive: "Sequence[_Member]", found: Sequence[Standing], bank: Bank) -> Bank:
+def _bank_of(alive: "Sequence[_Member]", standings: Sequence[Standing], bank: Bank) -> Bank:
     """Return a bank of the members in training, where they stand."""
     if len(alive) < bank.members:
-        bank = Bank([member.config for member in alive], bank.data, bank.device)
-    for k, own in enumerate(found):
-        assert own.weights is not None
-        assert own.optimizer is not None
-        bank.load_state(k, own.weights)
-        bank.optimizer.load_state(k, own.optimizer)
+        configs = [member.config for member in alive]
+        bank = Bank(configs, bank.data, bank.device, start=False)
+    for k, standing in enumerate(standings):
+        assert standing.weights is not None
+        assert standing.optimizer is not None
+        bank.load_state(k, standing.weights)
+        bank.optimizer.load_state(k, standing.optimizer)
     return bank
 
 
@@ -161,12 +184,12 @@ class _Member:
         if self._epochs_without_improvement() >= self.config.patience:
             self.outcome = "early-stopped"
 
-    def go_on(self, found: Standing, parameters: int) -> None:
-        """Take a course that was found."""
-        self.history = list(found.history)
-        self.best, self.state = self._best(), found.best
-        self.outcome, self.parameters = found.outcome, parameters
-        self.images_per_second = found.images_per_second
+    def go_on(self, standing: Standing, parameters: int) -> None:
+        """Take a course that was standing."""
+        self.history = list(standing.history)
+        self.best, self.state = self._best(), standing.best
+        self.outcome, self.parameters = standing.outcome, parameters
+        self.images_per_second = standing.images_per_second
 
     def stop_after(self, epoch: int) -> None:
         """Stop as of an epoch of the past; who has stopped needs no weights."""
@@ -189,9 +212,10 @@ class _Member:
             best = max(self.history, key=lambda epoch: epoch.val_accuracy)
         return self.history[-1].epoch - best.epoch
 
-    def result(self, bank_size: int, bank: Bank) -> Result:
+    def result(self, bank_size: int, data: ImageData, device: torch.device) -> Result:
         """Sum the course up."""
         test, inference = self.test, self.inference
+        classes = len(data.classes)
         return Result(
             outcome=self.outcome or "finished",
             history=tuple(self.history),
@@ -203,17 +227,17 @@ class _Member:
             parameters=self.parameters,
             seconds=sum(epoch.seconds for epoch in self.history) + self.seconds,
             images_per_second=self.images_per_second,
-            device=devices.describe(bank.device),
-            precision=bank.precision,
+            device=devices.describe(device),
+            precision=devices.precision(self.config, device),
             bank=bank_size,
-            latency_ms=inference[bank.device.type]["1"]["p50_ms"] if inference else None,
+            latency_ms=inference[device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
-            multiply_adds=describe(
-                self.config, bank.data.side, len(bank.data.classes)
-            ).multiply_adds,
+            multiply_adds=describe(self.config, data.side, classes).multiply_adds,
             model_bytes=checkpoint.size(self.state) if self.state else None,
             weights_sha256=checkpoint.sha256(self.state) if self.state and test else None,
-            confusion={"test": bank.confusion(test)} if test else None,
+            confusion={"test": confusion(test.predicted[:, 0], data.test_labels, classes)}
+            if test
+            else None,
             misclassified=self.misclassified,
             state=self.state,
         )
@@ -230,7 +254,7 @@ def _test(members: Sequence[_Member], data: ImageData, device: torch.device) -> 
         if member.outcome not in ("finished", "early-stopped") or member.state is None:
             continue
         started = time.perf_counter()
-        alone = Bank.trained(member.config, member.state, data, device)
+        alone = Networks.trained(member.config, member.state, data, device)
         member.test = alone.test()
         member.misclassified = misclassified(alone, member.test)
         member.seconds = time.perf_counter() - started

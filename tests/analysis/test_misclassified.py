@@ -9,10 +9,10 @@ import torch
 from study.run.executors import Job, WorkerSpec
 from study.run.executors.worker import Worker
 from trainer import data
-from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.evaluate import probabilities
 from trainer.misclassified import MOST
+from trainer.networks import Networks
 from trainer.train import train
 
 CONFIG = TrainConfig(epochs=1, width=8, seed=1)
@@ -24,8 +24,8 @@ def test_the_most_confident_mistakes_are_those_of_the_best_weights() -> None:
     assert result.state is not None
     assert result.misclassified is not None
 
-    bank = Bank.trained(CONFIG, result.state, digits, torch.device("cpu"))
-    given = probabilities(bank, digits.test_images)
+    networks = Networks.trained(CONFIG, result.state, digits, torch.device("cpu"))
+    given = probabilities(networks, digits.test_images)
     labels = digits.test_labels.numpy()
     predicted = given.argmax(axis=1)
     wrong = [index for index in range(len(labels)) if predicted[index] != labels[index]]

@@ -18,6 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from analysis import integrity
+from fmnist_common.checksums import CHECKSUM, SEAL, StoredNumber
+from fmnist_common.sqlite import read_only_uri
 
 VALIDATION_ACCURACY = "validation accuracy"
 LOCK_TIMEOUT = 60.0  # seconds to wait for a writer that holds the database
@@ -143,25 +145,12 @@ def connect(url: sa.URL | str) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, execution_options={"postgresql_readonly": True})
     path = Path(url.database or "").absolute()
-    # No pool: a connection is opened for each reading, when its `_read_only_uri` is decided.
+    # No pool: a connection is opened for each reading, when its `read_only_uri` is decided.
     return sa.create_engine(
         url,
         poolclass=sa.NullPool,
-        creator=lambda: sqlite3.connect(_read_only_uri(path), uri=True, timeout=LOCK_TIMEOUT),
+        creator=lambda: sqlite3.connect(read_only_uri(path), uri=True, timeout=LOCK_TIMEOUT),
     )
-
-
-def _read_only_uri(path: Path) -> str:
-    # A database in WAL mode without its log is open nowhere: every connection keeps one. Opened
-    # with mode=ro alone, SQLite would create the log and leave it there; immutable=1 does not.
-    log = path.with_name(path.name + "-wal")
-    at_rest = path.is_file() and _header(path)[18:20] == WAL_VERSION and not log.exists()
-    return f"{path.as_uri()}?mode=ro" + ("&immutable=1" if at_rest else "")
-
-
-def _header(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(100)
 
 
 def studies(engine: sa.Engine) -> list[Study]:
@@ -181,7 +170,7 @@ def studies(engine: sa.Engine) -> list[Study]:
         theirs = (
             sa.select(TRIALS.c.study_id, sa.null(), TRIAL_ATTRIBUTES.c.value_json)
             .join(TRIALS, TRIALS.c.trial_id == TRIAL_ATTRIBUTES.c.trial_id)
-            .where(TRIAL_ATTRIBUTES.c.key == integrity.CHECKSUM)
+            .where(TRIAL_ATTRIBUTES.c.key == CHECKSUM)
         )
         texts: dict[int, dict[str, str]] = defaultdict(dict)
         checksums: dict[int, list[str]] = defaultdict(list)
@@ -247,12 +236,12 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
             PARAMS, PARAMS.c.param_name, PARAMS.c.param_value, PARAMS.c.distribution_json
         ):
             params[trial_id][name] = value, text
-        values: dict[int, dict[int, integrity.Number]] = defaultdict(dict)
+        values: dict[int, dict[int, StoredNumber]] = defaultdict(dict)
         for trial_id, objective, value, kind in rows(
             VALUES, VALUES.c.objective, VALUES.c.value, VALUES.c.value_type
         ):
             values[trial_id][objective] = value, kind
-        intermediate: dict[int, dict[int, integrity.Number]] = defaultdict(dict)
+        intermediate: dict[int, dict[int, StoredNumber]] = defaultdict(dict)
         for trial_id, step, value, kind in rows(
             INTERMEDIATE,
             INTERMEDIATE.c.step,
@@ -261,7 +250,7 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
         ):
             intermediate[trial_id][step] = value, kind
         sealed = sa.select(STUDY_ATTRIBUTES.c.key, STUDY_ATTRIBUTES.c.value_json).where(
-            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == integrity.SEAL
+            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == SEAL
         )
         seal = integrity.seal_of({row.key: row.value_json for row in connection.execute(sealed)})
     distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
@@ -272,10 +261,10 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
         return _level(value, distributions[text])
 
     def damaged(trial_id: int, number: int, state: str) -> bool:
-        stored = texts[trial_id].get(integrity.CHECKSUM)
+        stored = texts[trial_id].get(CHECKSUM)
         if stored is None and seal is None:
             return False
-        expected = integrity.trial_checksum(
+        expected = integrity.expected_checksum(
             number,
             state,
             [value for _, value in sorted(values[trial_id].items())],

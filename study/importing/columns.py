@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from study.importing.sheet import Cell, Row
+from study.plans.names import squeeze
 from study.plans.plan import Level, level_text
 from trainer.errors import UserError
 
@@ -120,11 +121,6 @@ def understand(column: str) -> Name:
         percent=percent,
         unit=Decimal(_UNITS[rest][1]) if rest in _UNITS else Decimal(1),
     )
-
-
-def squeeze(name: str) -> str:
-    """Return a name's letters and digits, in lower case."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def levels_of(cells: Sequence[Cell]) -> list[Level]:

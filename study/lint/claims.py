@@ -7,8 +7,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.lint.context import ROUNDING, Case, Values, field_of, lead, mean
+from study.lint.context import ROUNDING, Case, Values, lead, mean
 from study.lint.finding import Finding
+from study.plans.names import field_of
 from study.plans.plan import Level, level_text
 
 SHOWN = 0.00005  # accuracies are shown in hundredths of a point

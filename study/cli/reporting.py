@@ -228,7 +228,7 @@ def import_results(
     import sys
 
     from analysis.text import printable
-    from study.importing import Options, Unclear, make_study, read_table, store
+    from study.importing import Options, UnclearError, make_study, read_table, store
 
     options = Options(
         metric=metric,
@@ -247,7 +247,7 @@ def import_results(
         made = make_study(
             table, name=study_name, dataset=dataset, options=options, claims=claims, model=model
         )
-    except Unclear as error:
+    except UnclearError as error:
         _print_uses(error.uses)
         raise
     _print_uses(made.uses)

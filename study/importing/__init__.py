@@ -4,8 +4,8 @@ A reader knows its source's format; rules tell the columns of anybody's table. E
 printed and kept, what is unclear is asked, and what would change a figure is an error.
 """
 
-from study.importing.reading import Options, Unclear
 from study.importing.readers import KINDS, read_table
+from study.importing.reading import Options, UnclearError
 from study.importing.store import store
 from study.importing.study import ImportedStudy, ImportedTrial, make_study
 from study.importing.table import Table
@@ -16,7 +16,7 @@ __all__ = [
     "ImportedTrial",
     "Options",
     "Table",
-    "Unclear",
+    "UnclearError",
     "make_study",
     "read_table",
     "store",

@@ -13,26 +13,22 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from fmnist_common.text import level_text
 from study.importing.table import Cell, Row
-from study.plans.plan import Level, level_text
+from study.plans.plan import Level
 from trainer.errors import UserError
 
 MISSING = frozenset(
     {"", "nan", "na", "n/a", "null", "none", "-", "–", "—", "inf", "-inf", "+inf", "infinity"}
 )
-STATES = {
-    **dict.fromkeys(
-        "complete completed finished done ok success succeeded successful terminated".split(),
-        "COMPLETE",
-    ),
-    **dict.fromkeys(("pruned", "stopped", "earlystopped"), "PRUNED"),
-    **dict.fromkeys(
-        "fail failed failure crashed crash error errored diverged killed preempted preempting "
-        "invalid aborted canceled cancelled timeout interrupted oom running waiting pending "
-        "scheduled queued paused idle created stopping unknown".split(),
-        "FAIL",
-    ),
+_STATES = {
+    "COMPLETE": "complete completed finished done ok success succeeded successful terminated",
+    "PRUNED": "pruned stopped earlystopped",
+    "FAIL": "fail failed failure crashed crash error errored diverged killed preempted preempting "
+    "invalid aborted canceled cancelled timeout interrupted oom running waiting pending "
+    "scheduled queued paused idle created stopping unknown",
 }
+STATES = {word: state for state, words in _STATES.items() for word in words.split()}
 MAX_WHOLE = 2**53  # a number column of the database holds no larger one exactly
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -146,12 +142,12 @@ def accuracies(name: str, rows: Iterable[Row], *, percent: bool, unit: str | Non
         where = next(where for where, own in known if not own[1])
         raise UserError(f"{where}: {name}: some cells have a % sign and this one has none")
     large = [own for own in known if own[1][0] > 1]
-    if unit is None and percent and known and not large and not signed:
-        if any(value for _, (value, _) in known):
-            raise UserError(
-                f"{known[0][0]}: {name} = {known[0][1][0]}: the heading says per cent, but all "
-                "cells are fractions; say which it is: --unit percent, or --unit fraction"
-            )
+    fractions = any(value for _, (value, _) in known) and not large and not signed
+    if unit is None and percent and fractions:
+        raise UserError(
+            f"{known[0][0]}: {name} = {known[0][1][0]}: the heading says per cent, but all "
+            "cells are fractions; say which it is: --unit percent, or --unit fraction"
+        )
     told = unit == "percent" or (unit is None and percent) or bool(signed)
     if large and not told and unit is None:
         for where, (value, _) in known:

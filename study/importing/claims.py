@@ -6,7 +6,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from study.plans.plan import Level, level_text
+from fmnist_common.text import level_text
+from study.plans.plan import Level
 from study.plans.reported import CLAIM, check_claim
 from study.plans.variants import checked, listed
 from trainer.errors import UserError, choose
@@ -57,9 +58,9 @@ def parse_model(text: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     if first != ADDITIVE:
         raise UserError(f"--model = {text!r}: must be {ADDITIVE}, or {ADDITIVE} + A:B + ...")
     factors = list(plan["factors"])
-    known = {f"{a}:{b}": [a, b] for a, b in combinations(factors, 2)}
-    known |= {f"{b}:{a}": [a, b] for a, b in combinations(factors, 2)}
+    names = {f"{a}:{b}": [a, b] for a, b in combinations(factors, 2)}
+    turned = {f"{b}:{a}": [a, b] for a, b in combinations(factors, 2)}
     for pair in pairs:
-        if pair not in known:
-            raise UserError(choose("--model pair", pair, [f"{a}:{b}" for a, b in combinations(factors, 2)]))
-    return {"pairs": [known[pair] for pair in pairs]}
+        if pair not in names | turned:
+            raise UserError(choose("--model pair", pair, list(names)))
+    return {"pairs": [(names | turned)[pair] for pair in pairs]}

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
+from study.plans.names import squeeze
 from trainer.config import FIELD_NAMES
 
 ROLES = ("setting", "seed", "run", "state", "epoch", "step", "figure", "cost", "identity", "note")
 
 HIGHER, LOWER = "higher", "lower"
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,8 @@ WORDS = (
     Word("epoch", "epoch epochs nepochs numepochs maxepochs totalepochs trainepochs epochnumber "
          "trainingepochs",
          "of rows in a sequence: the epoch of a run; else how long a run trains"),
-    Word("step", "step steps globalstep iteration iterations iter trainingiteration trainerglobalstep",
+    Word("step", "step steps globalstep iteration iterations iter trainingiteration "
+         "trainerglobalstep",
          "the step of a run, where there is no epoch"),
     Word("cost", "bestepoch", "the epoch with the best figure", "best_epoch"),
     Word("cost", "epochstrained stoppedepoch epochsrun epochstopped", "epochs until it stopped",
@@ -139,20 +145,18 @@ WORDS = (
     Word("setting", "testsize trainsize valsize testsplit trainsplit valsplit validationsplit",
          "how the data are split"),
     Word("note", "note notes comment comments remark remarks description desc path file filename "
-         "checkpoint ckpt command cmd tags url logdir outputdir device gpu gpuname gitcommit commit "
-         "pid nodeip rank ranktestscore candidate pareto created createdat date datetime timestamp "
-         "starttime endtime start end username artifacturi message nruns numruns runs nseeds numseeds "
-         "nsplits",
+         "checkpoint ckpt command cmd tags url logdir outputdir device gpu gpuname gitcommit "
+         "commit pid nodeip rank ranktestscore candidate pareto created createdat date datetime "
+         "timestamp starttime endtime start end username artifacturi message nruns numruns runs nseeds "
+         "numseeds nsplits",
          "what was said of a run"),
 )  # fmt: skip
 
 # Last words of names that are measured, with a unit or without: `total_time`, `gpu_mb`.
-TIMES = frozenset(
-    "time duration runtime elapsed walltime seconds secs sec minutes mins hours hrs".split()
-)
-MEASURED = frozenset(
+TIMES = _set("time duration runtime elapsed walltime seconds secs sec minutes mins hours hrs")
+MEASURED = _set(
     "memory mem ram vram mb mib gb gib kb kwh wh joules watts energy power flops gflops mflops "
-    "tflops macs gmacs mmacs madds fps utilization util co2 emissions size carbon".split()
+    "tflops macs gmacs mmacs madds fps utilization util co2 emissions size carbon"
 )
 SECONDS = {
     "ms": "0.001", "msec": "0.001", "milliseconds": "0.001", "s": "1", "sec": "1", "secs": "1",
@@ -160,13 +164,13 @@ SECONDS = {
     "h": "3600", "hr": "3600", "hrs": "3600", "hour": "3600", "hours": "3600",
 }  # fmt: skip
 UNITS = frozenset({*SECONDS, "mb", "mib", "gb", "gib", "kb", "us"})
-TRAINING_TIME = frozenset(
+TRAINING_TIME = _set(
     "seconds secs sec time duration durations runtime walltime elapsed traintime trainingtime "
     "minutes hours timeelapsed totaltime elapsedtime timetotal trainingduration trainduration "
-    "trainruntime fittime".split()
+    "trainruntime fittime"
 )
 # Words of settings; a name that has one is chosen, whatever its cells look like.
-SETTINGS = frozenset(
+SETTINGS = _set(
     """lr rate learning wd decay momentum dropout drop batch batchsize bs width depth hidden layers
     layer units filters kernel stride optimizer optimiser opt model arch architecture network net
     backbone augmentation augment aug norm bn batchnorm activation pooling scheduler schedule
@@ -174,14 +178,14 @@ SETTINGS = frozenset(
     heads embedding dim rank patience clip pretrained weights init initialization method dataset
     strategy policy loss_fn regularization penalty solver criterion neighbors estimators
     classifier algorithm nesterov bias residual mixup cutmix cutout subset image resolution
-    sharpness_rho rho tau top_k topk window context sequence length encoder decoder head""".split()
+    sharpness_rho rho tau top_k topk window context sequence length encoder decoder head"""
 ) | {word for name in FIELD_NAMES for word in name.split("_")} - {"epochs", "seed", "size"}
-_NOT_ALONE = frozenset("rate size learning drop image length rank weights loss".split())
+_NOT_ALONE = _set("rate size learning drop image length rank weights loss")
 
 SPLITS = {
-    "validation": "val valid validation dev eval evaluation holdout oof cv".split(),
-    "test": "test testing tst".split(),
-    "training": "train training trn tr fit".split(),
+    "validation": _set("val valid validation dev eval evaluation holdout oof cv"),
+    "test": _set("test testing tst"),
+    "training": _set("train training trn tr fit"),
 }
 _SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
 BEST, LAST, MEAN, SPREAD = "best", "last", "mean", "spread"
@@ -190,16 +194,16 @@ QUALIFIERS: Mapping[str, str] = {
     **dict.fromkeys(("final", "last", "end"), LAST),
     **dict.fromkeys(("mean", "avg", "average"), MEAN),
     **dict.fromkeys(
-        "std stdev stddev sd se sem stderr var variance ci ci95 iqr low high lower upper".split(),
+        _set("std stdev stddev sd se sem stderr var variance ci ci95 iqr low high lower upper"),
         SPREAD,
     ),
 }
-_AFTER = frozenset(
+_AFTER = _set(
     "macro micro weighted avg b m score rate epoch step value mean classification top overall "
-    "per class".split()
+    "per class"
 )
 _TOOLS = (  # prefixes that tools give to what is chosen, and to what comes out
-    (re.compile(r"^(params?|config|hparams?|hyperparameters?|hp|hyperparams?)[._/]", re.I), "setting"),
+    (re.compile(r"^(params?|config|hparams?|hyperparam(eter)?s?|hp)[._/]", re.I), "setting"),
     (re.compile(r"^(metrics?|summary|scores?)[._/]", re.I), "figure"),
     (re.compile(r"^(system_attrs|tags|tag|attrs)[._/]", re.I), "note"),
     (re.compile(r"^(user_attrs|attributes|args|settings?|options?|kwargs)[._/]", re.I), ""),
@@ -238,11 +242,6 @@ class Name:
     figure: FigureName | None = None
     key: str = ""  # of a cost that is a trial's attribute
     times: Decimal = Decimal(1)
-
-
-def squeeze(name: str) -> str:
-    """Return a name's letters and digits, in lower case."""
-    return re.sub(r"[\W_]", "", name.lower())
 
 
 def words_of(name: str) -> list[str]:

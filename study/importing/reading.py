@@ -1,6 +1,6 @@
 """Which column is what: told by the user, else by the source, else by its name and its cells.
 
-What none of them tells is a question (`Unclear`), never a guess.
+What none of them tells is a question (`UnclearError`), never a guess.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ _QUALIFIERS = {"validation": (BEST, None, MEAN, LAST)}
 _OTHER_QUALIFIERS = (None, LAST, MEAN, BEST)
 
 
-class Unclear(UserError):
+class UnclearError(UserError):
     """A table that cannot be read without asking; holds the reading so far."""
 
     def __init__(self, questions: Sequence[str], uses: Mapping[str, str]) -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from study.importing.cells import opened
-from study.importing.names import squeeze, understand
+from study.importing.names import understand
 from study.importing.table import Cell, Row, Table
+from study.plans.names import squeeze
 from trainer.errors import UserError
 
 _METRIC = frozenset({"metric", "metricname", "measure", "metrics", "figure"})

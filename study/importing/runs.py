@@ -40,28 +40,30 @@ def make_runs(reading: Reading, keys: Sequence[Hashable], *, told: bool) -> Runs
         keys = [str(own) for own in reading.table.column(reading.run)]
     if column is None:
         return Runs(single, None)
-    try:
-        read = numbers(column, reading.table.rows, times=reading.names[column].times, whole=True)
-    except UserError:
-        if told or column == reading.epoch:
-            raise
-        reading.keep(column)
-        return Runs(single, None)
+    read = numbers(column, reading.table.rows, times=reading.names[column].times, whole=True)
     counts = [None if own is None else int(own) for own in read]
     if reading.table.one_run_per_id:
         return _by_id(reading, column, counts, keys)
     runs = by_epoch(column, counts, keys, lambda row: reading.table.rows[row].where)
-    steps = column == reading.step
-    if runs is not None and (told or steps or _is_sequence(reading, column, counts, runs)):
-        reading.uses[column] = f"{'step' if steps else 'epoch'}: a row for each of a run"
+    if column == reading.step:
+        return _by_step(reading, column, counts, runs)
+    if runs is not None and (told or _is_sequence(reading, column, counts, runs)):
+        reading.uses[column] = "epoch: a row for each of a run"
         return Runs(runs, counts)
-    if steps:
-        reading.keep(column)
-        return Runs(single, None)
     if runs is not None and _asks(reading, column, runs):
         return Runs(single, counts)
     reading.uses[column] = "epochs trained"
     return Runs(single, None, counts, chosen=_is_plural(reading, column))
+
+
+def _by_step(
+    reading: Reading, column: str, counts: Sequence[int | None], runs: Sequence[Run] | None
+) -> Runs:
+    if runs is None:
+        reading.keep(column)
+        return Runs([(row,) for row in range(len(counts))], None)
+    reading.uses[column] = "step: a row for each of a run"
+    return Runs(runs, counts)
 
 
 def _by_id(

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.importing.claims import parse_model, read_claims
+from fmnist_common.text import level_text
 from study.importing.cells import levels_of
+from study.importing.claims import parse_model, read_claims
 from study.importing.design import Design, find_design, ordered
 from study.importing.factors import Factors, find_factors
 from study.importing.names import SPREAD
-from study.importing.reading import KEPT, Compared, Options, Reading, Unclear, read_columns
+from study.importing.reading import KEPT, Compared, Options, Reading, UnclearError, read_columns
 from study.importing.reshape import reshape
 from study.importing.runs import Runs, make_runs
 from study.importing.table import Table
 from study.importing.trials import Outcome, outcomes, source_of
-from study.plans.plan import MAX_LEVELS, Level, Variant, check_name, level_text
+from study.plans.plan import MAX_LEVELS, Level, Variant, check_name
 from trainer.errors import UserError
 
 MAX_RUNS = 100_000
@@ -89,14 +90,14 @@ def make_study(
         model: of a factorial: which factors may act on each other; None: all pairs.
 
     Raises:
-        Unclear: a column could mean several things; asks, and holds the reading so far.
+        UnclearError: a column could mean several things; asks, and holds the reading so far.
         UserError: the table cannot be understood without changing a figure; names the line.
     """
     check_name("--study-name", name)
     try:
         made = _make(reshape(table), name, dataset, options or Options())
-    except Unclear as error:
-        raise Unclear([f"{table.kind} {table.file}: {error}"], error.uses) from error
+    except UnclearError as error:
+        raise UnclearError([f"{table.kind} {table.file}: {error}"], error.uses) from error
     except UserError as error:
         raise UserError(f"{table.kind} {table.file}: {error}") from error
     if model is not None:
@@ -114,7 +115,7 @@ def _make(table: Table, name: str, dataset: str | None, options: Options) -> Imp
     keys = list(zip(*(rows[own] for own in key_columns), *named, strict=True))
     runs = make_runs(reading, keys or [()] * len(table.rows), told=options.epoch is not None)
     if reading.compared is None:
-        raise Unclear(reading.questions, _uses(reading))
+        raise UnclearError(reading.questions, _uses(reading))
     runs = _without_copies(reading, runs, keep=options.keep_copies)
     if len(runs.runs) > MAX_RUNS:
         raise UserError(f"holds {len(runs.runs):,} runs; at most {MAX_RUNS:,} are imported")
@@ -129,7 +130,7 @@ def _make(table: Table, name: str, dataset: str | None, options: Options) -> Imp
     factors = find_factors(reading, levels, live, told=options.factors is not None)
     if reading.questions:
         _describe(reading, factors, None)
-        raise Unclear(reading.questions, _uses(reading))
+        raise UnclearError(reading.questions, _uses(reading))
     return _Study(reading, runs, results, levels, factors, live).made(name, dataset)
 
 
@@ -187,8 +188,8 @@ def _without_copies(reading: Reading, runs: Runs, *, keep: bool) -> Runs:
 
 def _uses(reading: Reading) -> dict[str, str]:
     columns = (*reading.table.columns, *reading.table.left_out)
-    known = {column: "replicate seed" for column in reading.seeds}
-    known |= {column: "not used" for column in reading.doubtful} | reading.uses
+    known = dict.fromkeys(reading.seeds, "replicate seed")
+    known |= dict.fromkeys(reading.doubtful, "not used") | reading.uses
     return {column: known.get(column, "setting") for column in columns}
 
 

@@ -43,7 +43,7 @@ def _outcome(reading: Reading, compared: Compared, runs: Runs, run: Run) -> Outc
 
     def figure(key: str) -> float | int | None:
         best = known.get((key, True), [None])[-1]
-        course = [own for own in known.get((key, False), ())]
+        course = known.get((key, False), [])
         if best is not None or not course:
             return best
         told = [own for own in course if own is not None]
@@ -80,7 +80,7 @@ def key_of(compared: Compared) -> str:
 
 
 def _chosen_epoch(reading: Reading, compared: Compared, values: Sequence[float | None]) -> int:
-    """Choose a run's epoch: the best by validation data; else the last, as others may not choose."""
+    """Choose a run's epoch: the best by validation data, else the last: others may not choose."""
     known = [(own, row) for row, own in enumerate(values) if own is not None]
     if not known:
         return len(values) - 1

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
+from fmnist_common.text import level_text
 from study.lint.context import Case, Lead, Values, lead, mean
 from study.lint.finding import Finding
-from study.plans.plan import level_text
 
 Levels = Mapping[str, Values]  # level, as text -> values by what pairs them; more is better
 
@@ -82,9 +82,9 @@ def _of_no_effect(case: Case, claim: Mapping[str, Any], levels: Levels) -> str |
 def _text(case: Case, ahead: Lead) -> str:
     if case.is_accuracy:
         return str(ahead)
-    told = "" if ahead.low is None or ahead.high is None else f" [{ahead.low:.4g}, {ahead.high:.4g}]"
-    unit = f" {case.unit}" if case.unit else ""
-    return f"{ahead.mean:.4g}{told}{unit}"
+    known = ahead.low is not None and ahead.high is not None
+    interval = f" [{ahead.low:.4g}, {ahead.high:.4g}]" if known else ""
+    return f"{ahead.mean:.4g}{f' {case.unit}' if case.unit else ''}{interval}"
 
 
 def _of_the_best(case: Case, claim: Mapping[str, Any], levels: Levels) -> str | None:

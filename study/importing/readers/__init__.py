@@ -10,7 +10,6 @@ from study.importing.readers import (
     optuna,
     plain,
     ray,
-    spreadsheet,
     tensorboard,
     wandb,
 )

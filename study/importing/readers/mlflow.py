@@ -98,7 +98,7 @@ def _read_database(source: Source) -> Table:
                 "run_id": run, "status": status, "tags.mlflow.runName": name
             }  # fmt: skip
             rows += _epochs(f"run {run[:8]}", cells | chosen[run], courses[run])
-    return dialects.by_kind("mlflow").read(make_table(source, "an MLflow database", rows), "an MLflow database")
+    return _named(make_table(source, "an MLflow database", rows))
 
 
 FOLDER = Reader("mlflow", "an MLflow folder", lambda source: bool(_runs(source)), _read_folder)
@@ -108,3 +108,7 @@ DATABASE = Reader(
     lambda source: {"experiments", "runs", "metrics", "params"} <= database.tables(source),
     _read_database,
 )
+
+
+def _named(table: Table) -> Table:
+    return dialects.by_kind("mlflow").read(table, table.kind)

@@ -52,7 +52,7 @@ def _read(source: Source) -> Table:
         Row(f"trial {number}", {"number": number, "state": state, **cells[trial]})
         for trial, number, state in trials
     ]
-    table = dialects.by_kind("optuna").read(make_table(source, "an Optuna database", made), "an Optuna database")
+    table = _named(make_table(source, "an Optuna database", made))
     better = {
         f"values_{n}" if several else "value": LOWER if own == "MINIMIZE" else HIGHER
         for n, own in enumerate(directions) if own in ("MINIMIZE", "MAXIMIZE")
@@ -81,3 +81,7 @@ DATABASE = Reader(
     ),
     _read,
 )
+
+
+def _named(table: Table) -> Table:
+    return dialects.by_kind("optuna").read(table, table.kind)

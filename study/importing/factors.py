@@ -71,8 +71,10 @@ def find_factors(
             if column not in levels:
                 continue
             if len(set(seen[column])) <= 1 or not decide(reading, found, column, seen):
-                if column not in reading.kept:
-                    reading.keep(column, reading.uses.get(column) or _cost_words(reading, column))
+                if any(own.column == column for own in reading.figures):
+                    reading.uses[column] = _cost_words(reading, column)
+                elif column not in reading.kept:
+                    reading.keep(column, reading.uses.get(column) or KEPT)
             else:
                 _add(found, column, levels[column], seen[column], told=False)
                 reading.figures = [own for own in reading.figures if own.column != column]
@@ -84,9 +86,6 @@ def _cost_words(reading: Reading, column: str) -> str:
     words = {"parameters": "parameters", "latency_ms": "latency in ms", "seconds": "seconds",
              "images_per_second": "images per second", "best_epoch": "best epoch"}  # fmt: skip
     name = reading.names[column]
-    figure = reading.figure(name.key)
-    if figure is None or figure.column != column:
-        return KEPT
     times = f" (times {name.times})" if name.times != 1 else ""
     return f"{words.get(name.key, name.key)}{times}"
 
@@ -110,7 +109,8 @@ def _unknown(
     own, others = seen[column], {name: seen[name] for name in found.varying}
     words = any(isinstance(level, str | bool) for level in own)
     runs, distinct = len(own), len(set(own))
-    if distinct <= 1 or (words and distinct < runs) or runs <= FEW:
+    measured = bool(others) and _are_fractions(own) and distinct == runs
+    if distinct <= 1 or (words and distinct < runs) or (runs <= FEW and not measured):
         if _counts(own) and others and not _determines(reading, others, runs, seen):
             reading.keep(column, "a row number")
         else:
@@ -163,11 +163,14 @@ def _tells_apart(reading: Reading, others: Mapping[str, Sequence[Level]], runs: 
     return len(set(zip(*others.values(), strict=True))) == runs
 
 
+def _are_fractions(levels: Sequence[Level]) -> bool:
+    return any(isinstance(own, float) and own != int(own) for own in levels)
+
+
 def _breaks_a_design(
     levels: Sequence[Level], others: Mapping[str, Sequence[Level]], runs: int
 ) -> bool:
-    fractions = any(isinstance(own, float) and own != int(own) for own in levels if own is not None)
-    if not fractions or not others:
+    if not _are_fractions(levels) or not others:
         return False
     without = find_design(others, runs)
     return (
@@ -215,3 +218,37 @@ def _is_chosen(
     )
     reading.uses[column] = "a setting, or a cost"
     return False
+
+
+def ask_about_merged(
+    reading: Reading, found: Factors, rows: Sequence[int], live: Sequence[int]
+) -> None:
+    """Ask about a column that is no factor, but without which runs of one seed are alike.
+
+    Args:
+        reading: the columns' roles.
+        found: the factors.
+        rows: of each run that came to an end, its first row.
+        live: these runs.
+    """
+    table = reading.table
+    varying = [[levels[run] for run in live] for levels in found.varying.values()]
+    seeds = [[str(table.column(name)[row]) for row in rows] for name in reading.seeds]
+    if not seeds:
+        return
+    runs = list(zip(*varying, *seeds, strict=True))
+    if len(set(runs)) == len(runs):
+        return
+    compared = reading.compared.column if reading.compared else None
+    for column in table.columns:
+        known = reading.uses.get(column, "")
+        if column in found.varying or column == compared or "you said" in known:
+            continue
+        own = [str(table.rows[row].cells.get(column)) for row in rows]
+        shared = min(Counter(own).values()) > 1 and 2 * len(set(own)) <= len(own)
+        if shared and len(set(own)) > 1 and len({*zip(runs, own, strict=True)}) == len(runs):
+            reading.questions.append(
+                f"{column}: runs that agree in all settings and the seed differ in it; name it "
+                "among --factors, or --ignore it"
+            )
+            reading.uses[column] = f"a setting, or {known or 'not used'}"

@@ -147,8 +147,8 @@ WORDS = (
     Word("note", "note notes comment comments remark remarks description desc path file filename "
          "checkpoint ckpt command cmd tags url logdir outputdir device gpu gpuname gitcommit "
          "commit pid nodeip rank ranktestscore candidate pareto created createdat date datetime "
-         "timestamp starttime endtime start end username artifacturi message nruns numruns runs nseeds "
-         "numseeds nsplits",
+         "timestamp starttime endtime start end username artifacturi message nruns numruns runs "
+         "nseeds numseeds nsplits",
          "what was said of a run"),
 )  # fmt: skip
 
@@ -202,6 +202,7 @@ _AFTER = _set(
     "macro micro weighted avg b m score rate epoch step value mean classification top overall "
     "per class"
 )
+_UNSAID = frozenset({"epoch", "step", "value", "b", "m", "score", "classification"})
 _TOOLS = (  # prefixes that tools give to what is chosen, and to what comes out
     (re.compile(r"^(params?|config|hparams?|hyperparam(eter)?s?|hp)[._/]", re.I), "setting"),
     (re.compile(r"^(metrics?|summary|scores?)[._/]", re.I), "figure"),
@@ -256,19 +257,29 @@ def understand(column: str) -> Name:
         " (factor)"
     ):  # of our own HiPlot page: a factor that is called like a figure
         return Name(column.removesuffix(" (factor)"), "setting")
-    text, hint = column.strip().lstrip("_"), None
+    text, hint = _without_tool(column.strip().lstrip("_"))
+    word = _WORD_OF.get(squeeze(text)) or _WORD_OF.get("".join(words_of(text)))
+    if hint in ("setting", "note"):
+        counted = hint == "setting" and word is not None and word.role in ("seed", "epoch")
+        return Name(text, word.role if counted and word else hint)
+    if word is not None:
+        return Name(text, word.role, key=word.key, times=Decimal(word.times))
+    return _unlisted(text)
+
+
+def _without_tool(text: str) -> tuple[str, str]:
+    """Return a name without the prefix of a tool, and what the prefix says."""
     for pattern, meaning in _TOOLS:
         rest = pattern.sub("", text)
         if rest and rest != text and squeeze(text) not in _WORD_OF:
-            text, hint = rest, meaning
-            break
-    if hint in ("setting", "note"):
-        word = _WORD_OF.get(squeeze(text))
-        seeded = hint == "setting" and word is not None and word.role in ("seed", "epoch")
-        return Name(text, word.role if seeded and word else hint)
-    word = _WORD_OF.get(squeeze(text)) or _WORD_OF.get("".join(words_of(text)))
-    if word is not None:
-        return Name(text, word.role, key=word.key, times=Decimal(word.times))
+            return rest, meaning
+    return text, ""
+
+
+def _unlisted(text: str) -> Name:
+    """Read a name that is in no table by its words."""
+    if words_of(text)[-1:] == ["seed"]:  # data_seed, init_seed
+        return Name(text, "seed")
     figure = _figure(text)
     if figure is not None:
         return Name(text, "figure", figure)
@@ -328,7 +339,7 @@ def _measure(words: list[str]) -> tuple[Measure | None, list[str]]:
             beside = [*words[:start], *words[end:]]
             after = all(own in _AFTER or own.isdigit() for own in words[end:])
             if found is not None and after and not (beside and found.better is None):
-                return found, [own for own in beside if own not in ("epoch", "step", "value")]
+                return found, [own for own in beside if own not in _UNSAID]
     return None, []
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from study.importing.cells import MISSING, accuracies, levels_of, number, numbers, state_of
 from study.importing.names import (
     BEST,
+    HIGHER,
     LAST,
     LOWER,
     MEAN,
@@ -260,6 +261,8 @@ def _figure_name(reading: Reading, column: str) -> FigureName:
     own = name.figure or understand(text).figure
     split = reading.table.split.get(column, own.split if own else None)
     better = reading.table.better.get(column, own.better if own else None)
+    if own is None and name.role == "cost" and better is None:
+        better = HIGHER if name.key == "images_per_second" else LOWER
     if own is None:
         return FigureName(text, better, False, split, None, "%" in text, True)
     return FigureName(own.name, better, own.share, split, own.qualifier, own.percent, own.plain)
@@ -268,6 +271,8 @@ def _figure_name(reading: Reading, column: str) -> FigureName:
 def _unnamed_beside_named(reading: Reading, figures: dict[str, FigureName]) -> None:
     """Take `acc` beside `val_acc` or `test_acc` for the training images, as Keras writes it."""
     named = {own.name for own in figures.values() if own.split in ("validation", "test")}
+    if any(own.split == "validation" for own in figures.values()):
+        named.add("loss")
     for column, own in figures.items():
         if own.split is None and own.name in named and own.qualifier is None:
             figures[column] = FigureName(

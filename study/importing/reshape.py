@@ -11,12 +11,37 @@ from study.plans.names import squeeze
 from trainer.errors import UserError
 
 _METRIC = frozenset({"metric", "metricname", "measure", "metrics", "figure"})
+_SUMMARY = frozenset({"mean", "average", "avg", "std", "total", "overall", "median", "sum"})
 _VALUE = frozenset({"value", "score", "result", "metricvalue", "figurevalue"})
 
 
 def reshape(table: Table) -> Table:
     """Return a table with a column per setting and per figure."""
+    _refuse_summary_rows(table)
     return _one_row_per_epoch(_one_row_per_run(_open_objects(table)))
+
+
+def _refuse_summary_rows(table: Table) -> None:
+    """Refuse a row such as `mean,,0.91` below the runs.
+
+    Raises:
+        UserError: a row is called so, and lacks a cell that all other rows have.
+    """
+    texts = [row for row in table.rows if any(_is_summary(own) for own in row.cells.values())]
+    for row in texts:
+        others = [other for other in table.rows if other not in texts]
+        lacking = [name for name in table.columns if row.cells.get(name) is None]
+        if others and any(
+            all(other.cells.get(name) is not None for other in others) for name in lacking
+        ):
+            word = next(own for own in row.cells.values() if _is_summary(own))
+            raise UserError(
+                f"{row.where}: {word!r}: is a summary of other rows, not a run; take it out"
+            )
+
+
+def _is_summary(cell: Cell) -> bool:
+    return isinstance(cell, str) and cell.lower().strip(" :.") in _SUMMARY
 
 
 def _open_objects(table: Table) -> Table:

@@ -34,14 +34,12 @@ def make_runs(reading: Reading, keys: Sequence[Hashable], *, told: bool) -> Runs
     Raises:
         UserError: the column is no whole number, or runs are torn.
     """
-    column = reading.epoch or reading.step
-    single = [(row,) for row in range(len(keys))]
     if reading.table.one_run_per_id and reading.run is not None:
         keys = [str(own) for own in reading.table.column(reading.run)]
+    column, counts = _counts(reading)
+    single = [(row,) for row in range(len(keys))]
     if column is None:
         return Runs(single, None)
-    read = numbers(column, reading.table.rows, times=reading.names[column].times, whole=True)
-    counts = [None if own is None else int(own) for own in read]
     if reading.table.one_run_per_id:
         return _by_id(reading, column, counts, keys)
     runs = by_epoch(column, counts, keys, lambda row: reading.table.rows[row].where)
@@ -56,14 +54,46 @@ def make_runs(reading: Reading, keys: Sequence[Hashable], *, told: bool) -> Runs
     return Runs(single, None, counts, chosen=_is_plural(reading, column))
 
 
+def _counts(reading: Reading) -> tuple[str | None, list[int | None]]:
+    """Return the column that may count a run's rows, and its whole numbers."""
+    column = reading.epoch or reading.step
+    if column is None:
+        return None, []
+    try:
+        read = numbers(column, reading.table.rows, times=reading.names[column].times, whole=True)
+    except UserError:
+        if reading.epoch is None or reading.step is None:
+            raise
+        reading.keep(column, "a part of an epoch: steps count the rows")  # transformers' logs
+        reading.epoch = None
+        return _counts(reading)
+    return column, [None if own is None else int(own) for own in read]
+
+
 def _by_step(
     reading: Reading, column: str, counts: Sequence[int | None], runs: Sequence[Run] | None
 ) -> Runs:
-    if runs is None:
+    if runs is None or _may_be_replicates(reading, column, counts, runs):
         reading.keep(column)
         return Runs([(row,) for row in range(len(counts))], None)
     reading.uses[column] = "step: a row for each of a run"
     return Runs(runs, counts)
+
+
+def _may_be_replicates(
+    reading: Reading, column: str, counts: Sequence[int | None], runs: Sequence[Run]
+) -> bool:
+    """Ask about iterations that are counted one by one, as replicates are."""
+    known = [own or 0 for own in counts]
+    distances = {known[b] - known[a] for run in runs for a, b in itertools.pairwise(run)}
+    name = words_of(reading.text(column))[-1]
+    if name not in ("iteration", "iterations", "iter") or distances != {1}:
+        return False
+    reading.questions.append(
+        f"{column}: does it count the rows of a run, or its replicates? Say --epoch {column}, or "
+        f"--seed {column}"
+    )
+    return True
 
 
 def _by_id(

@@ -11,8 +11,8 @@ from fmnist_common.text import level_text
 from study.importing.cells import levels_of
 from study.importing.claims import parse_model, read_claims
 from study.importing.design import Design, find_design, ordered
-from study.importing.factors import Factors, find_factors
-from study.importing.names import SPREAD
+from study.importing.factors import Factors, ask_about_merged, find_factors
+from study.importing.names import SPREAD, words_of
 from study.importing.reading import KEPT, Compared, Options, Reading, UnclearError, read_columns
 from study.importing.reshape import reshape
 from study.importing.runs import Runs, make_runs
@@ -97,9 +97,10 @@ def make_study(
     try:
         made = _make(reshape(table), name, dataset, options or Options())
     except UnclearError as error:
-        raise UnclearError([f"{table.kind} {table.file}: {error}"], error.uses) from error
+        said = f"file {table.file}: {error} (read as {table.kind})"
+        raise UnclearError([said], error.uses) from error
     except UserError as error:
-        raise UserError(f"{table.kind} {table.file}: {error}") from error
+        raise UserError(f"file {table.file}: {error} (read as {table.kind})") from error
     if model is not None:
         made.plan["model"] = parse_model(model, made.plan)
     if claims is not None:
@@ -127,7 +128,13 @@ def _make(table: Table, name: str, dataset: str | None, options: Options) -> Imp
         reading.settings.append(column)
     live = [n for n, own in enumerate(results) if own.state == "COMPLETE"]
     live = live or [n for n, own in enumerate(results) if own.state == "PRUNED"]
-    factors = find_factors(reading, levels, live, told=options.factors is not None)
+    if not live:
+        reason = results[0].attributes["failure_reason"]
+        raise UserError(f"holds no run with a {reading.compared.column} to compare ({reason})")
+    told = options.factors is not None
+    factors = find_factors(reading, levels, live, told=told)
+    if not told:
+        ask_about_merged(reading, factors, [runs.runs[run][0] for run in live], live)
     if reading.questions:
         _describe(reading, factors, None)
         raise UnclearError(reading.questions, _uses(reading))
@@ -406,8 +413,8 @@ class _Study:
             )
         if compared.split == "test":
             notes.append(
-                f"{compared.column} is measured on test images, and nothing else ranks these runs: "
-                "the best of them is too good, as it was chosen by the figure that is reported"
+                f"{compared.column} is measured on test images: the best of these runs is too "
+                "good, as it was chosen by the figure that is reported"
             )
         elif compared.split == "training":
             notes.append(
@@ -427,6 +434,11 @@ class _Study:
             notes.append(
                 f"{failed} run{plural} that did not finish, or without a figure, count nowhere: "
                 "kept as failed trials"
+            )
+        if any("fold" in words_of(own) for own in self.reading.seeds):
+            notes.append(
+                "folds are read as replicates: they share training data, so that intervals are "
+                "narrower than those of new runs"
             )
         folds = [name for name, own in self.reading.names.items() if own.figure
                  and own.figure.qualifier == SPREAD and "split0" in name]  # fmt: skip

@@ -71,6 +71,7 @@ DIALECTS = (
     Dialect(
         "sklearn", "scikit-learn's cv_results_", (r"mean_test_.+", r"params", r"rank_test_.+"),
         {r"mean_test_.+": "figure", r"param_(random_state|seed)": "seed", r"param_.+": "setting",
+         r"n_resources": "setting",
          r"mean_fit_time": "cost"},
         others="note", better={r"mean_test_.+": "higher"}, split={r"mean_test_.+": "validation"},
     ),

@@ -44,7 +44,7 @@ def read_text(path: Path) -> str:
 def _yaml(path: Path, content: str) -> Any:
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """Reads tags of Python objects as their text; makes no object."""
 
     def as_text(loader: Any, suffix: str, node: Any) -> Any:

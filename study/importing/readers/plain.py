@@ -1,7 +1,5 @@
 """The table that a text file, spreadsheet or Parquet file holds, before any meaning."""
 
-from functools import lru_cache
-
 from study.importing.readers import markdown, records, spreadsheet, text
 from study.importing.readers.source import Source
 from study.importing.table import Table
@@ -27,13 +25,18 @@ FORMATS = {  # first bytes -> what it is
 }
 
 
-@lru_cache(maxsize=1)  # several readers look at the headings of one source
 def read(source: Source) -> Table:
-    """Read a source as a table.
+    """Read a source as a table, once: several readers look at its headings.
 
     Raises:
         UserError: it holds none, or is malformed; names the line.
     """
+    if source.table is None:
+        source.table = _read(source)
+    return source.table
+
+
+def _read(source: Source) -> Table:
     if source.path.is_dir():
         raise UserError("is a directory of no kind that is known; name the file in it")
     if spreadsheet.recognises(source):

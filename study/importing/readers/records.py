@@ -104,13 +104,19 @@ def _documents(content: str) -> Iterable[tuple[str, Any]]:
     if len(lists) > 1:
         names = [name for name, own in document.items() if _holds_objects(own)]
         raise UserError(f"holds several lists of objects: {', '.join(names)}; keep the runs' one")
-    if document and all(isinstance(own, dict) for own in document.values()):
+    if document and all(map(_has_figure, document.values())):
         return [(f"run {name!r}", {"name": name, **own}) for name, own in document.items()]
-    if any(understand(name).figure for name, _ in _flat(document)):
+    if _has_figure(document):
         return [("record 1", document)]
     raise UserError(
         "is JSON, but neither a list of objects, nor an object that holds one, nor an object of "
         "figures"
+    )
+
+
+def _has_figure(value: Any) -> bool:
+    return isinstance(value, dict) and any(
+        understand(_singular(name)).figure is not None for name, _ in _flat(value)
     )
 
 

@@ -18,6 +18,7 @@ class Source:
     def __init__(self, path: Path, pick: str | None = None) -> None:
         self.path = path
         self.pick = pick  # which study, experiment or sheet, where there are several
+        self.table: Table | None = None  # as `plain.read` has read it
         if not path.exists():
             raise UserError(f"file {path}: No such file or directory")
 

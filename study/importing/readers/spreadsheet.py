@@ -77,8 +77,12 @@ def _parquet(source: Source) -> "pd.DataFrame":
 def _sheet(source: Source) -> "pd.DataFrame":
     import pandas as pd
 
-    with pd.ExcelFile(source.path, engine="openpyxl") as book:
-        frames = {str(name): book.parse(name, dtype=object) for name in book.sheet_names}
+    frames: dict[str, pd.DataFrame] = {
+        str(name): frame
+        for name, frame in pd.read_excel(
+            source.path, sheet_name=None, dtype=object, engine="openpyxl"
+        ).items()
+    }
     filled = [name for name, own in frames.items() if len(own) and len(own.columns) > 1]
     frame = frames[source.choose("sheets", filled)].dropna(how="all").dropna(axis=1, how="all")
     unnamed = [n for n in frame.columns if str(n).startswith("Unnamed: ")]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from study.importing.names import understand
 from study.importing.readers import plain, spreadsheet
@@ -53,9 +54,9 @@ def _read_events(source: Source) -> Table:
     return replace(table, roles=roles, one_run_per_id=not folders)
 
 
-def _of(frame: object, *names: str) -> list[tuple[object, ...]]:
+def _of(frame: Any, *names: str) -> list[tuple[Any, ...]]:
     """Return columns of a data frame row by row; none of an empty one."""
-    columns = [getattr(frame, "get")(name) for name in names]  # noqa: B009 # any pandas frame
+    columns = [frame.get(name) for name in names]
     return [] if any(own is None for own in columns) else list(zip(*columns, strict=True))
 
 

@@ -73,7 +73,7 @@ def read(source: Source) -> Table:
     for name in filter(None, names):
         if names.count(name) > 1:
             raise UserError(f"{heading[0]}: column {name!r} is there twice")
-    if delimiter != "," and _has_decimal_commas(rows):
+    if _has_decimal_commas(rows):
         rows = [(where, [_with_point(cell) for cell in cells]) for where, cells in rows]
         notes.append("commas within numbers are decimal points")
     made = (

@@ -49,7 +49,7 @@ def _is_chart(source: Source) -> bool:
     """Whether the headings are an axis and `RUN - METRIC`, some with `__MIN` and `__MAX`."""
     if source.path.is_dir():
         return False
-    first, *others = plain.read(source).columns
+    first, *others = plain.read(source).columns or ("",)
     return first.lower() in _AXES and bool(others) and all(_CHART.fullmatch(n) for n in others)
 
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from analysis.trials import Trial, connect, studies, trials
 from study.importing import make_study, store
-from study.importing.sheet import parse_sheet
 from study.lint import CODES, SEVERITIES, Finding, lint
 from study.lint.context import Case, lead, standard_error
 from study.plans import catalog
 from study.plans.datasets import FACTS
 from study.plans.plan import Plan, Variant, load_plan
 from study.store import storage
+from tests.support.imports import table_of
 from tests.support.plans import run, tiny
 from trainer.data import ImageData
 from trainer.errors import UserError
@@ -46,7 +46,7 @@ def replaced(*pairs: tuple[str, str]) -> Mend:
 
 def results(text: str, *, dataset: str | None = None) -> tuple[dict[str, Any], list[Any]]:
     """Import a table; return its plan and its runs, as `lint` sees them."""
-    made = make_study(parse_sheet(Path("a.csv"), text.encode()), name="theirs", dataset=dataset)
+    made = make_study(table_of(text), name="theirs", dataset=dataset)
     names = ("val_loss", "test_loss", "test_accuracy")
     rows = [
         SimpleNamespace(
@@ -682,7 +682,7 @@ def test_the_commands_import_and_examine_a_file(tmp_path: Path) -> None:
     done = command("import", csv, "--study-name", "theirs", *url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "lr        factor: 0.01, 0.1" in done.stdout
-    assert "study theirs in a.db: ablation, 2 settings, 6 runs" in done.stdout
+    assert "study theirs (a.db): ablation, 2 settings, 6 runs" in done.stdout
     assert "note: test_acc is measured on test images" in done.stdout
     examined_ = command("lint", *url, cwd=tmp_path)
     assert examined_.returncode == 1
@@ -720,7 +720,7 @@ def test_a_plan_file_is_examined_with_the_results_of_its_own_study(tmp_path: Pat
 def test_hostile_names_steer_no_terminal(tmp_path: Path) -> None:
     url = ("--storage", str(tmp_path / "a.db"))
     made = make_study(
-        parse_sheet(Path("a.csv"), "a\x1b[31m,b\u202e,val_acc\n1,x,0.9\n2,y,0.8\n".encode()),
+        table_of("a\x1b[31m,b\u202e,val_acc\n1,x,0.9\n2,y,0.8\n"),
         name="theirs",
     )
     store(made, storage.locate(url[1]), "import")
@@ -732,7 +732,7 @@ def test_hostile_names_steer_no_terminal(tmp_path: Path) -> None:
 def test_results_of_ours_and_theirs_are_seen_alike(tmp_path: Path) -> None:
     """What `lint` reads of a trial is what the database holds."""
     text = (FIXTURES / "edge-of-range.csv").read_text(encoding="utf-8")
-    made = make_study(parse_sheet(Path("a.csv"), text.encode()), name="theirs")
+    made = make_study(table_of(text), name="theirs")
     store(made, storage.locate(str(tmp_path / "a.db")), "import")
     plan, rows = stored_trials(tmp_path / "a.db")
     assert lint(plan, rows) == lint(*results(text))

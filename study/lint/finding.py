@@ -8,6 +8,7 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 CODES = (
     "test-selection",
+    "training-selection",
     "single-run",
     "confounded",
     "loss-scale",

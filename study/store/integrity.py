@@ -47,7 +47,7 @@ def trial_checksum(  # noqa: PLR0917 # what a trial is
             number,
             state,
             [list(value) for value in values],
-            {name: list(own) for name, own in params.items()},
+            {name: list(value) for name, value in params.items()},
             {str(step): list(value) for step, value in intermediate.items()},
             dict(attributes),
         ]

@@ -1,4 +1,4 @@
-"""What the writer writes is what Optuna reads: same rows, fewer transactions."""
+"""What the writer of a study writes is what Optuna reads: same rows, fewer transactions."""
 
 import math
 import re

@@ -37,7 +37,7 @@ from study.cli.options import (
 )
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, check_name, load_plan
-from study.store import location, replay
+from study.store import location
 from trainer import files
 from trainer.errors import UserError
 
@@ -234,6 +234,8 @@ def run(
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
     url = location.locate(storage_option)
     if not dry_run and not _has_own_plan(study):
+        from study.store import replay
+
         replay.recover(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
     from study.run.path import check_has_path

@@ -2,33 +2,71 @@
 
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import optuna
 import sqlalchemy
+from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.store import location
+from study.store.failures import StorageFailed, refusals
 from trainer.errors import UserError
-
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
 
 BUSY_SECONDS = 0.5  # of one try to write; `StudyWriter` tries again, and hears signals between
 
 
-def open_storage(url: sqlalchemy.URL) -> "RDBStorage":
+class Claim(Protocol):
+    """What makes a process the only owner of a database."""
+
+    def fault(self, connection: sqlalchemy.Connection) -> str | None:
+        """Say why it is not any more; None: it is.
+
+        Args:
+            connection: in the transaction that is to be committed.
+        """
+
+
+class OwnedStorage(RDBStorage):
+    """Optuna's storage of a database that this process owns; looked at before each commit."""
+
+    claim: Claim | None = None
+
+    def guard(self, claim: Claim) -> None:
+        """Commit nothing from here on unless a claim still holds."""
+        self.claim = claim
+        sqlalchemy.event.listen(self.engine, "commit", self._check)
+
+    def check(self) -> None:
+        """Check that this process is still the only owner.
+
+        Raises:
+            StorageFailed: it is not, or that cannot be told.
+        """
+        with refusals(), self.engine.connect() as connection:
+            self._check(connection)
+
+    def _check(self, connection: sqlalchemy.Connection) -> None:
+        fault = self.claim.fault(connection) if self.claim else None
+        if fault:
+            raise StorageFailed(fault)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.remove_session()
+        self.engine.dispose()
+
+
+def open_storage(url: sqlalchemy.URL) -> OwnedStorage:
     """Open a database for writing; its owner does.
 
     Raises:
         UserError: it cannot be opened.
     """
-    import optuna
-    from optuna.storages import RDBStorage
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = location.sqlite_path(url)
     if path is None:
-        return RDBStorage(url.render_as_string(hide_password=False))
+        return OwnedStorage(url.render_as_string(hide_password=False))
 
     wal = location.is_new(url) or _is_wal(path)
 
@@ -44,7 +82,7 @@ def open_storage(url: sqlalchemy.URL) -> "RDBStorage":
     # also take braces in a path for a template.
     options: dict[str, Any] = {"creator": connect, "poolclass": sqlalchemy.QueuePool}
     try:
-        return RDBStorage("sqlite:///studies.db", engine_kwargs=options)
+        return OwnedStorage("sqlite:///studies.db", engine_kwargs=options)
     except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
         raise UserError(f"storage {location.display(url)}: {location.reason(error)}") from error
 
@@ -54,7 +92,7 @@ def _is_wal(path: Path) -> bool:
         return file.read(20)[18:20] == b"\x02\x02"
 
 
-def use_wal(storage: "RDBStorage") -> None:
+def use_wal(storage: RDBStorage) -> None:
     """Let readers read while this process writes: the file's first change, if it is another tool's.
 
     Raises:

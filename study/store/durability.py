@@ -14,7 +14,6 @@ import sqlalchemy
 
 from study.store import backup, location
 from study.store.database_file import DatabaseFile
-from study.store.failures import StorageFailed
 from study.store.journal import Journal, folder_of
 from study.store.writer import StudyWriter
 from trainer.errors import UserError
@@ -53,7 +52,7 @@ class Durability:
             yield
             self._back_up(writer)
         finally:
-            self._check(writer)
+            writer.check()
             if writer.in_order:
                 self.journal.clear()
 
@@ -64,7 +63,7 @@ class Durability:
             self._back_up(writer)
 
     def _back_up(self, writer: StudyWriter) -> None:
-        self._check(writer)
+        writer.check()
         if self.file is None or backup.is_current(self.file):
             return
         began = time.monotonic()
@@ -76,11 +75,6 @@ class Durability:
         finally:
             self.last = time.monotonic()
             self.seconds = self.last - began
-        self._check(writer)  # else it may be the backup of another file
+        writer.check()  # else it may be the backup of another file
         writer.ended = 0
         self.journal.forget_trials()
-
-    def _check(self, writer: StudyWriter) -> None:
-        fault = writer.file.fault() if writer.file else None
-        if fault:
-            raise StorageFailed(f"{fault}; its results are kept in the journal")

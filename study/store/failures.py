@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.store import signals
@@ -32,15 +31,39 @@ class Busy(StorageFailed):
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn what SQLAlchemy, Optuna and the system raise where a write fails into our own."""
+    from optuna.exceptions import StorageInternalError
+
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         words = reason(error)
         kinds = {"database or disk is full": DiskFull, "database is locked": Busy}
-        raise kinds.get(words, StorageFailed)(words) from error
+        raise kinds.get(words, StorageFailed)(_explained(words)) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (DiskFull if full else StorageFailed)(str(error)) from error
+        words = str(error) + (_limit() if error.errno == errno.EFBIG else "")
+        raise (DiskFull if full else StorageFailed)(words) from error
+
+
+def _explained(words: str) -> str:
+    """Say what a database's words mean, where they do not."""
+    if "foreign key constraint" in words.lower():  # SQLite, PostgreSQL, MySQL
+        return "the study was deleted from the database while it ran"
+    if words == "disk I/O error":
+        return words + _limit()
+    return words
+
+
+def _limit() -> str:
+    """Return a remark on the size that files may have here, where that is limited."""
+    try:
+        import resource
+    except ImportError:  # not a system that has such limits
+        return ""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f": a file may have at most {limit} bytes here (ulimit -f)"
 
 
 def patiently(write: Callable[[], Done]) -> Done:

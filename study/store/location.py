@@ -15,6 +15,15 @@ from study.store import backup
 from study.store.journal import folder_of
 from trainer.errors import UserError
 
+SHOWN_CHARACTERS = 100  # of a path that is refused
+PACKAGES = {  # of the drivers that SQLAlchemy imports, where they are called otherwise
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "pymysql": "PyMySQL",
+    "mysql": "mysql-connector-python",
+    "cx_Oracle": "cx-Oracle",
+}
+
 
 def locate(where: str | None) -> sqlalchemy.URL:
     """Return the URL of `--storage URL|PATH`, of `$FMNIST_STUDY_STORAGE`, or of `./studies.db`.
@@ -24,7 +33,7 @@ def locate(where: str | None) -> sqlalchemy.URL:
     """
     where = where or os.environ.get("FMNIST_STUDY_STORAGE") or "studies.db"
     if "://" not in where:
-        return sqlalchemy.URL.create("sqlite", database=str(Path(where).absolute()))
+        return _file_url(where)
     try:
         url = sqlalchemy.make_url(where)
         url.get_dialect()
@@ -33,8 +42,22 @@ def locate(where: str | None) -> sqlalchemy.URL:
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise UserError("storage: give SQLite a file; a database in memory is lost at the end")
-        return sqlalchemy.URL.create("sqlite", database=str(Path(str(url.database)).absolute()))
+        return _file_url(str(url.database))
     return url
+
+
+def _file_url(where: str) -> sqlalchemy.URL:
+    """Return the URL of a file, wherever links lead to: once, as all that belongs to a database
+    lies beside the file itself, its log first of all.
+    """
+    try:
+        path = Path(where).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, in a circle, not a path
+        words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        shown = where if len(where) < SHOWN_CHARACTERS else f"{where[:SHOWN_CHARACTERS]}..."
+        raise UserError(f"storage {shown}: {words}") from error
+    return sqlalchemy.URL.create("sqlite", database=str(path))
 
 
 def sqlite_path(url: sqlalchemy.URL) -> Path | None:
@@ -100,6 +123,7 @@ def check_writable(url: sqlalchemy.URL) -> None:
         raise UserError(f"storage {display(url)}: the folder {path.parent} does not exist")
     if path.exists():
         _check_file(url, path)
+        _check_names(url, path)
     for place in (path, path.parent):  # the folder too: SQLite and the lock put files beside it
         if place.exists() and not os.access(place, os.W_OK):
             raise UserError(f"storage {display(url)}: {place} is not writable")
@@ -131,6 +155,16 @@ def _check_file(url: sqlalchemy.URL, path: Path) -> bool:
         raise UserError(f"storage {shown}: cannot be read: {error}") from error
 
 
+def _check_names(url: sqlalchemy.URL, path: Path) -> None:
+    # SQLite's log lies beside one name: who comes by the other does not see it, nor the lock.
+    names = path.stat().st_nlink
+    if names > 1:
+        raise UserError(
+            f"storage {display(url)}: is one file under {names} names (hard links), and can be "
+            "written safely under one alone; make a copy (cp) and use that"
+        )
+
+
 def _check_version(shown: str, row: tuple[str] | None) -> None:
     # Of Optuna's 5.0; "v3.2.0.a" and the like, as long as the schema stays.
     if row and row[0] < "v3.2.0.a":
@@ -145,7 +179,10 @@ def _check_server(url: sqlalchemy.URL) -> None:
         with sqlalchemy.create_engine(url).connect():
             pass
     except ImportError as error:
-        raise UserError(f"storage {display(url)}: its driver is not installed ({error})") from error
+        package = PACKAGES.get(error.name or "", error.name)
+        raise UserError(
+            f"storage {display(url)}: its driver is not installed ({error}): pip install {package}"
+        ) from error
     except SQLAlchemyError as error:
         raise UserError(f"storage {display(url)}: cannot connect: {reason(error)}") from error
 

@@ -1,6 +1,9 @@
 """The one owner of a database: the process that writes it while a study runs.
 
-Several processes on one SQLite file may claim the same trial, and Optuna advises against it.
+Several processes on one SQLite file may claim the same trial, and Optuna advises against it. A
+lock can be lost while it is held: its file is removed, its connection to a server cut. So it is
+looked at again before each commit, when nobody else can write any more, and an owner that has lost
+it stops.
 """
 
 import contextlib
@@ -11,36 +14,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import sqlalchemy
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import SQLAlchemyError
 
-from study.store import location, restore
-from study.store.connection import open_storage
+from study.store import location, restore, server_lock
+from study.store.connection import OwnedStorage, open_storage
+from study.store.database_file import inode
+from trainer.atomic import write_atomically
 from trainer.errors import UserError
-
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
-# What `take` asks a server for: 1 or true, unless another connection has it.
-SERVER_LOCKS = {
-    "postgresql": "SELECT pg_try_advisory_lock(hashtext('fmnist-study'))",
-    "mysql": "SELECT GET_LOCK(CONCAT('fmnist-study.', DATABASE()), 0)",
-    "mariadb": "SELECT GET_LOCK(CONCAT('fmnist-study.', DATABASE()), 0)",
-}
 
 
 @contextmanager
 def take(
     url: sqlalchemy.URL, command: str, tell: Callable[[str], None] = lambda _: None
-) -> Iterator["RDBStorage"]:
+) -> Iterator[OwnedStorage]:
     """Open the database for writing, as its only owner.
 
     A database that was damaged or taken away is restored from its backup first.
 
     Args:
-        url: where it is.
+        url: where it is; see `location.locate`, which resolves links.
         command: what the owner does, for others who want it.
         tell: called with a line for each thing that was restored.
 
@@ -55,77 +50,111 @@ def take(
         return
     if not restore.is_possible(path):
         location.check_writable(url)
-    with _lock(url, path, command):
+    with _lock(url, path, command) as claim:
         try:
             restore.restore(path, tell)
         except OSError as error:
-            raise UserError(
-                f"storage {location.display(url)}: cannot be restored: {error}"
-            ) from error
+            shown = location.display(url)
+            raise UserError(f"storage {shown}: cannot be restored: {error}") from error
         location.check_writable(url)
         storage = open_storage(url)
+        storage.guard(claim)
         try:
             yield storage
         finally:
-            storage.remove_session()
-            storage.engine.dispose()
+            storage.close()
+
+
+class FileClaim:
+    """A lock file that this process has locked.
+
+    Args:
+        lock: the file.
+    """
+
+    def __init__(self, lock: Path) -> None:
+        self.lock, self.inode = lock, inode(lock)
+
+    def fault(self, _connection: sqlalchemy.Connection | None = None) -> str | None:
+        """Say what has happened to it; None: nothing."""
+        now = inode(self.lock)
+        if now == self.inode:
+            return None
+        what = "removed" if now is None else "replaced"
+        return (
+            f"{self.lock} was {what} while the study ran, so another run may own the database; "
+            "nothing more is written"
+        )
 
 
 @contextmanager
-def _lock(url: sqlalchemy.URL, path: Path, command: str) -> Iterator[None]:
+def _lock(url: sqlalchemy.URL, path: Path, command: str) -> Iterator[FileClaim]:
     """Hold a database's lock file, which the system frees when its holder dies."""
     lock = FileLock(f"{path}.lock")
+    file = Path(lock.lock_file)
     note = path.with_name(path.name + ".owner.json")
+    if file.is_symlink():
+        raise UserError(f"storage {location.display(url)}: {file} is a symbolic link; remove it")
     try:
-        Path(lock.lock_file).touch()  # filelock would take a refusal for a lock that is held
+        file.touch()  # filelock would take a refusal for a lock that is held
         lock.acquire(blocking=False)
     except Timeout as error:
         raise UserError(f"storage {location.display(url)}: is in use{_owner(note)}") from error
     except OSError as error:
-        raise UserError(
-            f"storage {location.display(url)}: {path.parent} is not writable"
-        ) from error
+        shown = location.display(url)
+        raise UserError(f"storage {shown}: {path.parent} is not writable") from error
+    claim = FileClaim(file)
     try:
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        about = {
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "started": started,
-            "command": command,
-        }
-        with contextlib.suppress(OSError):  # a courtesy to others: the lock is held without it
-            note.write_text(json.dumps(about), encoding="utf-8")
-        yield
+        _write_note(note, command)
+        yield claim
     finally:
-        note.unlink(missing_ok=True)
+        if claim.fault() is None:  # else it is the note of another owner
+            note.unlink(missing_ok=True)
         lock.release()
 
 
-@contextmanager
-def _server(url: sqlalchemy.URL) -> Iterator["RDBStorage"]:
-    """Open a database server, as the only owner of this database where the server has such locks.
-
-    The lock belongs to a connection, so it goes when its holder dies.
-    """
-    storage = open_storage(url)
-    try:
-        with storage.engine.connect() as connection:
-            take = SERVER_LOCKS.get(url.get_backend_name())
-            if take and not connection.exec_driver_sql(take).scalar():
-                raise UserError(f"storage {location.display(url)}: is in use by another process")
-            connection.commit()  # the lock is the session's, not the transaction's
-            yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+def _write_note(note: Path, command: str) -> None:
+    about = {
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+    }
+    with contextlib.suppress(OSError):  # a courtesy to others: the lock is held without it
+        # Renamed into its place: what has that name may be a link to a file of somebody's.
+        write_atomically(note, json.dumps(about).encode(), sync=False)
 
 
 def _owner(note: Path) -> str:
     try:
         about = json.loads(note.read_text(encoding="utf-8"))
-        return (
+        words = (
             f" by process {about['pid']} on {about['host']} since {about['started']} "
             f"({about['command']}); wait for it, or give this run its own --storage"
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return " by another process"
+    return "".join(character if character.isprintable() else "?" for character in words)
+
+
+@contextmanager
+def _server(url: sqlalchemy.URL) -> Iterator[OwnedStorage]:
+    """Open a database server, as the only owner of this database where the server has locks."""
+    storage = open_storage(url)
+    try:
+        lock = server_lock.of(url.get_backend_name())
+        if lock is None:
+            yield storage
+            return
+        with storage.engine.connect() as connection:
+            claim = lock.take(connection)
+            if claim is None:
+                raise UserError(f"storage {location.display(url)}: is in use by another process")
+            storage.guard(claim)
+            try:
+                yield storage
+            finally:
+                storage.claim = None  # closing commits nothing
+    finally:
+        with contextlib.suppress(SQLAlchemyError):  # where the server is gone
+            storage.close()

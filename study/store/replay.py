@@ -1,16 +1,13 @@
 """The journal's results are put back where the database lacks them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import sqlalchemy
 
 from study.store import backup, location, ownership, restore
+from study.store.connection import OwnedStorage
 from study.store.journal import Journal, folder_of
 from study.store.writer import StudyWriter
-
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
 
 Tell = Callable[[str], None]
 
@@ -27,7 +24,7 @@ def recover(url: sqlalchemy.URL, tell: Tell) -> None:
             replay(database, Journal(folder_of(path)), tell)
 
 
-def replay(database: "RDBStorage", journal: Journal, tell: Tell) -> None:
+def replay(database: OwnedStorage, journal: Journal, tell: Tell) -> None:
     """Put the journal's results into the database, those that it has already excepted.
 
     What cannot be put back (its number is another trial's now) stays in the journal's folder,

@@ -9,14 +9,10 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from study.store import backup
 from study.store.journal import folder_of
 from trainer.atomic import sync_file, sync_folder
-
-if TYPE_CHECKING:
-    pass
 
 Tell = Callable[[str], None]
 

@@ -58,6 +58,15 @@ class StoredTrial:
             {key: text for key, text in record["attributes"].items() if key != CHECKSUM},
         )
 
+    def became(self, begun: "StoredTrial") -> bool:
+        """Whether this is that trial, which was running when it was stored."""
+        return (
+            self.state == TrialState.RUNNING.name
+            and self.started == begun.started
+            and self.params == begun.params
+            and self.attributes.items() <= begun.attributes.items()
+        )
+
     def is_damaged(self, seal: Seal) -> bool:
         """Whether it is not what was written."""
         running = self.state in ("RUNNING", "WAITING")

@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeVar
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
-from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
 from study.store import trial_rows
+from study.store.connection import OwnedStorage
 from study.store.database_file import DatabaseFile
 from study.store.failures import StorageFailed, patiently, refusals
 from study.store.integrity import CHECKSUM, SEAL, Seal
@@ -58,7 +58,7 @@ class StudyWriter:
 
     def __init__(
         self,
-        storage: RDBStorage,
+        storage: OwnedStorage,
         name: str,
         *,
         journal: Journal | None = None,
@@ -76,7 +76,6 @@ class StudyWriter:
         with refusals():
             if any(study.study_name == name for study in storage.get_all_studies()):
                 self._study_id = storage.get_study_id_from_name(name)
-        self.next_number = self._count() if self.exists else 0
         self._seal = self._read_seal()
         self._sealed = ""  # the seal's text in the database, as far as this writer wrote it
 
@@ -101,10 +100,29 @@ class StudyWriter:
         self._study_id = patiently(make)
         self._seal = Seal(self.name, [direction.name for direction in directions])
 
-    def _count(self) -> int:
-        count = sqlalchemy.select(sqlalchemy.func.count()).where(COLUMNS.study_id == self.study_id)
+    @property
+    def next_number(self) -> int:
+        """The number of the next trial; other programs may have added some."""
+        if not self.exists:
+            return 0
         with refusals(), Session(self.storage.engine) as session:
-            return int(session.scalar(count) or 0)
+            return self._next_number(session)
+
+    def _next_number(self, session: Session) -> int:
+        last = sqlalchemy.select(sqlalchemy.func.max(COLUMNS.number))
+        number = session.scalar(last.where(COLUMNS.study_id == self.study_id))
+        return 0 if number is None else int(number) + 1
+
+    def check(self) -> None:
+        """Check that the database is the one that was opened, and still this process's alone.
+
+        Raises:
+            StorageFailed: it is not.
+        """
+        fault = self.file.fault() if self.file else None
+        if fault:
+            raise StorageFailed(f"{fault}; its results are kept in the journal")
+        self.storage.check()
 
     def _read_seal(self) -> Seal | None:
         """Return the study's seal; of an older study, one for what is still to come."""
@@ -181,22 +199,30 @@ class StudyWriter:
         """Create running trials in one transaction; return their ids.
 
         They are numbered from `next_number`.
+
+        Raises:
+            StorageFailed: it was not written; also where another program adds trials just now.
         """
-        fresh = self._fresh(trials)
-        started = self._commit(
-            lambda session, _: [trial_rows.insert(session, self.study_id, trial) for trial in fresh]
-        )
+        fresh = self._fresh(trials, self.next_number)
+        started = self._commit(lambda session, _: self._insert(session, fresh))
         self._open.update(zip(started, fresh, strict=True))
-        self.next_number += len(started)
         return started
 
-    def _fresh(self, trials: Sequence[NewTrial]) -> list[StoredTrial]:
-        """Return new trials as they will be stored."""
+    def _insert(self, session: Session, trials: Sequence[StoredTrial]) -> list[int]:
+        """Insert running trials, whose numbers nobody else may have taken meanwhile."""
+        started = [trial_rows.insert(session, self.study_id, trial) for trial in trials]
+        numbers = [trial.number for trial in trials] or [0]
+        same = sqlalchemy.select(sqlalchemy.func.count()).where(
+            COLUMNS.study_id == self.study_id, COLUMNS.number.between(min(numbers), max(numbers))
+        )
+        if trials and session.scalar(same) != len(trials):
+            raise StorageFailed("another program added trials to the study while it ran")
+        return started
+
+    def _fresh(self, trials: Sequence[NewTrial], first: int) -> list[StoredTrial]:
+        """Return new trials as they will be stored, numbered from `first`."""
         now = utc_now()
-        return [
-            self._forms.trial(number, trial, now)
-            for number, trial in enumerate(trials, self.next_number)
-        ]
+        return [self._forms.trial(number, trial, now) for number, trial in enumerate(trials, first)]
 
     def report(self, trial_id: int, step: int, value: float) -> None:
         """Note an intermediate value; it is in the database a few seconds later."""
@@ -226,6 +252,7 @@ class StudyWriter:
         if not records:
             return
         with shielded():
+            self.storage.check()  # else the journal is another owner's
             self.in_order = False
             if self.journal is not None:
                 with refusals():
@@ -264,7 +291,7 @@ class StudyWriter:
         Raises:
             ValueError: a completed trial has no finite value.
         """
-        fresh = self._fresh([trial.made for trial in trials])
+        fresh = self._fresh([trial.made for trial in trials], 0)
         for stored, trial in zip(fresh, trials, strict=True):
             _check_values(trial.state, trial.values)
             stored.intermediate = {step: stored_step(value) for step, value in trial.steps.items()}
@@ -287,7 +314,7 @@ class StudyWriter:
             for key, value in attributes.items():
                 self._set(session, key, json.dumps(value))
                 seal.take_attribute(key, json.dumps(value))
-            ids = [trial_rows.insert(session, self._study_id, trial) for trial in fresh]
+            ids = self._insert(session, fresh)
             self._open = dict(zip(ids, fresh, strict=True))
             steps = [
                 trial_rows.step(trial_id, step, *value)
@@ -302,7 +329,6 @@ class StudyWriter:
         study_id = None
         try:
             study_id = self._commit(write)
-            self.next_number = len(trials)
         finally:
             self._study_id, self._open = study_id, {}
 
@@ -338,22 +364,19 @@ class StudyWriter:
         with refusals(), Session(self.storage.engine) as session:
             stored = trial_rows.load(session, there)
         checksum = record["attributes"][CHECKSUM]
-        given = record["attributes"].items()
-        if not stored:
-            self._enter_lost(record["number"])
-            begun = StoredTrial.of_record(record)
-            trial_id = self._commit(
-                lambda session, _: trial_rows.insert(session, self.study_id, begun)
-            )
-            self._open[trial_id] = begun
-            self.next_number += 1
+        if any(trial.attributes.get(CHECKSUM) == checksum for trial in stored.values()):
+            return "there"
+        begun = StoredTrial.of_record(record)
+        running = [key for key, trial in stored.items() if trial.became(begun)]
+        if running:
+            trial_id = running[0]
+            self._open[trial_id] = stored[trial_id]
+        elif stored:
+            return "conflict"
         else:
-            ((trial_id, trial),) = stored.items()
-            if trial.attributes.get(CHECKSUM) == checksum:
-                return "there"
-            if trial.state != TrialState.RUNNING.name or not trial.attributes.items() <= given:
-                return "conflict"
-            self._open[trial_id] = trial
+            self._enter_lost(record["number"])
+            (trial_id,) = self._commit(lambda session, _: self._insert(session, [begun]))
+            self._open[trial_id] = begun
         written = self._open[trial_id].intermediate
         self._steps += [
             trial_rows.step(trial_id, int(step), *value)

@@ -88,7 +88,7 @@ def find_design(columns: Mapping[str, Sequence[Level]], runs: int) -> Design:
 def merge(
     columns: Mapping[str, Sequence[Level]],
 ) -> tuple[dict[str, list[str]], dict[str, list[Level]]]:
-    """Merge the columns that never change but together; return the merged names, and all factors."""
+    """Make one factor of columns that never change but together; return their names, and all."""
     merged, factors = {}, {}
     for group in alias_groups(columns):
         if len(group) == 1:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fmnist_common.text import level_text
 from study.plans.aliasing import alias_groups
-from study.plans.plan import Level, level_text
+from study.plans.plan import Level
 
 JOIN = " & "
 
@@ -88,7 +89,7 @@ def find_design(columns: Mapping[str, Sequence[Level]], runs: int) -> Design:
 def merge(
     columns: Mapping[str, Sequence[Level]],
 ) -> tuple[dict[str, list[str]], dict[str, list[Level]]]:
-    """Make one factor of columns that never change but together; return their names, and all."""
+    """Merge columns that only change together; return the merged names, and all factors."""
     merged, factors = {}, {}
     for group in alias_groups(columns):
         if len(group) == 1:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fmnist_common.text import level_text
 from study.lint.context import Case, Point, point
 from study.lint.finding import Finding, Severity
 from study.plans.aliasing import alias_groups
 from study.plans.names import field_of, squeeze
-from study.plans.plan import Level, Row, level_text
+from study.plans.plan import Level, Row
 from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig, biased_under_batchnorm
 
 # Settings that are tuned for another one, and so belong to its choice: an optimiser is compared at

@@ -89,10 +89,18 @@ def open_study(ledger: Ledger, plan: Plan, dataset: Mapping[str, Any]) -> None:
     use_wal(ledger.storage)
     if not ledger.exists:
         ledger.create(directions(plan))
+    store_plan(ledger, plan, dataset=dict(dataset))
+    ledger.fail_running("the run that started it ended without a word")
+
+
+def store_plan(ledger: Ledger, plan: Plan, **attributes: Any) -> None:
+    """Store a study's plan and other attributes at once.
+
+    Its words, and what others reported, may have been corrected since the last run.
+    """
     # A study keeps the most seeds and trials it was ever planned with: its results are still there.
     plan = plan.at_least(ledger.plan())
-    ledger.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, "dataset": dict(dataset)})
-    ledger.fail_running("the run that started it ended without a word")
+    ledger.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, **attributes})
 
 
 def _refuse(name: str, differences: Sequence[str]) -> None:

@@ -186,7 +186,13 @@ def run(
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
     with ownership.take(url, command, tell) as database:
-        from study.run.coordinator import Coordinator, State, check_same_plan, open_study
+        from study.run.coordinator import (
+            Coordinator,
+            State,
+            check_same_plan,
+            open_study,
+            store_plan,
+        )
         from study.store.durability import Durability
         from study.store.writer import StudyWriter
 
@@ -201,6 +207,7 @@ def run(
         if work.done >= work.planned:
             announce(writer.name, None)
             with durability.guarding(writer):
+                store_plan(writer, plan)
                 writer.touch()
             return State(work.planned, work.done, work.failed, 0, None)
         if not new:  # else that was the first thing

@@ -88,7 +88,7 @@ def seal_of(attributes: Mapping[str, str]) -> dict[str, Any] | None:
     """Return a study's seal where it is there and has its form."""
     try:
         seal = json.loads(attributes[SEAL])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
     kinds = {
         "name": str, "directions": list, "before": int, "attributes": dict, "trials": int,
@@ -103,5 +103,5 @@ def seal_of(attributes: Mapping[str, str]) -> dict[str, Any] | None:
 def _number(checksum: str) -> int:
     try:
         return int(json.loads(checksum), 16)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return 0

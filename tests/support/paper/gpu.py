@@ -60,7 +60,7 @@ def pretend(library: Path) -> None:
         ctypes.CDLL(str(library)).pretend()
     for module in (sys.modules["torch.cuda.amp.common"], sys.modules["torch.amp.autocast_mode"]):
         if hasattr(module, "amp_definitely_not_available"):
-            module.amp_definitely_not_available = lambda: False  # type: ignore[attr-defined]
+            module.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore[assignment]
     torch.cuda.set_device = lambda _: None  # type: ignore[assignment]
 

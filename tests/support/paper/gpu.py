@@ -59,8 +59,8 @@ def pretend(library: Path) -> None:
     if not torch.cuda._is_compiled():
         ctypes.CDLL(str(library)).pretend()
     for module in (sys.modules["torch.cuda.amp.common"], sys.modules["torch.amp.autocast_mode"]):
-        if hasattr(module, "amp_definitely_not_available"):
-            module.amp_definitely_not_available = lambda: False
+        if "amp_definitely_not_available" in vars(module):
+            vars(module)["amp_definitely_not_available"] = lambda: False
     torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore[assignment]
     torch.cuda.set_device = lambda _: None  # type: ignore[assignment]
 

@@ -115,15 +115,16 @@ def show(
     """Show a study's factors, its cells, and what running it would cost."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
     plan = plan_for(study, storage_option, dataset, **sizes)
-    from study.run.session import Machine, estimate, work_for, workers_for
+    from study.run.session import Machine, estimate, gain, work_for, workers_for
 
     machine = Machine(device=device, workers=workers, data_dir=data_dir)
     measured: Estimate | None = None
     why_not = ""
     try:
         files.ready(plan.dataset, data_dir, download=False)
-        with workers_for(plan, plan.trial_count, machine) as (executor, _):
-            measured = estimate(plan, work_for(plan, []), executor, executor.start())
+        with workers_for(plan, plan.trial_count, machine) as (executor, bank):
+            speed = gain(plan, machine, bank)
+            measured = estimate(plan, work_for(plan, []), executor, executor.start(), speed)
     except UserError as error:
         if device != "auto":
             raise
@@ -368,7 +369,7 @@ def _dry_run(
     as_json: bool,
 ) -> None:
     from study.run.coordinator import check_same_plan
-    from study.run.session import estimate, name_for, work_for, workers_for
+    from study.run.session import estimate, gain, name_for, work_for, workers_for
     from study.run.view import announcement
     from study.run.work import DesignedWork, pending, settled
 
@@ -385,8 +386,9 @@ def _dry_run(
     costs = None
     if left > 0:
         files.ready(plan.dataset, machine.data_dir, download=False)
-        with workers_for(plan, left, machine) as (executor, _):
-            costs = estimate(plan, work, executor, executor.start())
+        with workers_for(plan, left, machine) as (executor, bank):
+            speed = gain(plan, machine, bank)
+            costs = estimate(plan, work, executor, executor.start(), speed)
         share = left / costs.trials  # a search's course so far is not followed here
         costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
     if as_json:

@@ -14,10 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from analysis import integrity
+from fmnist_common.checksums import CHECKSUM
+from fmnist_common.sqlite import read_only_uri
 
 LOCK_TIMEOUT = 60.0  # seconds to wait for a writer that holds the database
-WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of a SQLite file whose journal is a write-ahead log
 
 STUDIES = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
 DIRECTIONS = sa.table(
@@ -98,25 +98,12 @@ def connect(url: sa.URL | str) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, execution_options={"postgresql_readonly": True})
     path = Path(url.database or "").absolute()
-    # No pool: a connection is opened for each reading, when its `_read_only_uri` is decided.
+    # No pool: a connection is opened for each reading, when its `read_only_uri` is decided.
     return sa.create_engine(
         url,
         poolclass=sa.NullPool,
-        creator=lambda: sqlite3.connect(_read_only_uri(path), uri=True, timeout=LOCK_TIMEOUT),
+        creator=lambda: sqlite3.connect(read_only_uri(path), uri=True, timeout=LOCK_TIMEOUT),
     )
-
-
-def _read_only_uri(path: Path) -> str:
-    # A database in WAL mode without its log is open nowhere: every connection keeps one. Opened
-    # with mode=ro alone, SQLite would create the log and leave it there; immutable=1 does not.
-    log = path.with_name(path.name + "-wal")
-    at_rest = path.is_file() and _header(path)[18:20] == WAL_VERSION and not log.exists()
-    return f"{path.as_uri()}?mode=ro" + ("&immutable=1" if at_rest else "")
-
-
-def _header(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(100)
 
 
 def study_rows(engine: sa.Engine) -> list[StudyRows]:
@@ -134,7 +121,7 @@ def study_rows(engine: sa.Engine) -> list[StudyRows]:
         checksums = (
             sa.select(TRIALS.c.study_id, sa.null(), TRIAL_ATTRIBUTES.c.value_json)
             .join(TRIALS, TRIALS.c.trial_id == TRIAL_ATTRIBUTES.c.trial_id)
-            .where(TRIAL_ATTRIBUTES.c.key == integrity.CHECKSUM)
+            .where(TRIAL_ATTRIBUTES.c.key == CHECKSUM)
         )
         # One statement, and so of one moment: a seal, and the checksums that it is the sum of.
         for study_id, key, text in connection.execute(sa.union_all(attributes, checksums)):

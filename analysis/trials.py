@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from analysis import integrity, stored_values
 from analysis.rows import StudyRows, TrialRows, connect, study_rows, trial_rows
+from fmnist_common.checksums import CHECKSUM, SEAL
 
 __all__ = ["Study", "Trial", "connect", "finished", "known", "studies", "trials"]
 
@@ -172,7 +173,7 @@ def _parsed(texts: Mapping[str, str], wanted: Iterable[str]) -> tuple[dict[str, 
 
 def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
     """Read the trials of a study, by number; a fixed number of queries for any number of them."""
-    every, attributes = trial_rows(engine, study_id, integrity.SEAL, "plan")
+    every, attributes = trial_rows(engine, study_id, SEAL, "plan")
     seal = integrity.seal_of(attributes)
     distribution = lru_cache(maxsize=None)(stored_values.distribution)  # they repeat the same few
     return [_trial(rows, seal, "plan" in attributes, distribution) for rows in every]
@@ -230,10 +231,10 @@ def _check_sum(rows: TrialRows, seal: Mapping[str, Any] | None) -> None:
     Raises:
         ValueError: it is not.
     """
-    stored = rows.attributes.get(integrity.CHECKSUM)
+    stored = rows.attributes.get(CHECKSUM)
     if stored is None and seal is None:
         return
-    expected = integrity.trial_checksum(
+    expected = integrity.expected_checksum(
         rows.number,
         rows.state,
         [value for _, value in sorted(rows.values.items())],

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from study.run.executors.import_path import path_for_children
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 
@@ -63,12 +64,12 @@ def best_bank_size(
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again, by the platform's custom."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    below = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    try:
+        base = Path(os.environ.get(variable) or Path.home() / below)
+    except RuntimeError:  # nobody's home: a container's user without a name
+        base = Path(tempfile.gettempdir())
     return base / "fmnist-study"
 
 
@@ -119,7 +120,8 @@ def _measure_apart(config: TrainConfig, device: str, data_dir: Path | None) -> C
     context = multiprocessing.get_context("spawn")
     pipe, child = context.Pipe()
     process = context.Process(target=_serve, args=(config, device, data_dir, child), daemon=True)
-    process.start()
+    with path_for_children():
+        process.start()
     child.close()
     try:
         answer: Curve | str = pipe.recv()

@@ -12,23 +12,20 @@ often the run was killed, and whatever was trained beyond what a look asks for.
 """
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from analysis.statistics.block_design import BlockDesign, Comparison
-from analysis.statistics.dunnett import critical, two_sided_quantile, two_sided_tail
+from analysis.statistics.dunnett import two_sided_quantile
 from analysis.statistics.power import ALPHA
 from analysis.statistics.simultaneous import Statistic
 from analysis.statistics.spending import nominal_levels
 
 FIRST = 3
 MOST = 20
-SHARED = 0.5**0.5  # what comparisons load on their control's error if all variants scatter alike
 # Powers of the share of seeds: early looks rarely prove that something is negligible.
 SPEND_DIFFERENCE, SPEND_NEGLIGIBLE = 2.0, 4.0
 POWER_QUANTILE = 0.8416  # of a normal distribution: 80 %
@@ -137,8 +134,7 @@ def follow(
         study.advance(seeds)
         look = Look(seeds, {pair: rule.decide(study, pair, number) for pair in study.open})
         study.open = [pair for pair in study.open if pair not in look.decided]
-        for pair in look.decided:
-            study.exposure[pair[1]] -= 1 - rule.spent(look.decisions[pair])
+        study.exposure -= sum(1 - rule.spent(look.decisions[pair]) for pair in look.decided)
         history.append(look)
         decisions |= look.decisions
     reason = "every level is decided"
@@ -160,9 +156,9 @@ class _Study:
 
     def __post_init__(self) -> None:
         self.all = tuple(self.open)
-        # By reference, how many levels may be claimed falsely: a decided one only so far as it has
-        # spent its chance of that.
-        self.exposure: dict[Hashable, float] = dict(Counter(pair[1] for pair in self.open))
+        # How many levels may be claimed falsely: a decided one only so far as it has spent its
+        # chance of that.
+        self.exposure = float(len(self.open))
 
     def missing(self, seeds: int) -> tuple[tuple[Hashable, int], ...]:
         """Return the cells without which open comparisons do not have so many seeds."""
@@ -206,14 +202,14 @@ class _Rule:
     def __init__(self, looks: tuple[int, ...], negligible: float | None, alpha: float) -> None:
         self.looks, self.negligible, self.alpha = looks, negligible, alpha
 
-    def levels(self, exposure: Mapping[Hashable, float], look: int) -> tuple[float, float]:
-        """Return the levels of this look's tests, of a difference and of negligibility.
+    def levels(self, exposure: float, look: int) -> tuple[float, float]:
+        """Return the levels of a look's tests, of a difference and of negligibility.
 
         Args:
-            exposure: by reference, how many levels may still be, or have been, claimed falsely.
+            exposure: how many levels may be claimed falsely; see `_Study`.
             look: its number.
         """
-        single = _share(tuple(sorted(map(math.ceil, exposure.values()))), self.alpha)
+        single = self.alpha / math.ceil(exposure)
         return (
             nominal_levels(self.looks, single, SPEND_DIFFERENCE)[look],
             nominal_levels(self.looks, 2 * single, SPEND_NEGLIGIBLE)[look],
@@ -263,15 +259,6 @@ class _Rule:
                 ]
             )
         )
-
-
-@lru_cache
-def _share(counts: tuple[int, ...], alpha: float) -> float:
-    """Return what one level may spend, so that so many levels of each reference spend alpha."""
-    if sum(counts) == 1:
-        return alpha
-    groups = [np.full(count, SHARED) for count in counts]
-    return float(two_sided_tail(critical(groups, np.inf, alpha), np.inf))
 
 
 def _half(statistic: Statistic, level: float, pair_level: float) -> float:

@@ -289,7 +289,7 @@ def _open(url: sqlalchemy.URL) -> "RDBStorage":
     import optuna
     from optuna.storages import RDBStorage
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = sqlite_path(url)
     if path is None:
         return RDBStorage(url.render_as_string(hide_password=False))

@@ -23,8 +23,9 @@ from analysis.statistics.effects import (
 from analysis.statistics.factorial import Anova, Term
 from analysis.statistics.power import ALPHA, detectable
 from analysis.tables import FEWEST_PAIRS, Table, verdict
-from analysis.text import level_label, percent, printable, variant_label
+from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished, known
+from fmnist_common.text import duration, level_text, variant_label
 
 NAMED = 6  # things that a sentence lists; more are counted
 TOLD = 3  # effects of a kind that have a sentence of their own
@@ -146,7 +147,7 @@ def _headline(study: Study, compared: Sequence[Effect], proven: Sequence[Effect]
     first = proven[0]
     does = "gains" if (first.delta or 0.0) > 0 else "costs"
     sentence = (
-        f"{printable(first.factor)} matters most: {printable(level_label(first.level))} {does} "
+        f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {does} "
         f"{_size(first.delta)} points of {study.compared} compared with "
         f"{_reference(study, first)}."
     )
@@ -542,13 +543,13 @@ def _accuracy(row: Row, compared: str) -> str:
 
 
 def _level(effect: Effect) -> str:
-    return printable(f"{effect.factor} = {level_label(effect.level)}")
+    return printable(f"{effect.factor} = {level_text(effect.level)}")
 
 
 def _reference(study: Study, effect: Effect) -> str:
     """Name what a level is compared with: another level, the baseline, or a variant."""
     if effect.factor in study.plan.get("factors", {}) and effect.changes.keys() == {effect.factor}:
-        return printable(level_label(baseline_level(study.plan, effect.factor)))
+        return printable(level_text(baseline_level(study.plan, effect.factor)))
     return printable(variant_label(effect.against)) if effect.against else "the baseline"
 
 
@@ -565,18 +566,6 @@ def _signed(fraction: float | None) -> str:
 
 def _size(fraction: float | None) -> str:
     return f"{100 * abs(fraction or 0.0):.2f}"
-
-
-def duration(seconds: float) -> str:
-    """Write seconds in the units that people use: 0.8 s, 45 s, 12 min, 1 h 35 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def count(number: int, thing: str) -> str:

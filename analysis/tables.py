@@ -18,12 +18,14 @@ from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.search_table import SearchTable, search_table
 from analysis.statistics.effect_sizes import NO_EVIDENCE
-from analysis.statistics.effects import Ablation, Effect, Row, ablation, point
+from analysis.statistics.effects import Ablation, Effect, Row, ablation
 from analysis.statistics.factorial import Anova, anova
 from analysis.statistics.power import ALPHA, detectable
 from analysis.table_formats import WRITERS, Block, Page, accuracies, for_scale, joined
-from analysis.text import level_label, p_text, percent, printable
+from analysis.text import p_text, percent, printable
 from analysis.trials import Study, Trial
+from fmnist_common.designs import variant_key
+from fmnist_common.text import level_text
 
 # Two pairs leave one degree of freedom: accuracies are counts, and two differences that happen
 # to agree would look certain.
@@ -188,7 +190,7 @@ def _blocks(table: Table) -> list[Block]:
     rows: list[Row] = [table.baseline, *effects]
     names = {
         "factor": ["baseline", *(printable(effect.factor) for effect in effects)],
-        "level": ["", *(printable(level_label(effect.level)) for effect in effects)],
+        "level": ["", *(printable(level_text(effect.level)) for effect in effects)],
     }
     validation = {
         "n": [str(row.n) for row in rows],
@@ -243,19 +245,19 @@ def _csv(table: Table) -> str:
     # Fractions at full precision, an empty cell for what is not known; the baseline comes first.
     rows = [{"factor": "baseline", "changes": {}, **asdict(table.baseline)}]
     for effect in table.effects:
-        named = {"factor": printable(effect.factor), "level": printable(level_label(effect.level))}
+        named = {"factor": printable(effect.factor), "level": printable(level_text(effect.level))}
         rows.append(_record(effect) | named)
     rows = [row | flat(row["inference"]) for row in rows]
-    theirs = {point(one.changes): reported.csv_columns(one) for one in table.reported}
+    theirs = {variant_key(one.changes): reported.csv_columns(one) for one in table.reported}
     # The rows of a factorial are levels, not variants.
     shown = {} if table.design == "factorial" else theirs
-    points = [point(row["changes"]) for row in rows]
+    points = [variant_key(row["changes"]) for row in rows]
     rows = [row | shown.get(own, {}) for row, own in zip(rows, points, strict=True)]
     rows += [
         {"factor": "reported", "level": printable(one.variant), "n": one.n}
-        | theirs[point(one.changes)]
+        | theirs[variant_key(one.changes)]
         for one in table.reported
-        if point(one.changes) not in (points if shown else ())
+        if variant_key(one.changes) not in (points if shown else ())
     ]
     rows += paths.csv_rows(table.path)
     if isinstance(table.anova, Anova):

@@ -6,10 +6,11 @@ from typing import Any
 
 from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
 from analysis.search_table import SearchTable
-from analysis.summary import duration, listed, wall_seconds
+from analysis.summary import listed, wall_seconds
 from analysis.tables import Table
 from analysis.text import printable
 from analysis.trials import Study, Trial
+from fmnist_common.text import duration
 
 MOST_VARIANTS = 300  # rows of the table of costs
 

@@ -22,8 +22,9 @@ from analysis.statistics.candidates import Candidate, best_so_far
 from analysis.statistics.dependence import dependences
 from analysis.summary import count
 from analysis.tables import Table
-from analysis.text import level_label, percent, printable
+from analysis.text import percent, printable
 from analysis.trials import Trial
+from fmnist_common.text import level_text
 
 MOST_CANDIDATES = 100  # rows of the table of a search
 MOST_DEPENDENCES = 6  # parameters, the most important ones
@@ -82,7 +83,7 @@ def candidates(table: Table | SearchTable) -> list[Section]:
 
 def _changes(changes: Mapping[str, Any]) -> str:
     words = (
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_label(value)}"
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_text(value)}"
         for name, value in changes.items()
     )
     return printable(" ".join(words)) or "nothing"
@@ -147,7 +148,7 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
 
 def _values(part: marginal.Part) -> str:
     first, last = (
-        f"{value:.4g}" if isinstance(value, float) else level_label(value)
+        f"{value:.4g}" if isinstance(value, float) else level_text(value)
         for value in (part.first, part.last)
     )
     return printable(first if first == last else f"{first} to {last}")

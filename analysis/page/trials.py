@@ -16,10 +16,11 @@ from analysis.scales import FEW, is_logarithmic
 from analysis.search_table import SearchTable
 from analysis.statistics.candidates import first_trials
 from analysis.statistics.effects import Row
-from analysis.summary import count, duration
+from analysis.summary import count
 from analysis.tables import Table
-from analysis.text import level_label, printable
+from analysis.text import printable
 from analysis.trials import Study, Trial, finished, known
+from fmnist_common.text import duration, level_text
 
 MOST_LINES = 4000  # trials of the parallel coordinates
 COSTS: list[tuple[str, str, Callable[[float], str]]] = [
@@ -94,7 +95,7 @@ def _inference(table: Table | SearchTable) -> list[Sheet]:
     rows: list[Row] = [table.baseline, *table.effects]
     labels = {
         "factor": ["baseline", *(printable(effect.factor) for effect in table.effects)],
-        "level": ["", *(printable(level_label(effect.level)) for effect in table.effects)],
+        "level": ["", *(printable(level_text(effect.level)) for effect in table.effects)],
     }
     return sheets(inference_cost.blocks(labels, rows))
 
@@ -162,7 +163,7 @@ def _dimension(name: str, values: Sequence[Any], planned: Sequence[Any]) -> Dime
         return Dimension(name, values, "numbers")
     if numbers:
         return Dimension(name, values, "categories", levels)
-    labels = [NOTHING if value is None else level_label(value) for value in values]
-    order = [label for label in map(level_label, planned) if label in labels]
+    labels = [NOTHING if value is None else level_text(value) for value in values]
+    order = [label for label in map(level_text, planned) if label in labels]
     order += [label for label in dict.fromkeys(labels) if label not in order]
     return Dimension(name, labels, "categories", order[::-1])  # the first one on top

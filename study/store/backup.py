@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fmnist_common.sqlite import read_only_uri
 from trainer.atomic import sync_file, sync_folder
 from trainer.errors import UserError
 
@@ -60,8 +61,8 @@ def back_up(database: Path, target: Path) -> Contents:
 def is_current(database: Path) -> bool:
     """Whether the newest backup holds as many trials of each state as the database."""
     try:
-        with reading(backup_of(database)) as copy, reading(database) as own:
-            return contents(copy) == contents(own)
+        with reading(backup_of(database)) as copy, reading(database) as opened:
+            return contents(copy) == contents(opened)
     except sqlite3.Error:
         return False
 
@@ -91,8 +92,8 @@ def _per_study(holds: Contents) -> dict[str, int]:
 
 def damage(connection: sqlite3.Connection) -> str | None:
     """Return what SQLite's own check finds, in one line; None: nothing."""
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    return None if found == "ok" else str(found).splitlines()[-1]
+    (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return None if fault == "ok" else str(fault).splitlines()[-1]
 
 
 @contextmanager
@@ -102,9 +103,7 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         sqlite3.Error: it cannot be opened.
     """
-    # Without a log beside it nobody writes: `immutable` then leaves no file behind.
-    quiet = "" if database.with_name(database.name + "-wal").exists() else "&immutable=1"
-    uri = f"{database.absolute().as_uri()}?mode=ro{quiet}"
+    uri = read_only_uri(database)
     with closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
         yield connection
 
@@ -113,4 +112,4 @@ def aside(path: Path, why: str) -> Path:
     """Return a free name beside a file: `studies.db.damaged-20261121T063000Z`."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (f"{path.name}.{why}-{stamp}{f'-{n}' if n else ''}" for n in range(1000))
-    return next(own for name in names if not (own := path.with_name(name)).exists())
+    return next(free for name in names if not (free := path.with_name(name)).exists())

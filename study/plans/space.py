@@ -319,11 +319,12 @@ def _step_fault(step: Any, low: float, high: float) -> str | None:
     """Say what is wrong with the steps of a range, of whole numbers where `low` is one."""
     if isinstance(step, bool) or not isinstance(step, (int, float)) or not step > 0:
         return "must be a positive number, without log"
-    if not step <= high - low:
-        return f"must be at most {high - low:g}, from {low:g} to {high:g}"
+    width = Decimal(repr(high)) - Decimal(repr(low))  # in binary 0.21 - 0.2 is below 0.01
+    if not Decimal(repr(step)) <= width:
+        return f"must be at most {width:g}, from {low:g} to {high:g}"
     if isinstance(low, int) and step != int(step):
         return "must be a whole number, as the values are"
-    if (high - low) / step > MAX_STEPS:
+    if width / Decimal(repr(step)) > MAX_STEPS:
         return f"makes more than {MAX_STEPS} values from {low:g} to {high:g}"
     return None
 

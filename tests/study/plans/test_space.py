@@ -155,16 +155,13 @@ def test_a_grid_has_no_more_trials_than_points() -> None:
     assert search(sampler="grid", space=space, trials=30).trials == 4
 
 
-@given(
-    st.integers(0, 50), st.integers(1, 20), st.integers(1, 40), st.sampled_from([1, 2, 5, 10, 100])
-)
-def test_steps_are_the_decimals_that_are_written(low: int, step: int, more: int, ten: int) -> None:
-    numbers = [n / 100 for n in range(low, min(low + step * more, 99) + 1, step)]
-    if len(numbers) < 2 or ten > 100:
-        return
-    entry = {"low": numbers[0], "high": numbers[-1], "step": step / 100}
-    (dropout,) = search(space={"dropout": entry}).space if 0.2 in numbers else (None,)
-    if dropout is not None:
+@given(st.integers(1, 10), st.integers(0, 40), st.integers(0, 40))
+def test_steps_are_the_decimals_that_are_written(step: int, before: int, after: int) -> None:
+    least, most = max(20 - step * before, 20 % step), min(20 + step * after, 99)
+    numbers = [n / 100 for n in range(least, most + 1, step)]  # the baseline's 0.2 among them
+    if len(numbers) > 1:
+        entry = {"low": numbers[0], "high": numbers[-1], "step": step / 100}
+        (dropout,) = search(space={"dropout": entry}).space
         assert list(dropout.grid() or ()) == numbers
         assert [dropout.nearest(n + 1e-9) for n in numbers] == numbers
         assert dropout.last == numbers[-1]

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from study.plans.plan import Plan
 from study.run.executors import Executor, Failure, Job
-from study.run.search import directions
+from study.run.proposals import directions
 from study.run.work import Task, Work
 from study.store.connection import use_wal
 from study.store.failures import DiskFull, StorageFailed

@@ -30,8 +30,8 @@ from analysis.figures.base import (
 )
 from analysis.statistics.candidates import mean_interval
 from analysis.statistics.effects import Effect, summarize
-from analysis.tables import FEWEST_PAIRS
 from analysis.text import level_label
+from analysis.verdicts import FEWEST_PAIRS
 
 MOST_LETTERS = 44  # of all labels under an axis; more stand beside it
 MOST_LEVELS = 30  # of a factor, those that differ most

@@ -20,20 +20,18 @@ from analysis.page.parts import (
     number,
     spread,
 )
-from analysis.search_table import SearchTable
 from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups, point
-from analysis.summary import some
-from analysis.tables import Table, verdict
+from analysis.tables.effects import EffectTable
 from analysis.text import level_label, p_text, printable, variant_label
 from analysis.trials import Study, Trial, finished
+from analysis.verdicts import verdict
+from analysis.wording import some
 
 CURVES_OF_LEVELS = 12  # levels whose mean curves can be told apart
 
 
-def effects(table: Table | SearchTable) -> list[Section]:
+def effects(table: EffectTable) -> list[Section]:
     """Show the difference that every level makes."""
-    if isinstance(table, SearchTable) or table.design is None:
-        return []
     intro, shown = [], []
     known = [effect for effect in table.effects if effect.delta is not None]
     if known:
@@ -45,7 +43,7 @@ def effects(table: Table | SearchTable) -> list[Section]:
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
 
-def _effect_sheet(table: Table) -> Sheet:
+def _effect_sheet(table: EffectTable) -> Sheet:
     compared = table.progress.objective
     columns = [
         Column("factor", numeric=False),
@@ -76,8 +74,8 @@ def _effect_sheet(table: Table) -> Sheet:
     before, after = results(table.baseline)
     middle = [Cell("", "", "number"), Cell("", "", "number"), Cell("", "")]
     # A factorial need not contain the baseline.
-    known = table.baseline.n > 0 or table.design != "factorial"
-    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if known else []
+    shown = table.baseline.n > 0 or table.rows_are_variants
+    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if shown else []
     rows = []
     for effect in table.effects:
         before, after = results(effect)
@@ -156,9 +154,9 @@ def _chance(effect: Effect) -> Cell:
     return Cell(text, effect.improvement, "number")
 
 
-def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
+def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[Section]:
     """Show each factor's trials, level by level, and how they learned."""
-    if isinstance(table, SearchTable) or not table.effects:
+    if not table.effects:
         return []
     by_factor = levels_of(study, trials)
     parts = []

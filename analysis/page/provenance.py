@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
-from analysis.search_table import SearchTable
-from analysis.summary import duration, listed, wall_seconds
-from analysis.tables import Table
+from analysis.summary.costs import wall_seconds
 from analysis.text import printable
 from analysis.trials import Study, Trial
+from analysis.wording import duration, listed
 
 MOST_VARIANTS = 300  # rows of the table of costs
 
@@ -105,6 +104,6 @@ def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
     return rows
 
 
-def reading(table: Table | SearchTable) -> Section:
+def reading(notes: Sequence[str]) -> Section:
     """Say what a reader must know to read the figures."""
-    return Section("reading", "How to read this", [*table.notes], [])
+    return Section("reading", "How to read this", list(notes), [])

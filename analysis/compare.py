@@ -12,12 +12,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.statistics.effects import Row, columns, holm, paired_difference, point
+from analysis.statistics.effects import Row, columns, holm, paired_difference
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, Page, joined
-from analysis.text import level_label, percent, printable
+from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 from analysis.verdicts import FEWEST_PAIRS
+from fmnist_common.designs import variant_key
+from fmnist_common.text import level_text
 
 # What a config says beside the variant: the replicate, and the data, which is compared by content.
 NOT_VARIANT = {"seed", "dataset", "subset"}
@@ -179,7 +181,7 @@ def _variants(rows: Sequence[Trial], overall: set[str]) -> dict[Hashable, list[T
             for name, level in trial.config.items()
             if name not in overall and name not in NOT_VARIANT
         }
-        groups[point(own) if own else trial.label].append(trial)
+        groups[variant_key(own) if own else trial.label].append(trial)
     return dict(groups)
 
 
@@ -309,7 +311,7 @@ def _common_columns(common: Sequence[Common]) -> dict[str, list[str]]:
 def _named(own: Common) -> tuple[str, str]:
     if len(own.changes) == 1:
         ((factor, level),) = own.changes.items()
-        return printable(factor), printable(level_label(level))
+        return printable(factor), printable(level_text(level))
     return (
         ("several changes", printable(own.variant)) if own.changes else (printable(own.variant), "")
     )
@@ -317,11 +319,11 @@ def _named(own: Common) -> tuple[str, str]:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        text = ", ".join(dict.fromkeys(map(level_label, value)))
+        text = ", ".join(dict.fromkeys(map(level_text, value)))
     elif isinstance(value, Mapping):
         text = json.dumps(value)
     else:
-        text = "" if value is None else level_label(value)
+        text = "" if value is None else level_text(value)
     text = printable(text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 

@@ -17,8 +17,9 @@ import hiplot
 
 from analysis.scales import FEW, is_logarithmic
 from analysis.statistics.candidates import on_front, ranked
-from analysis.text import level_label, printable
+from analysis.text import printable
 from analysis.trials import VALIDATION_ACCURACY, Study, Trial
+from fmnist_common.text import level_text
 
 FIRST = ("variant",)
 LAST = (
@@ -198,7 +199,7 @@ def _factor_column(factor: str) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str | bool):
-        return _harmless(level_label(value))
+        return _harmless(level_text(value))
     if isinstance(value, float):  # a table full of 0.09999999999999998 is hard to read
         return float(f"{value:.10g}") if math.isfinite(value) else None
     return value

@@ -1,6 +1,6 @@
 """Whether what a database holds is what was written: checksums of trials, seals of studies.
 
-The other half of `study/store/integrity.py`, which writes them; docs/storage.md says what they
+The other half of `study/store/seal.py`, which writes seals; docs/storage.md says what they
 cover. A bit that SQLite's own checks miss changes a figure silently; here it makes a trial
 *damaged*, which is counted and never shown as a result.
 """
@@ -10,35 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-CHECKSUM = "checksum"  # attribute of a trial
-SEAL = "seal"  # attribute of a study
+from fmnist_common.checksums import SEAL, trial_checksum
+
 DAMAGED = "DAMAGED"  # state of a trial that is not what was written
 
-Number = tuple[float | None, str]  # as Optuna stores one: value, and its kind
 
-
-def trial_checksum(  # noqa: PLR0917 # what a trial is
-    number: int,
-    state: str,
-    values: Sequence[Number],
-    params: Mapping[str, tuple[float, str]],
-    intermediate: Mapping[int, Number],
-    attributes: Mapping[str, str],
-) -> str:
-    """Return what the checksum of a trial must be; attributes as stored, the checksum excepted."""
-    covered = [
-        number,
-        state,
-        [list(value) for value in values],
-        {name: list(own) for name, own in params.items()},
-        {str(step): list(value) for step, value in intermediate.items()},
-        {key: text for key, text in attributes.items() if key != CHECKSUM},
-    ]
+def expected_checksum(*trial: Any) -> str:
+    """Return `trial_checksum` of a trial as it is stored; `none` where no checksum could fit."""
     try:
-        text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
+        return trial_checksum(*trial)
     except TypeError:  # a damaged cell may be of any type
         return "none"
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_damaged(
@@ -106,7 +88,7 @@ def seal_of(attributes: Mapping[str, str]) -> dict[str, Any] | None:
     """Return a study's seal where it is there and has its form."""
     try:
         seal = json.loads(attributes[SEAL])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
     kinds = {
         "name": str, "directions": list, "before": int, "attributes": dict, "trials": int,
@@ -121,5 +103,5 @@ def seal_of(attributes: Mapping[str, str]) -> dict[str, Any] | None:
 def _number(checksum: str) -> int:
     try:
         return int(json.loads(checksum), 16)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return 0

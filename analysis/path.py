@@ -1,13 +1,12 @@
 """The ablation path: what each change adds on the way from the baseline to the best combination.
 
-Effects of one factor at a time need not add up. `run STUDY --path` trains the combinations that
-Fawcett and Hoos ("Analysing differences between algorithm configurations through ablation",
-Journal of Heuristics 22, 2016) ask for; here its trials are read by the same rules. Every step is
-the best of those tried, so its gain is optimistic: a description of where the accuracy comes from.
+`run STUDY --path` trains the combinations that `fmnist_common/ablation_path.py` asks for; here they
+are read by the same rule. Every step is the best of those tried, so its gain is optimistic: a
+description of where the accuracy comes from.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,11 +20,14 @@ from analysis.statistics.effects import (
     baseline_level,
     columns,
     paired_difference,
-    point,
 )
 from analysis.table_formats import Block, accuracies, joined
-from analysis.text import level_label, percent, printable
+from analysis.text import percent, printable
 from analysis.trials import Trial, finished
+from fmnist_common import ablation_path
+from fmnist_common.ablation_path import target
+from fmnist_common.designs import variant_key
+from fmnist_common.text import level_text
 
 Cells = defaultdict[Hashable, dict[int, Trial]]  # a variant's point -> seed -> its trial
 
@@ -70,75 +72,59 @@ def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> Path | None:
     cells: Cells = defaultdict(dict)
     for trial in finished(trials):
         if trial.variant is not None and trial.seed is not None and trial.seed in seeds:
-            cells[point(trial.changes)][trial.seed] = trial
-    ended = {(point(trial.changes), trial.seed) for trial in trials if settled(trial)}
+            cells[variant_key(trial.changes)][trial.seed] = trial
+    ended = {(variant_key(trial.changes), trial.seed) for trial in trials if settled(trial)}
 
     def mean(changes: Mapping[str, Any]) -> float | None:
-        own = cells[point(changes)]
-        values = [trial.value for trial in own.values() if trial.value is not None]
-        return float(np.mean(values)) if values and len(values) == len(seeds) else None
+        values = [trial.value for trial in cells[variant_key(changes)].values()]
+        complete = len(values) == len(seeds) > 0 and None not in values
+        return float(np.mean([value or 0.0 for value in values])) if complete else None
 
-    left = _target(plan, mean) if plan.get("design") == "ablation" else {}
+    def is_settled(changes: Mapping[str, Any]) -> bool:
+        return all((variant_key(changes), seed) in ended for seed in seeds)
+
+    left = target(_levels(plan), mean) if plan.get("design") == "ablation" else {}
     steps = [_step(cells, {}, None, [])]
-    while left:
-        taken = steps[-1].changes
-        tried = [
-            Tried(factor, level, mean({**taken, factor: level})) for factor, level in left.items()
-        ]
-        reached = [own for own in tried if own.val_accuracy_mean is not None]
-        complete = all(
-            (point({**taken, factor: level}), seed) in ended
-            for factor, level in left.items()
-            for seed in seeds
-        )
-        if not complete or not reached:
+    for reached in ablation_path.steps(left, mean, is_settled):
+        if reached.best is None:
             break
-        best = max(reached, key=lambda own: own.val_accuracy_mean or 0.0)
-        del left[best.factor]
-        steps.append(_step(cells, taken, best, tried))
+        tried = [Tried(*change, accuracy) for change, accuracy in reached.means.items()]
+        steps.append(_step(cells, reached.taken, reached.best, tried))
+    taken = steps[-1].changes
+    left = {factor: level for factor, level in left.items() if factor not in taken}
     return Path(steps, left) if len(steps) > 2 else None
 
 
-def _target(
-    plan: Mapping[str, Any], mean: Callable[[Mapping[str, Any]], float | None]
-) -> dict[str, Any]:
-    start = mean({})
-    target = {}
-    for factor, levels in plan.get("factors", {}).items():
-        means = {
-            level: mean({factor: level})
-            for level in levels
-            if level != baseline_level(plan, factor)
-        }
-        better = {
-            level: own
-            for level, own in means.items()
-            if own is not None and start is not None and own > start
-        }
-        if better:
-            target[factor] = max(better, key=better.__getitem__)
-    return target
+def _levels(plan: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """List the levels of every factor but the baseline's own."""
+    return {
+        factor: [level for level in levels if level != baseline_level(plan, factor)]
+        for factor, levels in plan.get("factors", {}).items()
+    }
 
 
-def _step(cells: Cells, before: dict[str, Any], added: Tried | None, tried: list[Tried]) -> Step:
+def _step(
+    cells: Cells, before: dict[str, Any], added: tuple[str, Any] | None, tried: list[Tried]
+) -> Step:
     def values(changes: Mapping[str, Any]) -> dict[int, float]:
-        own = cells[point(changes)]
+        own = cells[variant_key(changes)]
         return {seed: trial.value for seed, trial in own.items() if trial.value is not None}
 
-    now = before if added is None else {**before, added.factor: added.level}
+    factor, level = added or (None, None)
+    now = before if factor is None else {**before, factor: level}
     return Step(
-        factor=None if added is None else added.factor,
-        level=None if added is None else added.level,
+        factor=factor,
+        level=level,
         changes=now,
         gain=paired_difference(values(before), values(now)) if added else NO_DIFFERENCE,
         total=paired_difference(values({}), values(now)) if added else NO_DIFFERENCE,
         tried=tried,
-        **columns(list(cells[point(now)].values())),
+        **columns(list(cells[variant_key(now)].values())),
     )
 
 
 def _label(step: Step) -> str:
-    change = f"+ {step.factor}={level_label(step.level)}"
+    change = f"+ {step.factor}={level_text(step.level)}"
     return "baseline" if step.factor is None else printable(change)
 
 
@@ -179,7 +165,7 @@ def notes(found: Path | None) -> list[str]:
         "are optimistic and their intervals not corrected."
     ]
     if found.left:
-        left = ", ".join(f"{name}={level_label(level)}" for name, level in found.left.items())
+        left = ", ".join(f"{name}={level_text(level)}" for name, level in found.left.items())
         lines.append(printable(f"Path: not finished; still to come: {left}."))
     return lines
 

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.statistics.candidates import first_trials, ranked, replicates, settled
-from analysis.statistics.effects import planned_cells, planned_points, point, summarize
+from analysis.statistics.effects import planned_cells, planned_points, summarize
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
+from fmnist_common.designs import variant_key
 
 STATES = {
     "COMPLETE": "finished",
@@ -104,7 +105,7 @@ def _beyond(plan: Mapping[str, Any], trials: Iterable[Trial]) -> list[Trial]:
     return [
         trial
         for trial in trials
-        if trial.variant is not None and point(trial.changes) not in design
+        if trial.variant is not None and variant_key(trial.changes) not in design
     ]
 
 

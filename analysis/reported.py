@@ -15,12 +15,14 @@ from scipy import special
 
 from analysis import inference_cost
 from analysis.statistics.candidates import mean_interval
-from analysis.statistics.effects import PlannedRow, baseline_level, planned_rows, point, summarize
+from analysis.statistics.effects import PlannedRow, baseline_level, planned_rows, summarize
 from analysis.statistics.power import CONFIDENCE
 from analysis.statistics.proportions import Z, wilson
 from analysis.table_formats import Block, joined
-from analysis.text import level_label, percent, printable, variant_label
+from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
+from fmnist_common.designs import variant_key
+from fmnist_common.text import level_text, variant_label
 
 FEWEST = 2  # seeds, without which nothing is known of their spread
 
@@ -95,14 +97,14 @@ def compare_reported(study: Study, trials: Iterable[Trial]) -> list[ReportedRow]
     own: defaultdict[Any, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         if trial.variant is not None:
-            own[point(trial.changes)].append(trial)
+            own[variant_key(trial.changes)].append(trial)
     rows: defaultdict[Any, list[PlannedRow]] = defaultdict(list)
     for row in planned_rows(plan):
         if row.changes:
-            rows[point(row.changes)].append(row)
+            rows[variant_key(row.changes)].append(row)
     found = []
     for entry in plan.get("reported") or []:
-        key = point(entry["changes"])
+        key = variant_key(entry["changes"])
         # Two experiments that one number of epochs for all made equal have a figure each.
         of = rows[key].pop(0) if len(rows[key]) > 1 else next(iter(rows[key]), None)
         found.append(_row(study, entry, of, own[key], images))
@@ -289,10 +291,10 @@ def blocks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[Block
 def _labels(rows: Sequence[ReportedRow]) -> dict[str, list[str]]:
     def names(row: ReportedRow) -> tuple[str, str]:
         if row.cell:
-            return ", ".join(row.cell), ", ".join(map(level_label, row.cell.values()))
+            return ", ".join(row.cell), ", ".join(map(level_text, row.cell.values()))
         if not row.changes:
             return "baseline", ""
-        return row.factor or "other", row.variant if row.factor is None else level_label(row.level)
+        return row.factor or "other", row.variant if row.factor is None else level_text(row.level)
 
     factors, levels = zip(*map(names, rows), strict=True)
     return {"factor": list(map(printable, factors)), "level": list(map(printable, levels))}

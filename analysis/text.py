@@ -1,23 +1,4 @@
-"""Names and levels as text that is safe to show."""
-
-from collections.abc import Mapping
-from typing import Any
-
-
-def level_label(level: Any) -> str:
-    """Write a level as a plan file does: true, 0.001, flip+erase; nothing as none."""
-    if level is None:
-        return "none"
-    if isinstance(level, bool):
-        return str(level).lower()
-    if isinstance(level, float):
-        return repr(level).removesuffix(".0")
-    return str(level)
-
-
-def variant_label(changes: Mapping[str, Any]) -> str:
-    """Name a variant by what differs from the baseline, as trials do: `depth=2 residual=true`."""
-    return " ".join(f"{n}={level_label(level)}" for n, level in changes.items()) or "baseline"
+"""Foreign names, percentages and p-values as text that is safe to show."""
 
 
 def printable(text: str) -> str:

@@ -1,27 +1,27 @@
-"""Rows of the database as plain records: the only reader of the schema (see docs/storage.md).
+"""Studies and trials as plain records, of the types that they declare.
 
-Optuna's tables are read as they are, in a few bulk queries; Optuna itself is not imported, and
-nothing is ever written.
+Each is verified twice on its way from the database: that it is what was written (`integrity.py`),
+where a checksum says so, and that every value is of its type (`stored_values.py`). A trial that
+fails is *damaged*: it is counted, and none of its figures is ever shown.
 """
 
-import json
 import math
-import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from analysis import integrity
+from analysis import integrity, stored_values
+from analysis.rows import StudyRows, TrialRows, connect, study_rows, trial_rows
+from fmnist_common.checksums import CHECKSUM, SEAL
+
+__all__ = ["Study", "Trial", "connect", "finished", "known", "studies", "trials"]
 
 VALIDATION_ACCURACY = "validation accuracy"
-LOCK_TIMEOUT = 60.0  # seconds to wait for a writer that holds the database
-WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of a SQLite file whose journal is a write-ahead log
+STATES = ("COMPLETE", "FAIL", "PRUNED", "RUNNING", "WAITING")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class Study:
     directions: tuple[str, ...]  # "MAXIMIZE" or "MINIMIZE", one per objective
     plan: dict[str, Any]
     dataset: dict[str, Any]
-    attributes: dict[str, Any]  # every user attribute, those above included
+    attributes: dict[str, Any]  # its user attributes, those above included
     last_run: str | None  # UTC, ISO 8601
     trial_count: int
     damage: str | None = None  # why its plan and description cannot be trusted
     missing: str | None = None  # why not all of its trials may be here
+    left_out: tuple[str, ...] = ()  # attributes that are not what they must be
 
     @property
     def compared(self) -> str:
@@ -90,6 +91,8 @@ class Trial:
     model_bytes: int | None  # the weights as a file, fp32
     multiply_adds: int | None  # of the network for one image
     confusion: dict[str, Any]  # "test" -> counts by [true class][predicted class]
+    weights_sha256: str | None = None  # of the file at `checkpoint`
+    damage: str | None = None  # of a damaged trial: what is not as it was written
 
     @property
     def label(self) -> str:
@@ -102,237 +105,232 @@ class Trial:
         return max(self.intermediate, default=len(self.history))
 
 
-def _table(name: str, *columns: str | sa.ColumnClause[Any]) -> sa.TableClause:
-    return sa.table(name, *(sa.column(c) if isinstance(c, str) else c for c in columns))
+def studies(engine: sa.Engine) -> list[Study]:
+    """List every study, the one that ran last at the end; those that never ran come first."""
+    records = map(_study, study_rows(engine))
+    return sorted(records, key=lambda study: (study.last_run or "", study.id))
 
 
-STUDIES = _table("studies", "study_id", "study_name")
-DIRECTIONS = _table("study_directions", "study_id", "direction", "objective")
-STUDY_ATTRIBUTES = _table("study_user_attributes", "study_id", "key", "value_json")
-TRIALS = _table(
-    "trials",
-    "trial_id",
-    "number",
-    "study_id",
-    "state",
-    sa.column("datetime_start", sa.DateTime()),
-    sa.column("datetime_complete", sa.DateTime()),
-)
-TRIAL_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
-PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
-VALUES = _table("trial_values", "trial_id", "objective", "value", "value_type")
-INTERMEDIATE = _table(
-    "trial_intermediate_values",
-    "trial_id",
-    "step",
-    "intermediate_value",
-    "intermediate_value_type",
-)
-# Optuna keeps what a number column cannot hold (NaN, infinities) as a word beside it.
-SPECIAL = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
-
-
-def connect(url: sa.URL | str) -> sa.Engine:
-    """Open a database for reading only.
-
-    A SQLite file is neither created nor changed, and no file appears beside it, so that a
-    published database in a checkout, or in a read-only folder, stays as it is. One that another
-    process writes at this moment is read as of its last commit.
-    """
-    url = sa.make_url(url)
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, execution_options={"postgresql_readonly": True})
-    path = Path(url.database or "").absolute()
-    # No pool: a connection is opened for each reading, when its `_read_only_uri` is decided.
-    return sa.create_engine(
-        url,
-        poolclass=sa.NullPool,
-        creator=lambda: sqlite3.connect(_read_only_uri(path), uri=True, timeout=LOCK_TIMEOUT),
+def _study(rows: StudyRows) -> Study:
+    name = rows.name if isinstance(rows.name, str) else ascii(rows.name)
+    attributes, left_out = _study_attributes(rows.attributes)
+    damage = (
+        integrity.damage(rows.name, rows.directions, rows.attributes, bool(rows.checksums))
+        or _directions_fault(rows.directions)
+        or _plan_fault(rows.attributes)
+    )
+    if damage:
+        attributes = {}
+    return Study(
+        id=rows.id,
+        name=name,
+        directions=() if damage else tuple(rows.directions),
+        plan=attributes.get("plan") or {},
+        dataset=attributes.get("dataset") or {},
+        attributes=attributes,
+        last_run=attributes.get("last_run"),
+        trial_count=rows.trial_count,
+        damage=damage,
+        missing=integrity.missing(rows.attributes, rows.checksums),
+        left_out=() if damage else left_out,
     )
 
 
-def _read_only_uri(path: Path) -> str:
-    # A database in WAL mode without its log is open nowhere: every connection keeps one. Opened
-    # with mode=ro alone, SQLite would create the log and leave it there; immutable=1 does not.
-    log = path.with_name(path.name + "-wal")
-    at_rest = path.is_file() and _header(path)[18:20] == WAL_VERSION and not log.exists()
-    return f"{path.as_uri()}?mode=ro" + ("&immutable=1" if at_rest else "")
+def _directions_fault(directions: list[Any]) -> str | None:
+    fine = directions and all(word in ("MAXIMIZE", "MINIMIZE") for word in directions)
+    return None if fine else "its directions are none"
 
 
-def _header(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(100)
+def _plan_fault(attributes: Mapping[str, str]) -> str | None:
+    """Say why a study's plan is none; a study of another tool has none at all."""
+    if "plan" not in attributes:
+        return None
+    try:
+        fault = stored_values.plan_fault(stored_values.parsed(attributes["plan"]))
+    except ValueError:
+        fault = "it is not JSON"
+    return fault and f"its plan is none: {fault}"
 
 
-def studies(engine: sa.Engine) -> list[Study]:
-    """List every study, the one that ran last at the end; those that never ran come first."""
-    with closing(engine.connect()) as connection:
-        names = connection.execute(sa.select(STUDIES.c.study_id, STUDIES.c.study_name)).all()
-        directions: dict[int, list[str]] = defaultdict(list)
-        for study_id, direction in connection.execute(
-            sa.select(DIRECTIONS.c.study_id, DIRECTIONS.c.direction).order_by(
-                DIRECTIONS.c.objective
-            )
-        ):
-            directions[study_id].append(direction)
-        own = sa.select(
-            STUDY_ATTRIBUTES.c.study_id, STUDY_ATTRIBUTES.c.key, STUDY_ATTRIBUTES.c.value_json
-        )
-        theirs = (
-            sa.select(TRIALS.c.study_id, sa.null(), TRIAL_ATTRIBUTES.c.value_json)
-            .join(TRIALS, TRIALS.c.trial_id == TRIAL_ATTRIBUTES.c.trial_id)
-            .where(TRIAL_ATTRIBUTES.c.key == integrity.CHECKSUM)
-        )
-        texts: dict[int, dict[str, str]] = defaultdict(dict)
-        checksums: dict[int, list[str]] = defaultdict(list)
-        # One statement, and so of one moment: a seal, and the checksums that it is the sum of.
-        for study_id, key, text in connection.execute(sa.union_all(own, theirs)):
-            if key is None:
-                checksums[study_id].append(text)
-            else:
-                texts[study_id][key] = text
-        count = sa.select(TRIALS.c.study_id, sa.func.count()).group_by(TRIALS.c.study_id)
-        counts: dict[int, int] = {row[0]: row[1] for row in connection.execute(count)}
+def _study_attributes(texts: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Parse the attributes that there should be; name those that are not what they must be."""
+    values, wrong = _parsed(texts, stored_values.STUDY_ATTRIBUTES)
+    wrong += stored_values.wrong_keys(values, stored_values.STUDY_ATTRIBUTES)
+    return {key: value for key, value in values.items() if key not in wrong}, tuple(wrong)
 
-    def study(study_id: int, name: str) -> Study:
-        own, sums = texts[study_id], checksums[study_id]
-        damage = integrity.damage(name, directions[study_id], own, bool(sums))
-        attributes = {} if damage else _parsed(own)
-        return Study(
-            id=study_id,
-            name=name,
-            directions=tuple(directions[study_id]),
-            plan=_object(attributes.get("plan")),
-            dataset=_object(attributes.get("dataset")),
-            attributes=attributes,
-            last_run=attributes.get("last_run"),
-            trial_count=counts.get(study_id, 0),
-            damage=damage,
-            missing=integrity.missing(own, sums),
-        )
 
-    found = [study(*own) for own in names]
-    return sorted(found, key=lambda study: (study.last_run or "", study.id))
+def _parsed(texts: Mapping[str, str], wanted: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Parse attributes; return those that are JSON, and the names of those that are not."""
+    values, wrong = {}, []
+    for key in wanted:
+        if key in texts:
+            try:
+                values[key] = stored_values.parsed(texts[key])
+            except ValueError:
+                wrong.append(key)
+    return values, wrong
 
 
 def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
     """Read the trials of a study, by number; a fixed number of queries for any number of them."""
-    with closing(engine.connect()) as connection:
+    every, attributes = trial_rows(engine, study_id, SEAL, "plan")
+    seal = integrity.seal_of(attributes)
+    distribution = lru_cache(maxsize=None)(stored_values.distribution)  # they repeat the same few
+    return [_trial(rows, seal, "plan" in attributes, distribution) for rows in every]
 
-        def rows(table: sa.TableClause, *columns: sa.ColumnElement[Any]) -> Iterable[Any]:
-            return connection.execute(
-                sa.select(table.c.trial_id, *columns)
-                .join(TRIALS, TRIALS.c.trial_id == table.c.trial_id)
-                .where(TRIALS.c.study_id == study_id)
-            )
 
-        heads = connection.execute(
-            sa.select(
-                TRIALS.c.trial_id,
-                TRIALS.c.number,
-                TRIALS.c.state,
-                TRIALS.c.datetime_start,
-                TRIALS.c.datetime_complete,
-            )
-            .where(TRIALS.c.study_id == study_id)
-            .order_by(TRIALS.c.number)
-        ).all()
-        texts: dict[int, dict[str, str]] = defaultdict(dict)
-        for trial_id, key, text in rows(
-            TRIAL_ATTRIBUTES, TRIAL_ATTRIBUTES.c.key, TRIAL_ATTRIBUTES.c.value_json
-        ):
-            texts[trial_id][key] = text
-        params: dict[int, dict[str, tuple[float, str]]] = defaultdict(dict)
-        for trial_id, name, value, text in rows(
-            PARAMS, PARAMS.c.param_name, PARAMS.c.param_value, PARAMS.c.distribution_json
-        ):
-            params[trial_id][name] = value, text
-        values: dict[int, dict[int, integrity.Number]] = defaultdict(dict)
-        for trial_id, objective, value, kind in rows(
-            VALUES, VALUES.c.objective, VALUES.c.value, VALUES.c.value_type
-        ):
-            values[trial_id][objective] = value, kind
-        intermediate: dict[int, dict[int, integrity.Number]] = defaultdict(dict)
-        for trial_id, step, value, kind in rows(
-            INTERMEDIATE,
-            INTERMEDIATE.c.step,
-            INTERMEDIATE.c.intermediate_value,
-            INTERMEDIATE.c.intermediate_value_type,
-        ):
-            intermediate[trial_id][step] = value, kind
-        sealed = sa.select(STUDY_ATTRIBUTES.c.key, STUDY_ATTRIBUTES.c.value_json).where(
-            STUDY_ATTRIBUTES.c.study_id == study_id, STUDY_ATTRIBUTES.c.key == integrity.SEAL
-        )
-        seal = integrity.seal_of({row.key: row.value_json for row in connection.execute(sealed)})
-    distributions: dict[str, dict[str, Any]] = {}  # a study repeats the same few
+def _trial(
+    rows: TrialRows,
+    seal: Mapping[str, Any] | None,
+    ours: bool,
+    distribution: Callable[[str], dict[str, Any]],
+) -> Trial:
+    """Make a record of a trial, an empty one where it is damaged."""
+    number = rows.number if stored_values.is_whole(rows.number) else -1
+    try:
+        _check_cells(rows)
+        _check_sum(rows, seal)
+        params = {
+            name: stored_values.level(value, distribution(text))
+            for name, (value, text) in rows.params.items()
+        }
+        values = {
+            objective: stored_values.number(*value)
+            for objective, value in sorted(rows.values.items())
+        }
+        steps = {
+            step: stored_values.number(*value) for step, value in sorted(rows.intermediate.items())
+        }
+        attributes = _trial_attributes(rows.attributes, ours)
+        if ours and rows.state == "COMPLETE":
+            _check_accuracy(values)
+    except ValueError as fault:
+        empty = TrialRows(number, integrity.DAMAGED, None, None)
+        return _record(empty, {}, {}, {}, {}, str(fault))
+    return _record(rows, params, values, steps, attributes)
 
-    def level(value: float, text: str) -> Any:
-        if text not in distributions:
-            distributions[text] = json.loads(text)
-        return _level(value, distributions[text])
 
-    def damaged(trial_id: int, number: int, state: str) -> bool:
-        stored = texts[trial_id].get(integrity.CHECKSUM)
-        if stored is None and seal is None:
-            return False
-        expected = integrity.trial_checksum(
-            number,
-            state,
-            [value for _, value in sorted(values[trial_id].items())],
-            params[trial_id],
-            intermediate[trial_id],
-            texts[trial_id],
-        )
-        return integrity.is_damaged(seal, number, state, stored, expected)
+def _check_cells(rows: TrialRows) -> None:
+    """Check what a trial is addressed by.
 
-    def trial(trial_id: int, number: int, state: str, start: Any, end: Any) -> Trial:
-        if damaged(trial_id, number, state):
-            for table in (texts, params, values, intermediate):
-                table.pop(trial_id, None)
-            state = integrity.DAMAGED
-        known = _parsed(texts[trial_id])
-        decoded = {objective: _number(*value) for objective, value in values[trial_id].items()}
-        return Trial(
-            number=number,
-            state=state,
-            params={name: level(*own) for name, own in params[trial_id].items()},
-            distributions={name: text for name, (_, text) in params[trial_id].items()},
-            value=decoded.get(0),
-            values=tuple(value for _, value in sorted(decoded.items())),
-            intermediate={
-                step: _number(*value) for step, value in sorted(intermediate[trial_id].items())
-            },
-            started=_utc(start),
-            completed=_utc(end),
-            variant=known.get("variant"),
-            changes=_object(known.get("changes")),
-            seed=known.get("seed"),
-            candidate=known.get("candidate"),
-            config=_object(known.get("config")),
-            history=known.get("history") or [],
-            outcome=known.get("outcome"),
-            best_epoch=known.get("best_epoch"),
-            val_loss=known.get("val_loss"),
-            test_accuracy=known.get("test_accuracy"),
-            test_loss=known.get("test_loss"),
-            parameters=known.get("parameters"),
-            seconds=known.get("seconds"),
-            images_per_second=known.get("images_per_second"),
-            device=known.get("device"),
-            precision=known.get("precision"),
-            bank=known.get("bank"),
-            checkpoint=known.get("checkpoint"),
-            failure_reason=known.get("failure_reason"),
-            failure_kind=known.get("failure_kind"),
-            best_value=known.get("best_value"),
-            latency_ms=known.get("latency_ms"),
-            inference=_object(known.get("inference")),
-            model_bytes=known.get("model_bytes"),
-            multiply_adds=known.get("multiply_adds"),
-            confusion=_object(known.get("confusion")),
-        )
+    Raises:
+        ValueError: its number, its state, an objective or a step is none.
+    """
+    for what, places in (("an objective", rows.values), ("a step", rows.intermediate)):
+        if not all(map(stored_values.is_whole, places)):
+            raise ValueError(f"{what} has no number")
+    if not stored_values.is_whole(rows.number):
+        raise ValueError("its number is none")
+    if rows.state not in STATES:
+        raise ValueError("its state is none")
 
-    return [trial(*head) for head in heads]
+
+def _check_sum(rows: TrialRows, seal: Mapping[str, Any] | None) -> None:
+    """Check that a trial is what was written, where it has a checksum or should have one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    stored = rows.attributes.get(CHECKSUM)
+    if stored is None and seal is None:
+        return
+    expected = integrity.expected_checksum(
+        rows.number,
+        rows.state,
+        [value for _, value in sorted(rows.values.items())],
+        rows.params,
+        rows.intermediate,
+        rows.attributes,
+    )
+    if integrity.is_damaged(seal, rows.number, rows.state, stored, expected):
+        raise ValueError("it is not what was written")
+
+
+def _trial_attributes(texts: Mapping[str, str], ours: bool) -> dict[str, Any]:
+    """Parse a trial's attributes.
+
+    Raises:
+        ValueError: one of a trial of ours is not what it must be. One of another tool's trial may
+            have the same name and mean anything: it is left out.
+    """
+    values, wrong = _parsed(texts, stored_values.TRIAL_ATTRIBUTES)
+    wrong += stored_values.wrong_keys(values, stored_values.TRIAL_ATTRIBUTES)
+    if wrong and ours:
+        raise ValueError(f"its attribute {', '.join(map(repr, wrong))} is not what it must be")
+    return {key: value for key, value in values.items() if key not in wrong}
+
+
+def _check_accuracy(values: Mapping[int, float]) -> None:
+    """Check the first objective of a trial of ours.
+
+    Raises:
+        ValueError: it is no accuracy.
+    """
+    value = values.get(0)
+    if value is not None and math.isfinite(value) and not stored_values.is_fraction(value):
+        raise ValueError("its accuracy is not a fraction")
+
+
+def _record(  # noqa: PLR0917 # the parts of a trial
+    rows: TrialRows,
+    params: dict[str, Any],
+    values: Mapping[int, float],
+    intermediate: dict[int, float],
+    attributes: Mapping[str, Any],
+    damage: str | None = None,
+) -> Trial:
+    """Make a record of a trial whose values have been checked."""
+    get = attributes.get
+    return Trial(
+        number=rows.number,
+        state=rows.state,
+        params=params,
+        distributions={name: text for name, (_, text) in rows.params.items()},
+        value=values.get(0),
+        values=tuple(values.values()),
+        intermediate=intermediate,
+        started=_moment(rows.started),
+        completed=_moment(rows.completed),
+        variant=get("variant"),
+        changes=get("changes") or {},
+        seed=get("seed"),
+        candidate=get("candidate"),
+        config=get("config") or {},
+        history=get("history") or [],
+        outcome=get("outcome"),
+        best_epoch=get("best_epoch"),
+        val_loss=get("val_loss"),
+        test_accuracy=get("test_accuracy"),
+        test_loss=get("test_loss"),
+        parameters=get("parameters"),
+        seconds=get("seconds"),
+        images_per_second=get("images_per_second"),
+        device=get("device"),
+        precision=get("precision"),
+        bank=get("bank"),
+        checkpoint=get("checkpoint"),
+        failure_reason=get("failure_reason"),
+        failure_kind=get("failure_kind"),
+        best_value=get("best_value"),
+        latency_ms=get("latency_ms"),
+        inference=get("inference") or {},
+        model_bytes=get("model_bytes"),
+        multiply_adds=get("multiply_adds"),
+        confusion=get("confusion") or {},
+        weights_sha256=get("weights_sha256"),
+        damage=damage,
+    )
+
+
+def _moment(cell: Any) -> datetime | None:
+    """Return a stored time; None where it is none: no figure depends on times."""
+    if isinstance(cell, str):
+        try:
+            cell = datetime.fromisoformat(cell)
+        except ValueError:
+            return None
+    # Optuna 5 stores UTC without saying so (4.x stored local time, which cannot be told apart).
+    return cell.replace(tzinfo=UTC) if isinstance(cell, datetime) else None
 
 
 def known(trials: Iterable[Trial], name: str) -> list[float]:
@@ -352,27 +350,3 @@ def finished(rows: Iterable[Trial]) -> list[Trial]:
         if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value):
             cells.setdefault((trial.label, trial.seed), trial)
     return list(cells.values())
-
-
-def _parsed(texts: Mapping[str, str]) -> dict[str, Any]:
-    return {key: json.loads(text) for key, text in texts.items()}
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _number(value: float | None, kind: str) -> float:
-    return SPECIAL[kind] if value is None else value
-
-
-def _level(value: float, distribution: dict[str, Any]) -> Any:
-    # Optuna's "internal representation": the index of a choice, or the number as a float.
-    if distribution["name"] == "CategoricalDistribution":
-        return distribution["attributes"]["choices"][int(value)]
-    return int(value) if distribution["name"].startswith("Int") else value
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    # Optuna 5 stores UTC without saying so (4.x stored local time, which cannot be told apart).
-    return None if moment is None else moment.replace(tzinfo=UTC)

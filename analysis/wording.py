@@ -23,18 +23,6 @@ def bounds(low: float | None, high: float | None, *, sign: bool = True) -> str:
     return f" (95 % interval {words(low)} to {words(high)})"
 
 
-def duration(seconds: float) -> str:
-    """Write seconds in the units that people use: 0.8 s, 45 s, 12 min, 1 h 35 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
 def count(number: int, thing: str) -> str:
     """Write a number of things: 1 trial, 1,200 trials."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

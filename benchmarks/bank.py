@@ -31,10 +31,11 @@ from study.plans.plan import load_plan
 from trainer import calibration
 from trainer import data as datasets
 from trainer import device as devices
+from trainer.bank import Bank
 from trainer.config import TrainConfig
+from trainer.cuda_graph import GRAPHS, WARM_UP
 from trainer.data import ImageData
-from trainer.program import GRAPHS, WARM_UP
-from trainer.train import Bank, train
+from trainer.train import train
 
 IMAGES = 6400
 Rate = Callable[[], float]

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer import device as devices
+from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.data import ImageData
-from trainer.train import Bank
 
 CPU = torch.device("cpu")
 Steps = Callable[[int], None]  # take so many steps

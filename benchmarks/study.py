@@ -65,7 +65,7 @@ def trial(
     from torch.utils.data import DataLoader, Dataset
 
     from trainer import data as datasets
-    from trainer.vision import torchvision
+    from trainer.torchvision_compat import torchvision
 
     torchvision()
     from PIL import Image

@@ -43,10 +43,10 @@ from study.run.executors.local import LocalExecutor
 from study.run.hardware import available_cores, worker_specs
 from trainer import data as datasets
 from trainer import device as devices
+from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.results import Epoch, Result
-from trainer.train import Bank
-from trainer.vision import torchvision
+from trainer.torchvision_compat import torchvision
 
 TRAINED, EVALUATED = 3200, 640  # images per epoch
 BATCH = 64

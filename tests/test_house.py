@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,11 +43,17 @@ def files(room: str) -> list[Path]:
         ("trainer", {"study", "analysis", "optuna", "sqlalchemy", "typer", "rich", "hiplot"}),
         ("analysis", {"study", "trainer", "torch", "torchvision", "typer"}),
         ("study", {"hiplot", "plotly", "torchvision"}),
+        ("fmnist_common", {"study", "trainer", "analysis"}),
     ],
 )
 def test_rooms_do_not_reach_into_others(room: str, forbidden: set[str]) -> None:
     reached = {(file.name, name) for file in files(room) for name in set(imports(file))}
     assert [pair for pair in sorted(reached) if pair[1] in forbidden] == []
+
+
+def test_the_common_ground_needs_the_standard_library_only() -> None:
+    reached = {name for file in files("fmnist_common") for name in imports(file)}
+    assert reached <= {*sys.stdlib_module_names, "fmnist_common"}
 
 
 def test_only_the_command_line_reaches_analysis_and_only_inside_commands() -> None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 import torch
 
 from trainer import device as devices
+from trainer.bank import Bank
 from trainer.config import TrainConfig
+from trainer.cuda_graph import WARM_UP
 from trainer.data import ImageData
-from trainer.program import WARM_UP
-from trainer.train import Bank
 
 MOST = 64  # members
 SECONDS = 20.0  # of measuring a network

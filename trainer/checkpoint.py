@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -36,26 +37,58 @@ def size(state: Mapping[str, Tensor]) -> int:
     return len(_serialised({name: tensor.float() for name, tensor in state.items()}))
 
 
+def sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of the file that `write` makes of these weights, without writing it."""
+    return hashlib.sha256(_serialised(state)).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a weights file as it lies there.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"checkpoint {path}: {error.strerror}") from error
+
+
 def _serialised(state: Mapping[str, Tensor]) -> bytes:
     return save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path, expected: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights and their description.
 
+    Args:
+        path: the weights; the description lies beside them.
+        expected: the SHA-256 that the weights must have, where somebody else remembers it too.
+
     Raises:
-        UserError: a file is missing, or the weights are not those that were written.
+        UserError: a file is missing or damaged, or the weights are not those that were written, or
+            not the expected ones.
     """
+    described = path.with_suffix(".json")
     try:
         weights = path.read_bytes()
-        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        about = json.loads(described.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"checkpoint {error.filename}: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"checkpoint {described}: its JSON is nested too deeply") from error
     except ValueError as error:
-        raise UserError(f"checkpoint {path.with_suffix('.json')}: not JSON ({error})") from error
+        raise UserError(f"checkpoint {described}: not JSON ({error})") from error
     if not isinstance(about, dict):
-        raise UserError(f"checkpoint {path.with_suffix('.json')}: does not describe weights")
-    found = hashlib.sha256(weights).hexdigest()
-    if found != about.get("sha256"):
-        raise UserError(f"checkpoint {path}: SHA-256 is {found}, must be {about.get('sha256')}")
-    return load(weights), about
+        raise UserError(f"checkpoint {described}: does not describe weights")
+    actual = hashlib.sha256(weights).hexdigest()
+    for digest in (about.get("sha256"), expected or actual):
+        if actual != digest:
+            raise UserError(f"checkpoint {path}: SHA-256 is {actual}, must be {digest}")
+    try:
+        return load(weights), about
+    # The weights may be those that were written and still be none: somebody wrote both files.
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"checkpoint {path}: does not hold weights ({reason})") from error

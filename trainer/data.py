@@ -21,6 +21,8 @@ from trainer.config import DATASETS, TrainConfig
 from trainer.errors import UserError, choose
 from trainer.files import DIGITS, SOURCES, default_data_dir, verified_files
 
+MOST_SPLITS = 64  # that are kept: half a MB each of 60,000 images
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -52,6 +54,11 @@ class ImageData:
         mean = float(np.average(values, weights=counts))
         return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
 
+    @cached_property
+    def splits(self) -> dict[tuple[int, int, float], tuple[Tensor, Tensor]]:
+        """What `split` has made of the training set, the oldest first."""
+        return {}
+
     def describe(self) -> dict[str, Any]:
         """Return what identifies this data set, JSON-ready."""
         return {
@@ -75,7 +82,9 @@ class ImageData:
             test_images=self.test_images.to(device),
             test_labels=self.test_labels.to(device),
         )
-        moved.__dict__["normalisation"] = self.normalisation  # the same pixels, not counted again
+        # The same pixels and labels: nothing is counted or drawn again.
+        moved.__dict__["normalisation"] = self.normalisation
+        moved.__dict__["splits"] = self.splits
         return moved
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -168,12 +177,20 @@ def split(data: ImageData, config: TrainConfig) -> tuple[Tensor, Tensor]:
     size = config.subset or available
     if size > available:
         raise UserError(f"subset = {size}: {data.name} has {available} training images")
-    rng = np.random.default_rng([config.seed, 0x5EED])
-    order = torch.from_numpy(stratified_order(data.train_labels.cpu().numpy(), rng)[:size])
     held_out = round(size * config.validation_fraction)
     if not 0 < held_out < size:
         raise UserError(
             f"validation_fraction = {config.validation_fraction}: leaves {held_out} of {size} "
             "images to validate on; both parts need at least one"
         )
-    return order[held_out:].sort().values, order[:held_out].sort().values
+    key = (config.seed, size, config.validation_fraction)
+    parts = data.splits.pop(key, None)
+    if parts is None:
+        rng = np.random.default_rng([config.seed, 0x5EED])
+        labels = data.train_labels.cpu().numpy()
+        order = torch.from_numpy(stratified_order(labels, rng)[:size])
+        parts = order[held_out:].sort().values, order[:held_out].sort().values
+        while len(data.splits) >= MOST_SPLITS:
+            del data.splits[next(iter(data.splits))]
+    data.splits[key] = parts  # the last one to go
+    return parts

@@ -57,6 +57,24 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def use(device: torch.device) -> None:
+    """Make a device this process's current one, with the arithmetic that precisions promise.
+
+    A capture waits for the *current* device, so a worker on another one would open a context on the
+    first. fp32 means fp32 (cuDNN takes TF32 by default), sums of bf16 products are fp32, and of
+    cuDNN's kernels those are taken that give the same result every time.
+    """
+    if device.type != "cuda":
+        return
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
 def prepare_process(threads: int) -> None:
     """Set a worker process up for training: OpenMP threads, and memory that is kept.
 

@@ -66,14 +66,14 @@ def votes(
     asked = [data.test_images, data.train_images[shared]]
     answers = []
     for member in members:
-        bank = restore(member, data, device)
-        answers.append([probabilities(bank, images) for images in asked])
+        network = restore(member, data, device)
+        answers.append([probabilities(network, images) for images in asked])
     size = None
     if forest:
         trees = Forest(members[0].config, data)
         answers.append([trees.probabilities(images) for images in asked])
         size = trees.size
-    test, validation = (np.stack(own) for own in zip(*answers, strict=True))
+    test, validation = (np.stack(parts) for parts in zip(*answers, strict=True))
     return Votes(
         test, data.test_labels.numpy(), validation, data.train_labels[shared].numpy(), size
     )

@@ -18,8 +18,8 @@ from trainer import device as devices
 from trainer.config import TrainConfig
 from trainer.data import ImageData
 from trainer.errors import UserError
+from trainer.networks import Networks
 from trainer.results import Inference, State
-from trainer.train import Bank
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _part(path: Path, about: Mapping[str, Any], name: str, keys: Mapping[str, ty
     return part
 
 
-def restore(trained: Trained, data: ImageData, device: torch.device) -> Bank:
+def restore(trained: Trained, data: ImageData, device: torch.device) -> Networks:
     """Return the network, ready to predict as it did when it was trained: in its precision then.
 
     Raises:
@@ -86,32 +86,33 @@ def restore(trained: Trained, data: ImageData, device: torch.device) -> Bank:
             f"checkpoint {trained.path}: was trained on {trained.dataset['name']} with SHA-256 "
             f"{trained.dataset['sha256']}, the data here is {data.name} with {data.sha256}"
         )
-    # Pretrained weights would be read only to be replaced.
-    config = trained.config.replace(precision=trained.result["precision"], pretrained=False)
-    bank = Bank([config], data, device)
-    own, given = (
+    config = trained.config.replace(precision=trained.result["precision"])
+    networks = Networks([config], data, device, start=False)
+    expected, given = (
         {name: tuple(tensor.shape) for name, tensor in state.items()}
-        for state in (bank.state(0), trained.state)
+        for state in (networks.state(0), trained.state)
     )
     differing = sorted(
-        name for name in own.keys() | given.keys() if own.get(name) != given.get(name)
+        name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name)
     )
     if differing:
         raise UserError(
             f"checkpoint {trained.path}: its weights are not those of its config: "
             f"{', '.join(differing)}"
         )
-    bank.load_state(0, trained.state)
-    return bank
+    networks.load_state(0, trained.state)
+    return networks
 
 
-def probabilities(bank: Bank, images: Tensor) -> NDArray[np.float64]:
-    """Return the softmax probabilities of a bank of one for images [N, H*W], shape [N, C]."""
-    every = torch.arange(len(images), device=bank.device)[:, None]
-    logits = torch.cat([own[:, 0] for _, own in bank.logits(images.to(bank.device), every)])
+def probabilities(networks: Networks, images: Tensor) -> NDArray[np.float64]:
+    """Return the softmax probabilities of one network for images [N, H*W], shape [N, C]."""
+    every = torch.arange(len(images), device=networks.device)[:, None]
+    logits = torch.cat(
+        [values[:, 0] for _, values in networks.logits(images.to(networks.device), every)]
+    )
     # In double precision, where no two different logits become the same probability.
-    found: NDArray[np.float64] = logits.double().softmax(1).cpu().numpy()
-    return found
+    shares: NDArray[np.float64] = logits.double().softmax(1).cpu().numpy()
+    return shares
 
 
 def evaluate(trained: Trained, data: ImageData, device: torch.device) -> Evaluated:
@@ -120,14 +121,14 @@ def evaluate(trained: Trained, data: ImageData, device: torch.device) -> Evaluat
     Raises:
         UserError: as `restore`.
     """
-    bank = restore(trained, data, device)
-    test = bank.test()
+    networks = restore(trained, data, device)
+    test = networks.test()
     return Evaluated(
         test_accuracy=test.accuracy[0],
-        confusion=bank.confusion(test),
+        confusion=networks.confusion(test),
         classes=data.classes,
-        parameters=bank.parameters,
-        precision=bank.precision,
+        parameters=networks.parameters,
+        precision=networks.precision,
         device=devices.describe(device),
-        inference=latency.inference(bank.network, trained.config, data.side, device),
+        inference=latency.inference(networks.network, trained.config, data.side, device),
     )

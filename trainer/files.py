@@ -124,7 +124,7 @@ def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
 
 def _download(name: str, source: Source, folder: Path, missing: Sequence[str]) -> None:
     """Fetch files with torchvision's downloader."""
-    from trainer.vision import torchvision
+    from trainer.torchvision_compat import torchvision
 
     mirrors: list[str] = getattr(torchvision().datasets, source.torchvision_class).mirrors
     download_url = torchvision().datasets.utils.download_url

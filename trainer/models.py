@@ -31,18 +31,23 @@ class Size:
     multiply_adds: int
 
 
-def build(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
-    """Build and initialise the network of a bank.
+def build(
+    configs: Sequence[TrainConfig], side: int, classes: int, *, start: bool = True
+) -> nn.Module:
+    """Build the network of a bank and draw its weights.
 
     Args:
         configs: the members; all have the same `fusion_key`.
         side: height and width of the images, pixels.
         classes: number of classes.
+        start: whether weights are drawn or read; False: they are anything, and loaded later.
 
     Raises:
         UserError: the images are too small for the network, or pretrained weights are missing.
     """
     network = _network(configs, side, classes)
+    if not start:
+        return network
     seeds = [config.seed for config in configs]
     initialise(network, lambda layer: [generator(seed, "init", layer) for seed in seeds])
     if configs[0].pretrained and "pretrained" in ARCHITECTURE_FIELDS[configs[0].architecture]:

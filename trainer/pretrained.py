@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainer.errors import UserError
 from trainer.layers import by_member
-from trainer.vision import torchvision
+from trainer.torchvision_compat import torchvision
 
 _OWN = ("conv1.", "fc.")
 

@@ -54,12 +54,13 @@ class Result:
     inference: Inference | None = None  # latency and throughput, see `trainer.latency`
     multiply_adds: int | None = None  # of the network for one image
     model_bytes: int | None = None  # size of the weights' file, fp32
+    weights_sha256: str | None = None  # of the weights' file; None: no file is to be kept
     confusion: dict[str, list[list[int]]] | None = None  # {"test": [true class][predicted class]}
-    # Test images it was most wrong about, see `trainer.confusion`: too large for the database.
-    confused: list[dict[str, Any]] | None = field(default=None, repr=False)
+    # Test images it was most wrong about, see `trainer.misclassified`: too large for the database.
+    misclassified: list[dict[str, Any]] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but weights and images, JSON-ready."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        del values["state"], values["confused"]
+        del values["state"], values["misclassified"]
         return {**values, "history": [asdict(epoch) for epoch in self.history]}

@@ -30,8 +30,8 @@ from analysis.figures.base import (
 )
 from analysis.statistics.candidates import mean_interval
 from analysis.statistics.effects import Effect, summarize
-from analysis.text import level_label
 from analysis.verdicts import FEWEST_PAIRS
+from fmnist_common.text import level_text
 
 MOST_LETTERS = 44  # of all labels under an axis; more stand beside it
 MOST_LEVELS = 30  # of a factor, those that differ most
@@ -62,7 +62,7 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
             y -= 0.3
             rows_at.append((y, f"<b>{plain(factor, LABEL)}</b>"))
             y -= 1
-        rows_at.append((y, plain(level_label(effect.level), LABEL)))
+        rows_at.append((y, plain(level_text(effect.level), LABEL)))
         rows.setdefault(word, []).append((y, effect))
         y -= 1
     style = {
@@ -148,7 +148,7 @@ def _bounds(effect: Effect) -> tuple[float, float]:
 
 def _effect_text(effect: Effect, word: str) -> str:
     lines = [
-        f"<b>{plain(effect.factor, LABEL)} = {plain(level_label(effect.level), 2 * LABEL)}</b>",
+        f"<b>{plain(effect.factor, LABEL)} = {plain(level_text(effect.level), 2 * LABEL)}</b>",
         f"{points(effect.delta or 0.0)} points",
     ]
     if effect.delta_low is not None and effect.delta_high is not None:
@@ -305,7 +305,7 @@ def _pairs(levels: Sequence[Level], sideways: bool) -> dict[str, Any]:
 def _pair_label(key: Hashable) -> str:
     if isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], tuple):
         others, seed = key
-        return f"{', '.join(map(level_label, others))}, seed {seed}"
+        return f"{', '.join(map(level_text, others))}, seed {seed}"
     return f"seed {key}"
 
 
@@ -337,7 +337,7 @@ def interaction(
         means = [summarize(values).mean for values in own]
         spans = [mean_interval(values) for values in own]
         shift = 0.06 * (index - (len(lines) - 1) / 2)
-        label = plain(f"{other} = {level_label(level)}", LABEL)
+        label = plain(f"{other} = {level_text(level)}", LABEL)
         data.append(
             scatter(
                 [place + shift for place in range(len(along))],
@@ -374,7 +374,7 @@ def interaction(
         layout(
             xaxis=axis(
                 plain(factor, LABEL),
-                **ticks([plain(level_label(level), 60 // len(along)) for level in along]),
+                **ticks([plain(level_text(level), 60 // len(along)) for level in along]),
                 range=[-0.4, len(along) - 0.6],
                 showgrid=False,
             ),

@@ -16,7 +16,7 @@ from analysis.figures.base import (
     sample,
 )
 from analysis.scales import FEW
-from analysis.text import level_label
+from fmnist_common.text import level_text
 
 CLOSEST = 0.05  # two ticks of an axis, as a share of it
 MOST_TICKS = 24  # labels of an axis of categories
@@ -76,7 +76,7 @@ def _dimension(own: Dimension) -> dict[str, Any]:
             "values": [places[value] for value in own.values],
             "range": [-0.3, max(0.3, len(names) - 0.7)],
             "tickvals": sample(range(len(names)), MOST_TICKS),
-            "ticktext": [plain(level_label(name), 14) for name in sample(names, MOST_TICKS)],
+            "ticktext": [plain(level_text(name), 14) for name in sample(names, MOST_TICKS)],
         }
     # These axes know neither logarithms nor gaps: both are written by hand, as are the ticks.
     scale = math.log10 if own.kind == "logarithmic" else float

@@ -34,8 +34,8 @@ from analysis.figures.base import (
 from analysis.statistics.candidates import Curve
 from analysis.statistics.dependence import Dependence
 from analysis.statistics.importance import Importances, Share
-from analysis.text import level_label
 from analysis.trials import Trial
+from fmnist_common.text import level_text
 
 
 def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
@@ -146,21 +146,21 @@ def importance(found: Importances) -> Figure | None:
 def dependence(found: Dependence, name: str) -> Figure:
     """Draw how accuracy depends on a parameter: every trial, and what a forest makes of them."""
     sampled = sample(found.trials, MOST_DOTS)
-    places = {level: index for index, level in enumerate(map(level_label, found.grid))}
+    places = {level: index for index, level in enumerate(map(level_text, found.grid))}
 
     def place(value: Any) -> Any:
-        return places.get(level_label(value)) if found.categorical else value
+        return places.get(level_text(value)) if found.categorical else value
 
     x = [place(value) for value in found.grid]
     dots = scatter(
         rounded(place(value) for value, _ in sampled),
         percents(value for _, value in sampled),
-        [f"{plain(level_label(at), LABEL)}: {100 * value:.2f} %" for at, value in sampled],
+        [f"{plain(level_text(at), LABEL)}: {100 * value:.2f} %" for at, value in sampled],
         mode="markers",
         marker={"color": GREY, "size": 6, "opacity": 0.45},
     )
     text = [
-        f"{plain(level_label(at) if found.categorical else f'{at:.4g}', LABEL)}<br>"
+        f"{plain(level_text(at) if found.categorical else f'{at:.4g}', LABEL)}<br>"
         f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
         for at, mean, low, high in zip(found.grid, found.mean, found.low, found.high, strict=True)
     ]

@@ -20,12 +20,14 @@ from analysis.page.parts import (
     number,
     spread,
 )
-from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups, point
+from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups
 from analysis.tables.effects import EffectTable
-from analysis.text import level_label, p_text, printable, variant_label
+from analysis.text import p_text, printable
 from analysis.trials import Study, Trial, finished
 from analysis.verdicts import verdict
 from analysis.wording import some
+from fmnist_common.designs import variant_key
+from fmnist_common.text import level_text, variant_label
 
 CURVES_OF_LEVELS = 12  # levels whose mean curves can be told apart
 
@@ -102,7 +104,7 @@ def _named(effect: Effect) -> list[Cell]:
     numeric = isinstance(effect.level, int | float) and not isinstance(effect.level, bool)
     return [
         Cell(printable(effect.factor)),
-        Cell(printable(level_label(effect.level)), effect.level if numeric else None, "label"),
+        Cell(printable(level_text(effect.level)), effect.level if numeric else None, "label"),
     ]
 
 
@@ -165,7 +167,7 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
         if not shown:
             continue
         levels_effects = [effect for effect in table.effects if effect.factor == factor]
-        by_label = {level_label(effect.level): effect for effect in levels_effects}
+        by_label = {level_text(effect.level): effect for effect in levels_effects}
         against = [None if level.reference else by_label.get(level.label) for level in levels]
         own = [replicates(factor, levels, against, study.compared, f"trials-{slug(factor, index)}")]
         if len(shown) <= CURVES_OF_LEVELS:
@@ -193,7 +195,7 @@ def _verdicts(effects: Sequence[Effect]) -> str:
     words: dict[str, list[str]] = {}
     for effect in effects:
         delta = f" ({points(effect.delta)} points)" if effect.delta else ""
-        level = printable(level_label(effect.level))
+        level = printable(level_text(effect.level))
         words.setdefault(verdict(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())
 
@@ -205,16 +207,16 @@ def levels_of(study: Study, trials: Sequence[Trial]) -> dict[str, list[Level]]:
     references: set[tuple[str, Hashable]] = set()
     for row, own, other in groups(study.plan, finished(trials)):
         levels = found[row.factor]
-        reference = row.factor, point(row.against)
-        if reference not in references and point(row.changes) != reference[1]:
+        reference = row.factor, variant_key(row.against)
+        if reference not in references and variant_key(row.changes) != reference[1]:
             references.add(reference)
             levels.append(Level(_reference_label(study.plan, row), other, reference=True))
-        is_reference = point(row.changes) == point(row.against)
+        is_reference = variant_key(row.changes) == variant_key(row.against)
         if is_reference:
             references.add(reference)
-        levels.append(Level(level_label(row.level), own, reference=is_reference))
+        levels.append(Level(level_text(row.level), own, reference=is_reference))
     for factor, levels in found.items():
-        order = [level_label(level) for level in planned.get(factor, [])]
+        order = [level_text(level) for level in planned.get(factor, [])]
         if all(level.label in order for level in levels):
             levels.sort(key=lambda level: order.index(level.label))
     return dict(found)
@@ -222,5 +224,5 @@ def levels_of(study: Study, trials: Sequence[Trial]) -> dict[str, list[Level]]:
 
 def _reference_label(plan: Mapping[str, Any], row: PlannedRow) -> str:
     if row.factor in plan.get("factors", {}) and row.changes.keys() == {row.factor}:
-        return level_label(baseline_level(plan, row.factor))
+        return level_text(baseline_level(plan, row.factor))
     return variant_label(row.against)

@@ -8,7 +8,8 @@ from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
 from analysis.summary.costs import wall_seconds
 from analysis.text import printable
 from analysis.trials import Study, Trial
-from analysis.wording import duration, listed
+from analysis.wording import listed
+from fmnist_common.text import duration
 
 MOST_VARIANTS = 300  # rows of the table of costs
 

@@ -20,9 +20,10 @@ from analysis.statistics import marginal
 from analysis.statistics.candidates import Candidate
 from analysis.statistics.dependence import dependences
 from analysis.tables.search import SearchTable
-from analysis.text import level_label, percent, printable
+from analysis.text import percent, printable
 from analysis.trials import Trial
 from analysis.wording import count
+from fmnist_common.text import level_text
 
 MOST_CANDIDATES = 100  # rows of the table of a search
 MOST_DEPENDENCES = 6  # parameters, the most important ones
@@ -81,7 +82,7 @@ def candidates(table: SearchTable) -> list[Section]:
 
 def _changes(changes: Mapping[str, Any]) -> str:
     words = (
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_label(value)}"
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_text(value)}"
         for name, value in changes.items()
     )
     return printable(" ".join(words)) or "nothing"
@@ -141,7 +142,7 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
 
 def _values(part: marginal.Part) -> str:
     first, last = (
-        f"{value:.4g}" if isinstance(value, float) else level_label(value)
+        f"{value:.4g}" if isinstance(value, float) else level_text(value)
         for value in (part.first, part.last)
     )
     return printable(first if first == last else f"{first} to {last}")

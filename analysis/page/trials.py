@@ -15,9 +15,9 @@ from analysis.page.parts import NOTHING, Part, Section, sheets
 from analysis.progress import Best
 from analysis.scales import FEW, is_logarithmic
 from analysis.table_formats import Block
-from analysis.text import level_label
 from analysis.trials import Study, Trial, finished, known
-from analysis.wording import count, duration
+from analysis.wording import count
+from fmnist_common.text import duration, level_text
 
 MOST_LINES = 4000  # trials of the parallel coordinates
 COSTS: list[tuple[str, str, Callable[[float], str]]] = [
@@ -154,7 +154,7 @@ def _dimension(name: str, values: Sequence[Any], planned: Sequence[Any]) -> Dime
         return Dimension(name, values, "numbers")
     if numbers:
         return Dimension(name, values, "categories", levels)
-    labels = [NOTHING if value is None else level_label(value) for value in values]
-    order = [label for label in map(level_label, planned) if label in labels]
+    labels = [NOTHING if value is None else level_text(value) for value in values]
+    order = [label for label in map(level_text, planned) if label in labels]
     order += [label for label in dict.fromkeys(labels) if label not in order]
     return Dimension(name, labels, "categories", order[::-1])  # the first one on top

@@ -20,6 +20,7 @@ from analysis.statistics.effects import Row, columns, summarize
 from analysis.statistics.pareto import front
 from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished
+from fmnist_common.designs import is_settled
 
 BASELINE = "baseline"  # the variant of candidate 0
 
@@ -91,9 +92,7 @@ class Curve:
 
 def settled(trial: Trial) -> bool:
     """Whether a trial has its result: finished, pruned or diverged; a crashed one runs again."""
-    return trial.state in ("COMPLETE", "PRUNED") or (
-        trial.state == "FAIL" and trial.outcome == "diverged"
-    )
+    return is_settled(trial.state, trial.outcome)
 
 
 def first_trials(trials: Sequence[Trial]) -> list[Trial]:

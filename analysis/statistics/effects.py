@@ -17,6 +17,7 @@ from analysis import inference_cost
 from analysis.statistics.effect_sizes import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
 from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished, known
+from fmnist_common.designs import VariantKey, variant_key
 
 Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
 Values = Mapping[Hashable, float]  # the same of validation accuracies
@@ -209,18 +210,9 @@ def differing(plan: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def point(changes: Mapping[str, Any]) -> frozenset[tuple[str, Hashable]]:
-    """Return what identifies a variant, in whatever order its changes were written."""
-    return frozenset(
-        # A database of others may hold anything as a level.
-        (name, level if isinstance(level, Hashable) else repr(level))
-        for name, level in changes.items()
-    )
-
-
 def same(changes: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether two sets of changes make the same variant."""
-    return point(changes) == point(others)
+    return variant_key(changes) == variant_key(others)
 
 
 def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
@@ -235,7 +227,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     done = finished(trials)
     rows = groups(plan, done)
     compared = {
-        (point(row.changes), point(row.against)): (_values(other), _values(own))
+        (variant_key(row.changes), variant_key(row.against)): (_values(other), _values(own))
         for row, own, other in rows
         if not same(row.changes, row.against)
     }
@@ -245,7 +237,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     )
     effects = []
     for row, own, _ in rows:
-        comparison = point(row.changes), point(row.against)
+        comparison = variant_key(row.changes), variant_key(row.against)
         difference = differences.get(comparison, NO_DIFFERENCE)
         more = evidence(*compared[comparison]) if comparison in compared else NO_EVIDENCE
         effects.append(
@@ -328,9 +320,9 @@ def _listed_groups(
     variants: defaultdict[Hashable, dict[Hashable, Trial]] = defaultdict(dict)
     for trial in done:
         if trial.variant is not None:
-            variants[point(trial.changes)][trial.seed] = trial
+            variants[variant_key(trial.changes)][trial.seed] = trial
     return [
-        (row, variants[point(row.changes)], variants[point(row.against)])
+        (row, variants[variant_key(row.changes)], variants[variant_key(row.against)])
         for row in planned_rows(plan)
     ]
 
@@ -379,10 +371,10 @@ def columns(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def planned_points(plan: Mapping[str, Any]) -> set[frozenset[tuple[str, Hashable]]]:
+def planned_points(plan: Mapping[str, Any]) -> set[VariantKey]:
     """Return what identifies each variant of an ablation, the baseline among them."""
     listed = (changes for row in planned_rows(plan) for changes in (row.changes, row.against))
-    return {point({}), *map(point, listed)}
+    return {variant_key({}), *map(variant_key, listed)}
 
 
 def planned_cells(plan: Mapping[str, Any]) -> int | None:

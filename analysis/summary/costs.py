@@ -9,7 +9,8 @@ from analysis.tables.effects import EffectTable
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished, known
 from analysis.verdicts import verdict
-from analysis.wording import count, duration, listed, some
+from analysis.wording import count, listed, some
+from fmnist_common.text import duration
 
 ALIKE = 0.05  # costs whose ratio is so close to 1 are about the same
 

@@ -11,10 +11,11 @@ from analysis.statistics.effects import Effect, baseline_level
 from analysis.summary import costs
 from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, accuracy
 from analysis.tables.effects import EffectTable
-from analysis.text import level_label, percent, printable, variant_label
+from analysis.text import percent, printable
 from analysis.trials import Trial
 from analysis.verdicts import FEWEST_PAIRS, PROVEN, verdict
 from analysis.wording import are, bounds, count, signed, size, some
+from fmnist_common.text import level_text, variant_label
 
 TOLD = 3  # effects of a kind that have a sentence of their own
 
@@ -72,7 +73,7 @@ def _headline(
     first = proven[0]
     does = "gains" if (first.delta or 0.0) > 0 else "costs"
     sentence = (
-        f"{printable(first.factor)} matters most: {printable(level_label(first.level))} {does} "
+        f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {does} "
         f"{size(first.delta)} points of {table.compared} compared with {_reference(plan, first)}."
     )
     best = next((effect for effect in proven if verdict(effect) == "better"), None)
@@ -179,11 +180,11 @@ def _not_proven(effects: Sequence[Effect]) -> list[str]:
 
 
 def _level(effect: Effect) -> str:
-    return printable(f"{effect.factor} = {level_label(effect.level)}")
+    return printable(f"{effect.factor} = {level_text(effect.level)}")
 
 
 def _reference(plan: Plan, effect: Effect) -> str:
     """Name what a level is compared with: another level, the baseline, or a variant."""
     if effect.factor in plan.get("factors", {}) and effect.changes.keys() == {effect.factor}:
-        return printable(level_label(baseline_level(plan, effect.factor)))
+        return printable(level_text(baseline_level(plan, effect.factor)))
     return printable(variant_label(effect.against)) if effect.against else "the baseline"

@@ -11,7 +11,8 @@ from analysis.tables.search import SearchTable
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished
 from analysis.verdicts import FEWEST_PAIRS
-from analysis.wording import bounds, count, duration, listed, signed, size
+from analysis.wording import bounds, count, listed, signed, size
+from fmnist_common.text import duration
 
 
 def answers(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Sentences]:

@@ -15,12 +15,14 @@ from analysis.inference_cost import flat
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.effect_sizes import NO_EVIDENCE
-from analysis.statistics.effects import Ablation, Effect, Row, ablation, point
+from analysis.statistics.effects import Ablation, Effect, Row, ablation
 from analysis.statistics.power import ALPHA, detectable
 from analysis.table_formats import Block, Page, accuracies, for_scale, joined
-from analysis.text import level_label, p_text, percent, printable
+from analysis.text import p_text, percent, printable
 from analysis.trials import Study, Trial
 from analysis.verdicts import FEWEST_PAIRS, verdict
+from fmnist_common.designs import variant_key
+from fmnist_common.text import level_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,7 @@ class EffectTable:
         effects = self.effects
         return {
             "factor": ["baseline", *(printable(effect.factor) for effect in effects)],
-            "level": ["", *(printable(level_label(effect.level)) for effect in effects)],
+            "level": ["", *(printable(level_text(effect.level)) for effect in effects)],
         }
 
     def inference_blocks(self) -> list[Block]:
@@ -201,7 +203,7 @@ class EffectTable:
         """Write a row for the baseline, then for each level: fractions at full precision."""
         rows = [{"factor": "baseline", "changes": {}, **asdict(self.baseline)}]
         for effect in self.effects:
-            level = printable(level_label(effect.level))
+            level = printable(level_text(effect.level))
             rows.append(_record(effect) | {"factor": printable(effect.factor), "level": level})
         rows = [row | flat(row["inference"]) for row in rows]
         rows = [*self._with_reported(rows), *self.further_rows()]
@@ -218,16 +220,16 @@ class EffectTable:
 
     def _with_reported(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Add reported figures to the rows of their variants, and rows for those without one."""
-        theirs = {point(row.changes): reported.csv_columns(row) for row in self.reported}
+        theirs = {variant_key(row.changes): reported.csv_columns(row) for row in self.reported}
         beside = theirs if self.rows_are_variants else {}
-        points = [point(row["changes"]) for row in rows]
+        points = [variant_key(row["changes"]) for row in rows]
         return [
             *(row | beside.get(place, {}) for row, place in zip(rows, points, strict=True)),
             *(
                 {"factor": "reported", "level": printable(row.variant), "n": row.n}
-                | theirs[point(row.changes)]
+                | theirs[variant_key(row.changes)]
                 for row in self.reported
-                if point(row.changes) not in (points if beside else ())
+                if variant_key(row.changes) not in (points if beside else ())
             ),
         ]
 

@@ -28,8 +28,9 @@ from analysis.statistics.effects import Row, columns
 from analysis.statistics.importance import Importances, Share, importances
 from analysis.statistics.marginal import Marginal, marginals
 from analysis.table_formats import Block, Page, accuracies, for_scale, joined
-from analysis.text import level_label, percent, printable
+from analysis.text import percent, printable
 from analysis.trials import Study, Trial
+from fmnist_common.text import level_text
 
 SHOWN = 10  # candidates in text, Markdown and LaTeX; CSV and JSON have all
 CHANGES = "differs from the baseline in"
@@ -231,7 +232,7 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 def _changes(candidate: Candidate) -> str:
     words = (
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_label(value)}"
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_text(value)}"
         for name, value in candidate.changes.items()
     )
     return printable(" ".join(words))
@@ -316,7 +317,7 @@ def _csv(table: SearchTable) -> str:
             "candidate": printable(own.variant),
             "pareto": own.number in front if table.front else None,
             "changes": printable(
-                " ".join(f"{name}={level_label(value)}" for name, value in own.changes.items())
+                " ".join(f"{name}={level_text(value)}" for name, value in own.changes.items())
             ),
         }
         writer.writerow(asdict(own) | flat(own.inference) | words)

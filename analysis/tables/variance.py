@@ -15,7 +15,8 @@ from analysis.statistics.factorial import (
 )
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, joined
-from analysis.text import level_label, p_text, percent, printable
+from analysis.text import p_text, percent, printable
+from fmnist_common.text import level_text
 
 FURTHER = "further interactions"
 
@@ -53,7 +54,7 @@ def blocks(result: Anova | str) -> list[Block]:
 def _pair_block(pairs: list[PairMean]) -> Block:
     columns = {
         "factors": [name(pair.factors) for pair in pairs],
-        "levels": [", ".join(printable(level_label(level)) for level in p.levels) for p in pairs],
+        "levels": [", ".join(printable(level_text(level)) for level in p.levels) for p in pairs],
         "n": [str(pair.n) for pair in pairs],
         "accuracy": [percent(pair.mean) for pair in pairs],
         "beyond the sum": joined(
@@ -142,7 +143,7 @@ def csv_rows(result: Anova | str) -> list[dict[str, Any]]:
         lines.append(
             {
                 "factor": name(pair.factors),
-                "level": ", ".join(printable(level_label(level)) for level in pair.levels),
+                "level": ", ".join(printable(level_text(level)) for level in pair.levels),
                 "n": pair.n,
                 "val_accuracy_mean": pair.mean,
                 "delta": pair.deviation,

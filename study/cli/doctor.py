@@ -34,7 +34,7 @@ def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Finding]:
     from trainer import native
     from trainer.data import load
     from trainer.device import native_bf16
-    from trainer.vision import torchvision
+    from trainer.torchvision_compat import torchvision
 
     yield "python", True, f"{platform.python_version()} on {platform.platform(terse=True)}"
     for name in PACKAGES:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmnist_common.text import level_text
 from study.cli.common import app, print_json, read, say
 from study.cli.options import DataDirOption, DeviceOption, JsonOption, StorageOption, StudyName
-from study.plans.plan import level_text
 from study.store import storage
 from trainer.errors import UserError
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from fmnist_common.text import level_text
 from study.importing.sheet import Cell, Row
-from study.plans.plan import Level, level_text
+from study.plans.plan import Level
 from trainer.errors import UserError
 
 _SPLITS = {

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.plans.plan import Level, level_text
+from fmnist_common.text import level_text
+from study.plans.plan import Level
 
 FEW = 4  # levels; with more, two columns that differ in every run are drawn, not designed
 JOIN = " & "

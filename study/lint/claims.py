@@ -7,9 +7,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmnist_common.text import level_text
 from study.lint.context import ROUNDING, Case, Values, field_of, lead, mean
 from study.lint.finding import Finding
-from study.plans.plan import Level, level_text
+from study.plans.plan import Level
 
 SHOWN = 0.00005  # accuracies are shown in hundredths of a point
 WHOLE_FROM_1 = ("kernel_size", "depth", "width", "batch_size", "epochs")  # 1 is their least

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fmnist_common.text import level_text
 from study.importing.columns import squeeze
 from study.importing.design import merge
 from study.lint.context import Case, Point, field_of, point
 from study.lint.finding import Finding, Severity
-from study.plans.plan import Level, Row, level_text
+from study.plans.plan import Level, Row
 from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig, biased_under_batchnorm
 
 # Settings that are tuned for another one, and so belong to its choice: an optimiser is compared at

@@ -23,7 +23,6 @@ from study.plans.variants import (
     Variant,
     check_is_read,
     check_rows,
-    level_text,
     parse_rows,
 )
 from trainer.config import DATASETS, TrainConfig
@@ -39,7 +38,6 @@ __all__ = [
     "Row",
     "Variant",
     "check_name",
-    "level_text",
     "load_plan",
 ]
 

@@ -9,17 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.plans.variants import (
-    Check,
-    Level,
-    Row,
-    checked,
-    level_text,
-    listed,
-    table,
-    text,
-    variant_of,
-)
+from fmnist_common.text import level_text
+from study.plans.variants import Check, Level, Row, checked, listed, table, text, variant_of
 from trainer.config import TrainConfig
 from trainer.errors import UserError, choose
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmnist_common.text import level_text, variant_label
 from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig
 from trainer.errors import UserError, choose
 
@@ -29,7 +30,7 @@ class Variant:
     @property
     def label(self) -> str:
         """`baseline`, or only what differs: `batchnorm=false pooling=avg`."""
-        return " ".join(f"{k}={level_text(v)}" for k, v in self.changes) or "baseline"
+        return variant_label(dict(self.changes))
 
 
 BASELINE = Variant(())
@@ -53,14 +54,6 @@ class Row:
         against = {"against": dict(self.against.changes)} if self.against.changes else {}
         changes = dict(self.variant.changes)
         return {"factor": self.factor, "level": self.level, "changes": changes, **against}
-
-
-def level_text(level: Level) -> str:
-    """Write a level as TOML would: true, 0.001, avg."""
-    if isinstance(level, bool):
-        return "true" if level else "false"
-    # Every digit, unlike "%g": two levels never have the same text.
-    return repr(level).removesuffix(".0") if isinstance(level, float) else str(level)
 
 
 def variant_of(key: str, changes: Mapping[str, Any], base: TrainConfig) -> Variant:

@@ -81,8 +81,8 @@ def _shape(config: TrainConfig) -> str:
 def _hardware(device: str) -> str:
     import torch
 
+    from trainer.cuda_graph import graphs_wanted
     from trainer.device import resolve
-    from trainer.program import graphs_wanted
 
     graphs = "graphs" if graphs_wanted() else "no graphs"
     return f"{torch.cuda.get_device_name(resolve(device))}; torch {torch.__version__}; {graphs}"

@@ -1,9 +1,8 @@
 """The ablation path: from the baseline to the best combination of levels, one factor at a time.
 
-One-factor-at-a-time effects need not add up. The path (Fawcett and Hoos, "Analysing differences
-between algorithm configurations through ablation", Journal of Heuristics 22, 2016) trains the
-combinations: every step tries each remaining change on top of those taken, and takes the best. The
-first step's trials are the ablation's own; m changes need m (m - 1) / 2 further variants.
+Every step tries each remaining change on top of those taken, and takes the best: the rule is in
+`fmnist_common/ablation_path.py`. The first step's trials are the ablation's own; m changes need
+m (m - 1) / 2 further variants.
 
 Everything is chosen by validation accuracy, so the path's end is a choice like any other: its own
 accuracy is to be read beside its test figure, or confirmed on new seeds.
@@ -13,6 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fmnist_common import ablation_path
 from study.plans.plan import FACTOR_NAMES, Cell, Level, Plan, Variant
 from study.run.work import DesignedWork, Task, banks, records, settled, task_of
 from trainer.errors import UserError
@@ -39,40 +39,30 @@ def check_has_path(plan: Plan) -> None:
         )
 
 
-def target(plan: Plan, values: Values) -> dict[str, Level]:
-    """Return the best level of every factor where that beats the baseline, by mean accuracy."""
-    best: dict[str, Level] = {}
-    start = _mean(plan, _variant({}), values)
-    if start is None:
-        return best
-    for factor, levels in plan.factors.items():
-        means = {level: _mean(plan, _variant({factor: level}), values) for level in levels}
-        # The baseline's own level is the baseline, a variant of another name: it has no mean here.
-        better = {level: own for level, own in means.items() if own is not None and own > start}
-        if better:
-            best[factor] = max(better, key=better.__getitem__)
-    return best
-
-
 def next_step(plan: Plan, values: Values) -> list[Variant]:
     """Return the variants of the path's first unfinished step; none: the path is complete.
 
     The design's own cells must be settled.
     """
-    left = target(plan, values)
-    taken: dict[str, Level] = {}
-    while left:
-        tried = {factor: _variant({**taken, factor: level}) for factor, level in left.items()}
-        missing = [own for own in tried.values() if not _is_settled(plan, own, values)]
-        if missing:
-            return missing
-        means = {factor: _mean(plan, own, values) for factor, own in tried.items()}
-        finished = {factor: mean for factor, mean in means.items() if mean is not None}
-        if not finished:
-            return []  # every continuation diverged
-        best = max(finished, key=finished.__getitem__)
-        taken[best] = left.pop(best)
+
+    def is_settled(changes: Mapping[str, Level]) -> bool:
+        return _is_settled(plan, _variant(changes), values)
+
+    for step in ablation_path.steps(best_levels(plan, values), _mean_of(plan, values), is_settled):
+        if not step.settled:
+            tried = [_variant({**step.taken, factor: level}) for factor, level in step.means]
+            return [variant for variant in tried if not _is_settled(plan, variant, values)]
     return []
+
+
+def best_levels(plan: Plan, values: Values) -> dict[str, Level]:
+    """Return the path's end: the best level of every factor where that beats the baseline."""
+    base = plan.base_config.to_dict()
+    levels = {
+        factor: [level for level in plan.factors[factor] if level != base[factor]]
+        for factor in plan.factors
+    }
+    return ablation_path.target(levels, _mean_of(plan, values))
 
 
 class PathWork(DesignedWork):
@@ -120,7 +110,7 @@ class PathWork(DesignedWork):
         if self.open:
             return
         if self.length is None:
-            changes = len(target(self.plan, self.values))
+            changes = len(best_levels(self.plan, self.values))
             self.length = changes * (changes - 1) // 2 * self.plan.seeds
             self.planned += self.length
             design = {variant.label for variant in self.plan.variants}
@@ -147,7 +137,11 @@ def _is_settled(plan: Plan, variant: Variant, values: Values) -> bool:
     return all((variant.label, seed) in values for seed in range(plan.seeds))
 
 
-def _mean(plan: Plan, variant: Variant, values: Values) -> float | None:
-    own = [values.get((variant.label, seed)) for seed in range(plan.seeds)]
-    known = [value for value in own if value is not None]
-    return statistics.fmean(known) if len(known) == len(own) else None
+def _mean_of(plan: Plan, values: Values) -> ablation_path.Mean:
+    def mean(changes: Mapping[str, Level]) -> float | None:
+        label = _variant(changes).label
+        accuracies = [values.get((label, seed)) for seed in range(plan.seeds)]
+        settled_ones = [value for value in accuracies if value is not None]
+        return statistics.fmean(settled_ones) if len(settled_ones) == plan.seeds else None
+
+    return mean

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from study.plans.plan import Plan, level_text
+from fmnist_common.text import duration, level_text
+from study.plans.plan import Plan
 from study.plans.space import Search
 
 if TYPE_CHECKING:
@@ -93,16 +94,6 @@ def view_for(console: Console, *, quiet: bool) -> Iterator["View"]:
 
 def _is_grave(event: str) -> bool:
     return "failed:" in event or event.startswith((PAUSED, "goes on:"))
-
-
-def duration(seconds: float) -> str:
-    """Write a duration: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _note(state: "State") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fmnist_common.designs import is_settled
 from study.plans.plan import Cell, Plan
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
@@ -95,7 +96,7 @@ def settled(trials: Iterable[Record]) -> dict[tuple[str | None, int | None], str
     return {
         (variant, seed): state
         for variant, seed, state, outcome in trials
-        if state in ("COMPLETE", "PRUNED") or (state == "FAIL" and outcome == "diverged")
+        if is_settled(state, outcome)
     }
 
 

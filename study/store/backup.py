@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fmnist_common.sqlite import read_only_uri
 from trainer.atomic import sync_file, sync_folder
 from trainer.errors import UserError
 
@@ -102,9 +103,7 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         sqlite3.Error: it cannot be opened.
     """
-    # Without a log beside it nobody writes: `immutable` then leaves no file behind.
-    quiet = "" if database.with_name(database.name + "-wal").exists() else "&immutable=1"
-    uri = f"{database.absolute().as_uri()}?mode=ro{quiet}"
+    uri = read_only_uri(database)
     with closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
         yield connection
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study.store.integrity import digest
+from fmnist_common.checksums import digest
 from trainer.atomic import sync_folder, write_atomically
 
 

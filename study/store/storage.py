@@ -20,6 +20,7 @@ import sqlalchemy
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
+from fmnist_common.sqlite import is_wal
 from study.store import backup, restore
 from study.store.journal import Journal, folder_of
 from trainer.errors import UserError
@@ -294,7 +295,7 @@ def _open(url: sqlalchemy.URL) -> "RDBStorage":
     if path is None:
         return RDBStorage(url.render_as_string(hide_password=False))
 
-    wal = is_new(url) or _is_wal(path)
+    wal = is_new(url) or is_wal(path)
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
@@ -311,11 +312,6 @@ def _open(url: sqlalchemy.URL) -> "RDBStorage":
         return RDBStorage("sqlite:///studies.db", engine_kwargs=options)
     except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
         raise UserError(f"storage {display(url)}: {reason(error)}") from error
-
-
-def _is_wal(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(20)[18:20] == b"\x02\x02"
 
 
 def use_wal(storage: "RDBStorage") -> None:

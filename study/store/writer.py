@@ -26,9 +26,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from fmnist_common.checksums import CHECKSUM, SEAL, StoredNumber, trial_checksum
 from study.store import signals
-from study.store.integrity import CHECKSUM, SEAL, Number, Seal, trial_checksum
 from study.store.journal import Journal
+from study.store.seal import Seal
 from study.store.signals import shielded
 from study.store.storage import Identity, reason
 
@@ -111,8 +112,8 @@ class _Open:
     started: datetime | None
     params: dict[str, tuple[float, str]]  # as stored: internal value, distribution's JSON
     attributes: dict[str, str]  # as stored: JSON
-    intermediate: dict[int, Number] = field(default_factory=dict)
-    values: dict[int, Number] = field(default_factory=dict)
+    intermediate: dict[int, StoredNumber] = field(default_factory=dict)
+    values: dict[int, StoredNumber] = field(default_factory=dict)
     state: str = "RUNNING"
     completed: datetime | None = None
 
@@ -126,10 +127,9 @@ class _Open:
     @property
     def checksum(self) -> str:
         """What its checksum must be, now that it has ended."""
-        attributes = {key: text for key, text in self.attributes.items() if key != CHECKSUM}
         values = [value for _, value in sorted(self.values.items())]
         return trial_checksum(
-            self.number, self.state, values, self.params, self.intermediate, attributes
+            self.number, self.state, values, self.params, self.intermediate, self.attributes
         )
 
 
@@ -685,7 +685,7 @@ def _step(trial_id: int, step: int, value: float | None, kind: str) -> dict[str,
     }
 
 
-def _stored_step(value: float) -> Number:
+def _stored_step(value: float) -> StoredNumber:
     number, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     return number, kind.name
 

@@ -295,7 +295,7 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
     assert facts["Data SHA-256"] == "0" * 64
     (sheet,) = section.parts[0].sheets
     baseline = [cell.text for cell in sheet.rows[0]]
-    assert baseline[:4] == ["baseline", "5", "5", "62 s"]
+    assert baseline[:4] == ["baseline", "5", "5", "1 min 02 s"]
 
 
 def test_hiplot_is_linked_where_it_is(tmp_path: Path) -> None:

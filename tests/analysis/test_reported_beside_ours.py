@@ -47,7 +47,9 @@ def ours(
         for name, values in accuracies.items()
         for seed, value in enumerate(values)
     ]
-    return results(*read(folder, rows, of)).table
+    found = results(*read(folder, rows, of)).table
+    assert isinstance(found, EffectTable)
+    return found
 
 
 def row(

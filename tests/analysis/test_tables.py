@@ -48,7 +48,9 @@ HOSTILE = [
 def table(
     folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None, **more: Any
 ) -> EffectTable:
-    return results(*read(folder, rows, of, **more)).table
+    found = results(*read(folder, rows, of, **more)).table
+    assert isinstance(found, EffectTable)
+    return found
 
 
 def search(

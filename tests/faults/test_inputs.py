@@ -151,7 +151,7 @@ def test_a_malformed_data_folder_changes_nothing(
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network here")
 
-    from trainer.vision import torchvision
+    from trainer.torchvision_compat import torchvision
 
     monkeypatch.setattr(torchvision().datasets.utils, "download_url", offline)
     official(tmp_path / "data")

@@ -25,7 +25,7 @@ from trainer.architectures.mobilenet import SETTINGS
 from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
 from trainer.data import ImageData
 from trainer.export import export, read_classifier
-from trainer.vision import torchvision
+from trainer.torchvision_compat import torchvision
 
 
 def check(reference: nn.Module, side: int = SIDE, **fields: Any) -> None:

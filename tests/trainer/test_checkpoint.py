@@ -13,8 +13,10 @@ from torch import Tensor
 
 from trainer import atomic, checkpoint
 from trainer.config import TrainConfig
+from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.models import build
+from trainer.train import train
 
 ABOUT = {"config": {"seed": 3}, "val_accuracy": 0.9, "name": "お"}
 
@@ -73,6 +75,90 @@ def test_one_flipped_bit_is_found(saved: Path, position: int) -> None:
     found = hashlib.sha256(weights).hexdigest()
     with pytest.raises(UserError, match=f"best.safetensors: SHA-256 is {found}, must be "):
         checkpoint.read(saved)
+
+
+def test_the_hash_of_weights_is_that_of_their_file(saved: Path, state: dict[str, Tensor]) -> None:
+    assert checkpoint.sha256(state) == checkpoint.sha256_of_file(saved)
+    with pytest.raises(UserError, match="nowhere: No such file"):
+        checkpoint.sha256_of_file(saved.with_name("nowhere"))
+
+
+def test_whole_weights_that_are_not_the_expected_ones_are_refused(
+    saved: Path, state: dict[str, Tensor]
+) -> None:
+    expected = checkpoint.sha256_of_file(saved)
+    assert checkpoint.read(saved, expected)[0].keys() == state.keys()
+    checkpoint.write(saved, {**state, "scalar": torch.tensor(8)}, ABOUT)  # another training's
+    with pytest.raises(UserError, match=f"SHA-256 is [0-9a-f]{{64}}, must be {expected}"):
+        checkpoint.read(saved, expected)
+
+
+def test_a_result_names_the_hash_of_the_weights_that_are_kept(
+    digits: ImageData, tmp_path: Path
+) -> None:
+    config = TrainConfig(dataset="digits", width=4, epochs=1, subset=200, batch_size=32)
+    finished, stopped = train([config, config], digits, on_epoch=lambda _: [1])
+    assert finished.state is not None
+    checkpoint.write(tmp_path / "x.safetensors", finished.state, {})
+    assert finished.weights_sha256 == checkpoint.sha256_of_file(tmp_path / "x.safetensors")
+    assert finished.to_dict()["weights_sha256"] == finished.weights_sha256
+    assert stopped.weights_sha256 is None
+
+
+def forge(path: Path, weights: bytes) -> None:
+    """Put other bytes in the place of weights, with the hash that fits them."""
+    path.write_bytes(weights)
+    about = {**ABOUT, "sha256": hashlib.sha256(weights).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(about))
+
+
+def header(text: str, body: bytes = b"") -> bytes:
+    """A safetensors file with this header."""
+    return len(text).to_bytes(8, "little") + text.encode() + body
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        b"",
+        b"1234567",
+        b"\xff" * 64,
+        pickle.dumps([1]),
+        header("{"),
+        header("[" * 100_000),
+        header("[]"),
+        header('{"w": 3}'),
+        header('{"w": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}', b"1234"),
+        header('{"w": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}', b"1234"),
+        header('{"w": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}', b"1"),
+        header('{"w": {"dtype": "F32", "shape": [99999999999], "data_offsets": [0, 4]}}', b"1234"),
+    ],
+)
+def test_what_is_no_weights_file_is_one_line_though_its_hash_fits(
+    saved: Path, weights: bytes
+) -> None:
+    forge(saved, weights)
+    with pytest.raises(UserError, match=r"best.safetensors: does not hold weights") as raised:
+        checkpoint.read(saved)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a": ' * 100_000, "nested too deeply"),
+        (b"\xff\xfe", "not JSON"),
+        (b"\x00", "not JSON"),
+        (b"[]", "does not describe weights"),
+        (b'{"sha256": 3}', "must be 3"),
+    ],
+)
+def test_a_description_that_is_none_is_one_line(saved: Path, text: bytes, message: str) -> None:
+    saved.with_suffix(".json").write_bytes(text)
+    with pytest.raises(UserError, match=message) as raised:
+        checkpoint.read(saved)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])

@@ -20,7 +20,7 @@ from trainer.config import TrainConfig
 from trainer.data import ImageData, _read_idx, load, split, stratified_order
 from trainer.errors import UserError
 from trainer.files import FILES, SOURCES, default_data_dir, verified_files
-from trainer.vision import torchvision
+from trainer.torchvision_compat import torchvision
 
 
 def idx(values: NDArray[np.uint8]) -> bytes:

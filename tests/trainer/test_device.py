@@ -8,7 +8,9 @@ import torch
 
 from trainer import device as devices
 from trainer.config import TrainConfig
+from trainer.data import ImageData
 from trainer.errors import UserError
+from trainer.networks import Networks
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -93,3 +95,46 @@ def test_a_worker_process_gets_its_threads_and_no_more(monkeypatch: pytest.Monke
         monkeypatch.setattr(sys, "platform", platform)
         devices.prepare_process(1)
     assert asked == [1, 1, 1]
+
+
+def test_a_gpu_that_is_used_is_the_current_one_and_computes_as_its_precision_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    flags = [
+        (matmul, "allow_tf32", False),
+        (matmul, "allow_bf16_reduced_precision_reduction", False),
+        (cudnn, "allow_tf32", False),
+        (cudnn, "deterministic", True),
+        (cudnn, "benchmark", False),
+    ]
+    before = [getattr(module, name) for module, name, _ in flags]
+    try:
+        for module, name, expected in flags:
+            setattr(module, name, not expected)
+        devices.use(CPU)
+        assert all(bool(getattr(module, name)) is not wanted for module, name, wanted in flags)
+        devices.use(torch.device("cuda", 3))
+        assert current == [torch.device("cuda", 3)]
+        for module, name, wanted in flags:
+            assert bool(getattr(module, name)) is wanted, name
+    finally:
+        for (module, name, _), value in zip(flags, before, strict=True):
+            setattr(module, name, value)
+
+
+def test_a_bank_uses_its_device_before_anything_lies_there(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class UsedError(Exception):
+        pass
+
+    def use(device: torch.device) -> None:
+        assert device == torch.device("cuda", 1)
+        raise UsedError
+
+    monkeypatch.setattr(devices, "use", use)
+    with pytest.raises(UsedError):
+        Networks([TrainConfig(dataset="digits")], digits, torch.device("cuda", 1))

@@ -14,7 +14,8 @@ from trainer import checkpoint, latency
 from trainer.data import ImageData
 from trainer.device import native_bf16
 from trainer.models import describe
-from trainer.train import Bank, train
+from trainer.networks import Networks
+from trainer.train import train
 
 CPU = torch.device("cpu")
 FIGURES = {"p50_ms", "p95_ms", "images_per_second"}
@@ -135,18 +136,18 @@ def test_a_bank_is_timed_once_and_its_members_share_the_figures(
 def test_the_seconds_of_a_trial_hold_its_epochs_and_its_test_but_not_the_timing(
     digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, test = latency.inference, Bank.test
+    measure, test = latency.inference, Networks.test
 
     def slow_timing(*given: object) -> object:
         time.sleep(2.0)
         return measure(*given)  # type: ignore[arg-type] # as they came
 
-    def slow_test(bank: Bank) -> object:
+    def slow_test(networks: Networks) -> object:
         time.sleep(0.5)
-        return test(bank)
+        return test(networks)
 
     monkeypatch.setattr(latency, "inference", slow_timing)
-    monkeypatch.setattr(Bank, "test", slow_test)
+    monkeypatch.setattr(Networks, "test", slow_test)
     (result,) = train([small(epochs=1)], digits)
     beside = result.seconds - sum(epoch.seconds for epoch in result.history)
     assert 0.5 <= beside < 2.0

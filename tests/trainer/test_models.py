@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from tests.support.networks import CLASSES, SIDE, batch, one, wear_in
 from trainer.architectures import ARCHITECTURES
+from trainer.bank import Bank
 from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
 from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.files import SOURCES
 from trainer.layers import Convolution, Dropout, Linear, by_member
 from trainer.models import DATASET_SHAPES, build, describe, parameter_count
-from trainer.train import Bank
 
 EVERY = pytest.mark.parametrize("architecture", ARCHITECTURE_FIELDS)
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from trainer import checkpoint
+from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.data import ImageData
 from trainer.export import export, read_classifier
-from trainer.train import Bank, train
+from trainer.train import train
 
 LEVELS = ["dataset", "none", "0.286/0.126"]
 

@@ -11,7 +11,7 @@ from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.layers import by_member
 from trainer.models import build
-from trainer.vision import torchvision
+from trainer.torchvision_compat import torchvision
 
 CONFIGS = [TrainConfig(architecture="resnet18", pretrained=True, seed=seed) for seed in (0, 1)]
 

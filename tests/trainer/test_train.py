@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer.bank import Bank
+from trainer.cost import measure
 from trainer.data import ImageData
 from trainer.errors import UserError
+from trainer.networks import Evaluation, Networks
 from trainer.results import Epoch
-from trainer.train import Bank, Evaluation, measure, train
+from trainer.train import train
 
 CPU = torch.device("cpu")
 
@@ -113,13 +116,13 @@ def test_test_figures_never_choose_anything(digits: ImageData) -> None:
 
 def test_the_test_set_is_evaluated_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    test = Bank.test
+    test = Networks.test
 
-    def count(bank: Bank) -> Evaluation:
-        looks.append(bank.members)
-        return test(bank)
+    def count(networks: Networks) -> Evaluation:
+        looks.append(networks.members)
+        return test(networks)
 
-    monkeypatch.setattr(Bank, "test", count)
+    monkeypatch.setattr(Networks, "test", count)
     train([small(seed=0), small(seed=1)], digits)
     assert looks == [1, 1]  # of each member, alone
 

@@ -11,10 +11,11 @@ import torch
 from study.run.executors import Failure, Job, WorkerSpec
 from trainer import checkpoint, data, device
 from trainer.config import TrainConfig
+from trainer.cost import measure
 from trainer.errors import UserError
 from trainer.results import Cost, Result
 from trainer.resume import ResumePoints
-from trainer.train import Watch, measure, train
+from trainer.train import Watch, train
 
 
 class Worker:
@@ -61,10 +62,10 @@ class Worker:
                     "config": config.to_dict(),
                     "result": result.to_dict(),
                     "dataset": self.description["dataset"],
-                    "confused": result.confused,
+                    "confused": result.misclassified,
                 }
                 checkpoint.write(path, result.state, about)
-        return [dataclasses.replace(result, state=None, confused=None) for result in results]
+        return [dataclasses.replace(result, state=None, misclassified=None) for result in results]
 
 
 def failure_of(error: Exception) -> Failure:

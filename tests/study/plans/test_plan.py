@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from optuna.distributions import distribution_to_json
 
 from analysis import trials as stored
-from study.plans.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, level_text, load_plan
+from fmnist_common.text import level_text
+from study.plans.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, load_plan
 from study.run.coordinator import plan_differences
 from study.run.work import pending
 from study.store import storage

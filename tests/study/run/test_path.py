@@ -5,7 +5,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.plans.plan import Plan
-from study.run.path import PathWork, next_step, target
+from study.run.path import PathWork, best_levels, next_step
 from study.run.work import Task
 from tests.support import results
 from tests.support.plans import tiny
@@ -57,20 +57,20 @@ def stored(plan: Plan, label: str, seed: int, value: float) -> FrozenTrial:
 def test_the_target_is_the_best_level_of_each_factor_that_beats_the_baseline() -> None:
     plan = plan_of_three()
     values = known(plan)
-    assert target(plan, values) == {
+    assert best_levels(plan, values) == {
         "pooling": "avg",
         "batchnorm": False,
         "activation": "gelu",
     }
     values["batchnorm=false", 1] = 0.7  # now worse than the baseline on average
-    assert target(plan, values) == {"pooling": "avg", "activation": "gelu"}
+    assert best_levels(plan, values) == {"pooling": "avg", "activation": "gelu"}
 
 
 def test_a_level_that_diverged_on_a_seed_is_no_target() -> None:
     plan = plan_of_three()
     values = known(plan)
     values["activation=gelu", 0] = None
-    assert "activation" not in target(plan, values)  # relu is worse than the baseline
+    assert "activation" not in best_levels(plan, values)  # relu is worse than the baseline
 
 
 def test_each_step_tries_every_change_left_on_top_of_the_best_so_far() -> None:

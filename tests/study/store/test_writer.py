@@ -15,9 +15,9 @@ import sqlalchemy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_common.checksums import CHECKSUM, SEAL
 from study.store import storage
 from study.store import writer as module
-from study.store.integrity import CHECKSUM, SEAL
 from study.store.writer import Ledger, NewTrial, StorageFailed, categorical
 
 DISTRIBUTIONS = {"pooling": categorical(["max", "avg"]), "batchnorm": categorical([True, False])}

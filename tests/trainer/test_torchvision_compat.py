@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 def test_torchvision_is_imported_in_a_fresh_process(fresh_python: Callable[[str], str]) -> None:
     code = """
-from trainer.vision import torchvision
+from trainer.torchvision_compat import torchvision
 module = torchvision()
 assert torchvision() is module
 import torchvision as plain

@@ -24,9 +24,10 @@ class Program:
     """A piece of work, to be called as often as it is to be done.
 
     Each call does the work once, also the first ones, which prepare it, and the one that captures.
+    It does not hold the work, so whoever owns both is freed, with its graph's memory, as soon as it
+    is let go.
 
     Args:
-        work: what to do; see the module.
         device: where its kernels run.
         capture: makes the replay of a work; by default a CUDA graph on GPUs, nothing elsewhere.
 
@@ -34,10 +35,8 @@ class Program:
         UserError: the environment's choice is no valid one.
     """
 
-    def __init__(
-        self, work: Callable[[], None], device: torch.device, capture: Capture | None = None
-    ) -> None:
-        self.work, self.capture = work, capture
+    def __init__(self, device: torch.device, capture: Capture | None = None) -> None:
+        self.capture = capture
         self.replay: Callable[[], None] | None = None
         self.runs = 0
         self.stream: Stream = None
@@ -45,28 +44,28 @@ class Program:
             self.capture = capture or _cuda_graph
             self.stream = torch.cuda.Stream(device)
 
-    def __call__(self) -> None:
-        """Do the work once."""
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Do the work once: the same in every call; see the module."""
         if self.capture is None:
-            self.work()
+            work()
         elif self.replay is not None:
             self.replay()
         elif self.runs < WARM_UP:
             self.runs += 1
-            self._run_beside()
+            self._run_beside(work)
         else:
-            self.replay = self.capture(self.work, self.stream)
+            self.replay = self.capture(work, self.stream)
             self.replay()
 
-    def _run_beside(self) -> None:
+    def _run_beside(self, work: Callable[[], None]) -> None:
         # On the stream that is going to be captured, as CUDA graphs ask for.
         if self.stream is None:
-            self.work()
+            work()
             return
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            self.work()
+            work()
         current.wait_stream(self.stream)
 
 

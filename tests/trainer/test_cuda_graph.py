@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer.cuda_graph import GRAPHS, WARM_UP, Program, Stream, _cuda_graph, graphs_wanted
 from trainer.data import ImageData
 from trainer.errors import UserError
-from trainer.program import GRAPHS, WARM_UP, Program, Stream, _cuda_graph, graphs_wanted
 from trainer.train import train
 
 CPU = torch.device("cpu")
@@ -32,9 +32,9 @@ class Recorder:
 
 def test_every_call_does_the_work_once_before_at_and_after_the_capture() -> None:
     done, recorder = [], Recorder()
-    program = Program(lambda: done.append(recorder.replayed), CPU, recorder)
+    program = Program(CPU, recorder)
     for calls in range(1, WARM_UP + 4):
-        program()
+        program(lambda: done.append(recorder.replayed))
         assert len(done) == calls
         assert recorder.captured == (calls > WARM_UP)
         assert recorder.replayed == max(0, calls - WARM_UP)
@@ -42,9 +42,9 @@ def test_every_call_does_the_work_once_before_at_and_after_the_capture() -> None
 
 def test_without_a_gpu_the_work_runs_as_it_is() -> None:
     done: list[int] = []
-    program = Program(lambda: done.append(1), CPU)
+    program = Program(CPU)
     for _ in range(WARM_UP + 2):
-        program()
+        program(lambda: done.append(1))
     assert len(done) == WARM_UP + 2
     assert program.replay is None
 
@@ -72,11 +72,11 @@ def test_training_by_replays_is_training(
     plain = train(configs, digits)
     recorders = []
 
-    def recorded(work: Callable[[], None], device: torch.device) -> Program:
+    def recorded(device: torch.device) -> Program:
         recorders.append(Recorder())
-        return Program(work, device, recorders[-1])
+        return Program(device, recorders[-1])
 
-    monkeypatch.setattr("trainer.train.Program", recorded)
+    monkeypatch.setattr("trainer.bank.Program", recorded)
     replayed = train(configs, digits)
     assert recorders[0].replayed > 50  # the steps; the validations are three
     for one, other in zip(plain, replayed, strict=True):

@@ -1,0 +1,169 @@
+"""A bank: K >= 1 networks of one shape in training on one device, by the same operations.
+
+Everything that a step needs is found on the device, so that a step can be captured and replayed
+(`trainer.cuda_graph`); sums stay there, and the host waits for them once an epoch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trainer.augment import Augmentation
+from trainer.config import TrainConfig
+from trainer.cuda_graph import Program
+from trainer.data import ImageData, split
+from trainer.errors import UserError
+from trainer.layers import Dropout
+from trainer.networks import Counts, Evaluation, Networks, cross_entropy
+from trainer.optim import BankOptimizer
+from trainer.progress import Pace
+from trainer.streams import generator
+
+
+class Bank(Networks):
+    """K networks in training: with optimiser, order of the images and random streams.
+
+    Args:
+        configs, data, device, start: as of `Networks`.
+
+    Raises:
+        ValueError, UserError: as `Networks`; batch size or subset do not fit the data.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TrainConfig],
+        data: ImageData,
+        device: torch.device,
+        *,
+        start: bool = True,
+    ) -> None:
+        super().__init__(configs, data, device, start=start)
+        data = self.data
+        self.parts = [split(data, config) for config in configs]  # training, validation; on the CPU
+        self.val_indices = torch.stack([held_out for _, held_out in self.parts], dim=1).to(device)
+        self.train_size = len(self.parts[0][0])
+        self.batch_size = configs[0].batch_size
+        # The remainder of an epoch's permutation is left out: another one every epoch.
+        self.steps_per_epoch = self.train_size // self.batch_size
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"batch_size = {self.batch_size}: larger than the {self.train_size} training images"
+            )
+        self.optimizer = BankOptimizer(self.network, configs, self.steps_per_epoch)
+        self.augmentation = Augmentation(configs, data.side, device, self.dtype)
+        self.clock = torch.zeros((), dtype=torch.int32, device=device)  # steps taken
+        # An epoch's batches, the next one's position, sums of loss and accuracy.
+        shape = (self.steps_per_epoch, self.batch_size, self.members)
+        self.batches = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=device)
+        self.totals = torch.zeros(2, self.members, device=device, dtype=self.dtype)
+        self.drawn: tuple[int, Tensor] | None = None  # an epoch to come and its order
+        self.pace = Pace(device)
+        self.validated = Counts(self.val_indices, self.dtype)
+        self.step_program = Program(device)
+        self.validation_program = Program(device)
+        for module in self.network.modules():
+            if isinstance(module, Dropout):
+                module.step = self.clock
+        smoothing = [config.label_smoothing for config in configs]
+        self.smoothing = (
+            torch.tensor(smoothing, device=device, dtype=self.dtype) if any(smoothing) else None
+        )
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images that the whole bank trains on in an epoch."""
+        return self.members * self.steps_per_epoch * self.batch_size
+
+    def learning_rate(self, k: int, epoch: int) -> float:
+        """Return the learning rate of member k in the last step of an epoch."""
+        return float(self.optimizer.table[epoch * self.steps_per_epoch - 1, k])
+
+    def train_epoch(self, epoch: int) -> tuple[list[float], list[float]]:
+        """Train for one epoch (from 1); return loss and accuracy per member."""
+        self.begin_epoch(epoch)
+        for _ in range(self.steps_per_epoch):
+            self.next_step()
+            self.pace.tick()
+        if epoch < self.configs[0].epochs:  # while a GPU is still at it
+            self.drawn = epoch + 1, self._draw(epoch + 1)
+        loss, accuracy = (self.totals / self.steps_per_epoch).tolist()
+        return loss, accuracy
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Get ready for the steps of an epoch (from 1)."""
+        self.network.train()
+        self.batches.copy_(self.order(epoch))
+        self.clock.fill_((epoch - 1) * self.steps_per_epoch)
+        self.position.zero_()
+        self.totals.zero_()
+
+    def next_step(self) -> None:
+        """Take the step that the clock shows, of the epoch that has begun."""
+        self.step_program(self._next_step)
+
+    def _next_step(self) -> None:
+        """Take the step that the clock shows. Nothing here comes from the host: see `Program`."""
+        batch = self.batches.index_select(0, self.position)[0]
+        self.totals += self._step(batch)
+        self.position += 1
+        self.clock += 1
+
+    def train_step(self, index: int, batch: Tensor) -> Tensor:
+        """Take step `index` on the images `batch` [B, K]; return loss and accuracy, [2, K]."""
+        self.clock.fill_(index)
+        return self._step(batch)
+
+    def _step(self, batch: Tensor) -> Tensor:
+        labels = self.data.train_labels[batch]  # [B, K]
+        images = self.data.train_images[batch].view(
+            *batch.shape, self.data.side, -1
+        )  # [B, K, H, W]
+        x = self.normalise(self.augmentation(images, self.clock))
+        with self.autocast():
+            logits = self.network(x)
+        logits = logits.to(self.dtype)
+        losses = cross_entropy(logits, labels, self.smoothing)
+        losses.sum().backward()
+        self.optimizer.step(self.clock)
+        with torch.no_grad():
+            return torch.stack([losses, (logits.argmax(2) == labels).to(self.dtype).mean(0)])
+
+    def validate(self) -> Evaluation:
+        """Evaluate each member on its own validation images."""
+        self.network.eval()
+        self.validation_program(self._next_validation)
+        return self.validated.evaluation()
+
+    def _next_validation(self) -> None:
+        data = self.data
+        self.evaluate(data.train_images, data.train_labels, self.val_indices, self.validated)
+
+    def keep(self, positions: Sequence[int]) -> "Bank":
+        """Return a bank of some of the members, going on where they are."""
+        configs = [self.configs[k] for k in positions]
+        smaller = Bank(configs, self.data, self.device, start=False)
+        for new, old in enumerate(positions):
+            smaller.load_state(new, self.state(old))
+            smaller.optimizer.load_state(new, self.optimizer.state(old))
+        return smaller
+
+    def order(self, epoch: int) -> Tensor:
+        """Return every member's order of its training images, [steps, B, K]: f(seed, epoch)."""
+        drawn, self.drawn = self.drawn, None
+        order = drawn[1] if drawn is not None and drawn[0] == epoch else self._draw(epoch)
+        by_step = order.to(self.device, non_blocking=True).view(self.members, -1, self.batch_size)
+        return by_step.permute(1, 2, 0)
+
+    def _draw(self, epoch: int) -> Tensor:
+        """Draw the members' orders of an epoch on the CPU, [K, steps * B]."""
+        used = self.steps_per_epoch * self.batch_size
+        on_gpu = self.device.type == "cuda"
+        order = torch.empty(self.members, used, dtype=torch.int64, pin_memory=on_gpu)
+        for k, (config, (images, _)) in enumerate(zip(self.configs, self.parts, strict=True)):
+            numbers = generator(config.seed, "order", epoch)
+            drawn = torch.randperm(self.train_size, generator=numbers)
+            torch.index_select(images, 0, drawn[:used], out=order[k])
+        return order

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from fmnist_common.text import level_text
 from study.importing.sheet import Cell, Row
+from study.plans.names import squeeze
 from study.plans.plan import Level
 from trainer.errors import UserError
 
@@ -121,11 +122,6 @@ def understand(column: str) -> Name:
         percent=percent,
         unit=Decimal(_UNITS[rest][1]) if rest in _UNITS else Decimal(1),
     )
-
-
-def squeeze(name: str) -> str:
-    """Return a name's letters and digits, in lower case."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def levels_of(cells: Sequence[Cell]) -> list[Level]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fmnist_common.text import level_text
+from study.plans.aliasing import alias_groups
 from study.plans.plan import Level
 
-FEW = 4  # levels; with more, two columns that differ in every run are drawn, not designed
 JOIN = " & "
 
 Point = tuple[Level, ...]  # a level per factor
@@ -89,23 +89,9 @@ def find_design(columns: Mapping[str, Sequence[Level]], runs: int) -> Design:
 def merge(
     columns: Mapping[str, Sequence[Level]],
 ) -> tuple[dict[str, list[str]], dict[str, list[Level]]]:
-    """Merge the columns that never change but together; return the merged names, and all factors.
-
-    Columns with a level of its own for almost every run are left as they are: they were drawn at
-    random, or name the run.
-    """
-    groups: list[list[str]] = []
-    for name, levels in columns.items():
-        count = len(set(levels))
-        for group in groups if count > 1 and (count <= FEW or 2 * count <= len(levels)) else ():
-            first = columns[group[0]]
-            if count == len(set(first)) == len(set(zip(first, levels, strict=True))):
-                group.append(name)
-                break
-        else:
-            groups.append([name])
+    """Merge columns that only change together; return the merged names, and all factors."""
     merged, factors = {}, {}
-    for group in groups:
+    for group in alias_groups(columns):
         if len(group) == 1:
             factors[group[0]] = list(columns[group[0]])
             continue

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fmnist_common.text import level_text
-from study.importing.columns import SETTINGS, STATES, levels_of, squeeze
+from study.importing.columns import SETTINGS, STATES, levels_of
 from study.importing.design import Design, find_design, ordered
 from study.importing.roles import SELECTED_ON, Roles, assign
 from study.importing.runs import Run, by_epoch
 from study.importing.sheet import Cell, Sheet
+from study.plans.names import squeeze
 from study.plans.plan import MAX_LEVELS, Level, Variant, check_name
 from trainer.errors import UserError
 

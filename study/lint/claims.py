@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist_common.text import level_text
-from study.lint.context import ROUNDING, Case, Values, field_of, lead, mean
+from study.lint.context import ROUNDING, Case, Values, lead, mean
 from study.lint.finding import Finding
+from study.plans.names import field_of
 from study.plans.plan import Level
 
 SHOWN = 0.00005  # accuracies are shown in hundredths of a point

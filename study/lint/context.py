@@ -8,41 +8,13 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Protocol
 
-from study.importing.columns import squeeze
 from study.plans.datasets import FACTS, Facts
 from study.plans.plan import Level, Plan, Row, Variant
-from trainer.config import FIELD_NAMES, TrainConfig
+from trainer.config import TrainConfig
 
 ENOUGH = 3  # replicates; two leave one degree of freedom, and any two may agree by chance
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # accuracies that differ by less are equal
-
-_FIELDS = {
-    **{squeeze(name): name for name in FIELD_NAMES},
-    "batch": "batch_size",
-    "bs": "batch_size",
-    "trainbatchsize": "batch_size",
-    "lr": "learning_rate",
-    "wd": "weight_decay",
-    "opt": "optimizer",
-    "optimiser": "optimizer",
-    "model": "architecture",
-    "network": "architecture",
-    "bn": "batchnorm",
-    "batchnormalization": "batchnorm",
-    "kernel": "kernel_size",
-    "aug": "augmentation",
-    "augment": "augmentation",
-    "normalisation": "normalization",
-    "normalize": "normalization",
-    "lrschedule": "schedule",
-    "scheduler": "schedule",
-}
-
-
-def field_of(name: str) -> str:
-    """Return the field of `TrainConfig` that a table or a column is called after, else its name."""
-    return _FIELDS.get(squeeze(name.rpartition(".")[2]), name)
 
 
 class Result(Protocol):

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fmnist_common.text import level_text
-from study.importing.columns import squeeze
-from study.importing.design import merge
-from study.lint.context import Case, Point, field_of, point
+from study.lint.context import Case, Point, point
 from study.lint.finding import Finding, Severity
+from study.plans.aliasing import alias_groups
+from study.plans.names import field_of, squeeze
 from study.plans.plan import Level, Row
 from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig, biased_under_batchnorm
 
@@ -142,7 +142,7 @@ def _together(case: Case) -> Iterator[Finding]:
             name: [trial.params[name] for trial in case.finished] for name in names
         }
         varied = {name: own for name, own in columns.items() if len(set(own)) > 1}
-        groups = list(merge(varied)[0].values())
+        groups = [group for group in alias_groups(varied) if len(group) > 1]
     for group in groups:
         yield Finding(
             "confounded",

@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import correlation, linear_regression
 
-from study.lint.context import Case, Result, field_of, mean
+from study.lint.context import Case, Result, mean
 from study.lint.finding import Finding
+from study.plans.names import field_of
 
 LOSSES = ("train_loss", "val_loss", "test_loss")
 WORDS = {"train_loss": "training loss", "val_loss": "validation loss", "test_loss": "test loss"}

@@ -257,12 +257,11 @@ def test_no_file_outside_the_folder_is_read(tmp_path: Path, address: str) -> Non
     folder.mkdir()
     rows = [trial(POOLING, {}, 0, 0.9, confusion={"test": MATRIX}, checkpoint=address)]
     page = report(folder, rows, POOLING)
-    (section,) = [one for one in page.sections if one.id == "model"]
-    assert not any(part.images for part in section.parts)
+    assert not any(part.images for section in page.sections for part in section.parts)
 
 
 def test_a_study_without_a_confusion_matrix_says_so(tmp_path: Path) -> None:
-    for number, kept in enumerate([{}, {"test": [[1]]}, {"test": [[1, "x"], [0, 1]]}, []]):
+    for number, kept in enumerate([{}, {"test": [[1]]}]):
         folder = tmp_path / str(number)
         folder.mkdir()
         rows = [trial(POOLING, {}, 0, 0.9, confusion=kept)]

@@ -261,7 +261,7 @@ def test_no_file_outside_the_folder_is_read(tmp_path: Path, address: str) -> Non
 
 
 def test_a_study_without_a_confusion_matrix_says_so(tmp_path: Path) -> None:
-    for number, kept in enumerate([{}, {"test": [[1]]}]):
+    for number, kept in enumerate([{}, {"test": [[1, 0], [0, 1]]}]):
         folder = tmp_path / str(number)
         folder.mkdir()
         rows = [trial(POOLING, {}, 0, 0.9, confusion=kept)]

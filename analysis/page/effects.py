@@ -24,7 +24,7 @@ from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level,
 from analysis.tables.effects import EffectTable
 from analysis.text import p_text, printable
 from analysis.trials import Study, Trial, finished
-from analysis.verdicts import verdict
+from analysis.verdicts import failed_share, told, verdict
 from analysis.wording import some
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text, variant_label
@@ -74,7 +74,11 @@ def _effect_sheet(table: EffectTable) -> Sheet:
         )
 
     before, after = results(table.baseline)
-    middle = [Cell("", "", "number"), Cell("", "", "number"), Cell("", "")]
+    middle = [
+        Cell("", "", "number"),
+        Cell("", "", "number"),
+        Cell(failed_share(table.baseline), ""),
+    ]
     # A factorial need not contain the baseline.
     shown = table.baseline.n > 0 or table.rows_are_variants
     pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if shown else []
@@ -88,7 +92,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
 def _judged(effect: Effect) -> list[Cell]:
     word = verdict(effect)
     if effect.delta is None:
-        return [missing(), missing(), Cell(word, kind="open")]
+        return [missing(), missing(), Cell(told(effect), kind="open")]
     text = points(effect.delta)
     if effect.delta_low is not None and effect.delta_high is not None:
         text += f" [{points(effect.delta_low)}, {points(effect.delta_high)}]"
@@ -96,7 +100,7 @@ def _judged(effect: Effect) -> list[Cell]:
     return [
         Cell(text + ("" if effect.paired else " *"), effect.delta, "number"),
         missing() if p is None else Cell(p_text(p), p, "number"),
-        Cell(word, kind=word if word in ("better", "worse") else "open"),
+        Cell(told(effect), kind=word if word in ("better", "worse") else "open"),
     ]
 
 
@@ -196,7 +200,7 @@ def _verdicts(effects: Sequence[Effect]) -> str:
     for effect in effects:
         delta = f" ({points(effect.delta)} points)" if effect.delta else ""
         level = printable(level_text(effect.level))
-        words.setdefault(verdict(effect), []).append(level + delta)
+        words.setdefault(told(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())
 
 

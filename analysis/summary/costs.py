@@ -22,8 +22,12 @@ def of_best(table: EffectTable, trials: Sequence[Trial]) -> list[str]:
     if best is None or not base:
         return []
     replicates = [trial for trial in done if trial.label == best.variant]
+    all_of_them = "all variants"
+    if table.baseline.failed or any(effect.failed for effect in table.effects):
+        all_of_them = "the variants that never failed"
+    highest = f"has the highest mean {table.progress.objective} of {all_of_them}"
     if best.variant == base[0].label:
-        return [f"The baseline has the highest mean {table.progress.objective} of all variants."]
+        return [f"The baseline {highest}."]
     effects = [
         effect
         for effect in table.effects
@@ -36,9 +40,8 @@ def of_best(table: EffectTable, trials: Sequence[Trial]) -> list[str]:
         doubt = "; the combination itself was not tested against the baseline"
     seeds = ", a single run" if best.n == 1 else ""
     return [
-        f"{printable(best.variant)} has the highest mean {table.progress.objective} of all "
-        "variants, "
-        f"{percent(best.mean)} %{seeds}{doubt}.{_ratios(replicates, base)}"
+        f"{printable(best.variant)} {highest}, {percent(best.mean)} %{seeds}{doubt}."
+        f"{_ratios(replicates, base)}"
     ]
 
 

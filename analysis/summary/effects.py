@@ -50,6 +50,10 @@ def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
         if table.baseline.n
         else ""
     )
+    lost = [effect for effect in effects if effect.failed and not effect.n]
+    if lost and len(lost) == len(effects) and table.baseline.n:
+        each = "The only other level" if len(lost) == 1 else f"Each of the {len(lost)} other levels"
+        return f"{each} {verdict(lost[0])} on every seed.{reached}"
     if not effects:
         return f"The study varies nothing: it measures the baseline alone.{reached}"
     if table.baseline.n:
@@ -86,8 +90,9 @@ def _headline(
 
 def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -> list[str]:
     if not proven:
-        largest = max(compared, key=lambda effect: abs(effect.delta or 0.0))
-        if not largest.delta:
+        sound = [effect for effect in compared if not effect.failed]
+        largest = max(sound, key=lambda effect: abs(effect.delta or 0.0), default=None)
+        if largest is None or not largest.delta:
             return []
         return [
             "Nothing for certain. The largest difference seen, "
@@ -176,6 +181,23 @@ def _not_proven(effects: Sequence[Effect]) -> list[str]:
     if absent:
         have = "has" if len(absent) == 1 else "have"
         sentences.append(f"{some(absent)} {have} no finished trial.")
+    return sentences + _failed(effects)
+
+
+def _failed(effects: Sequence[Effect]) -> list[str]:
+    """Say which levels diverged, and whose results are those of survivors."""
+    sentences = []
+    for word, does in (("diverged", "diverged"), ("failed", "failed")):
+        levels = [_level(e) for e in effects if e.n == 0 and verdict(e) == word]
+        if levels:
+            sentences.append(f"{some(levels)} {does} on every seed.")
+    partly = [e for e in effects if e.failed and e.n]
+    names = [f"{_level(e)} ({e.failed} of {e.failed + e.n})" for e in partly]
+    if names:
+        sentences.append(
+            f"Trainings of {some(names)} failed: what the others reach is no evidence that a level "
+            "is better."
+        )
     return sentences
 
 

@@ -7,9 +7,10 @@ from analysis.text import printable
 
 def answers(now: Progress) -> tuple[str, Sentences]:
     """Return the headline and the sentences on a study without a plan, with a finished trial."""
-    assert now.best is not None  # a trial has finished
     headline = (
-        f"The best is {printable(now.best.variant)}, with {now.objective} {now.best.mean:.6g}."
+        "Nothing is best: what finished has failed, too."
+        if now.best is None
+        else f"The best is {printable(now.best.variant)}, with {now.objective} {now.best.mean:.6g}."
     )
     return headline, {
         SURE: [

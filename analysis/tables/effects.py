@@ -20,7 +20,7 @@ from analysis.statistics.power import ALPHA, detectable
 from analysis.table_formats import Block, Page, accuracies, for_scale, joined
 from analysis.text import p_text, percent, printable
 from analysis.trials import Study, Trial
-from analysis.verdicts import FEWEST_PAIRS, verdict
+from analysis.verdicts import FEWEST_PAIRS, failed_share, told, verdict
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
 
@@ -117,6 +117,15 @@ class EffectTable:
             notes.append(
                 f"Too few: with fewer than {FEWEST_PAIRS} pairs no claim is made. Run more seeds."
             )
+        if self.baseline.failed or any(effect.failed for effect in self.effects):
+            notes.append(
+                "Failed k/n: k of n trainings diverged or failed. What the others reach is no "
+                "evidence for the level: the seeds were chosen by their result. So it is not "
+                "called better, nor is it the best; and nothing is called worse than a reference "
+                "that failed."
+            )
+        if "diverged" in verdicts:
+            notes.append("Diverged: on every seed; running it again would change nothing.")
         if "reference" in verdicts:
             notes.append("Reference: the rows of a table are compared with it.")
         if "identical" in verdicts:
@@ -178,7 +187,7 @@ class EffectTable:
             "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
             "difference": ["", *_differences(effects)],
             "p": ["", *(p_text(effect.p_holm) for effect in effects)],
-            "verdict": ["", *(verdict(effect) for effect in effects)],
+            "verdict": [failed_share(self.baseline), *map(told, effects)],
         }
         test = {
             "accuracy": accuracies(

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import reported
 from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
 from analysis.summary.costs import wall_seconds
 from analysis.text import printable
@@ -33,6 +34,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
     """Say where the figures come from and what they took."""
     attributes, dataset = study.attributes, study.dataset
     versions = attributes.get("versions")
+    source = study.plan.get("source")
     named = {
         "Command": attributes.get("command"),
         "Host": attributes.get("host"),
@@ -43,6 +45,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         "Data SHA-256": dataset.get("sha256"),
         "Plan SHA-256": attributes.get("plan_hash"),
         "Last run": study.last_run,
+        "Figures of others": reported.provenance(source) if source else None,
     }
     facts = [(name, _fact(value)) for name, value in named.items() if value]
     rows = _cost_rows(trials)

@@ -7,7 +7,7 @@ import typer
 
 from study.cli.common import app, read
 from study.cli.options import DataDirOption, DatasetOption, StorageOption, StudyName
-from study.store import storage
+from study.store import location
 from trainer.errors import UserError
 
 
@@ -38,7 +38,7 @@ def doctor(storage_option: StorageOption = None, data_dir: DataDirOption = None)
     from study.cli.doctor import findings
 
     healthy = True
-    for what, fine, text in findings(storage.locate(storage_option), data_dir):
+    for what, fine, text in findings(location.locate(storage_option), data_dir):
         healthy = healthy and fine
         print(f"{'ok  ' if fine else 'FAIL'}  {what}: {text}")
     if not healthy:
@@ -57,12 +57,12 @@ def make_backup(
 
     from study.store import backup
 
-    url = storage.locate(storage_option)
-    storage.check_readable(url)
-    database = storage.sqlite_path(url)
+    url = location.locate(storage_option)
+    location.check_readable(url)
+    database = location.sqlite_path(url)
     if database is None:
         raise UserError(
-            f"storage {storage.display(url)}: is on a server, which has its own backups"
+            f"storage {location.display(url)}: is on a server, which has its own backups"
         )
     target = out or backup.backup_of(database)
     if target.exists() and target.samefile(database):
@@ -90,7 +90,7 @@ def dashboard(
     import tempfile
     import threading
 
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     found, _ = read(url, study)
     try:
         import optuna_dashboard
@@ -103,7 +103,7 @@ def dashboard(
     from study.store import backup
 
     with tempfile.TemporaryDirectory() as folder:
-        database = storage.sqlite_path(url)
+        database = location.sqlite_path(url)
         shown = url.render_as_string(hide_password=False)
         if database is not None:
             snapshot = Path(folder) / "snapshot.db"

@@ -17,7 +17,7 @@ from study.cli.common import (
     write_report,
 )
 from study.cli.options import DatasetOption, JsonOption, StorageOption, StudyName
-from study.store import storage
+from study.store import location
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def report(
         raise UserError(choose("--format", output_format, FORMATS))
     if figures is not None and figures not in FIGURES:
         raise UserError(choose("--figures", figures, FIGURES))
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     from analysis.designs import results
     from analysis.documents import render
 
@@ -93,7 +93,7 @@ def compare(
     """Compare two studies: what differs, and the difference of each common variant."""
     if output_format not in FORMATS:
         raise UserError(choose("--format", output_format, FORMATS))
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     from analysis.compare import compare as beside
     from analysis.documents import render
 
@@ -144,7 +144,7 @@ def _examined(
 
     A plan file has the results of a study of its name if that was made with this very plan.
     """
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     stored = {own.name: own for own in studies_if_any(url)}
     if study is None or (study in stored and dataset is None):
         found, trials = read(url, study)
@@ -185,16 +185,16 @@ def import_results(
     from study.importing import make_study, read_sheet, store
 
     chosen = None if factors is None else [name.strip() for name in factors.split(",")]
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     sheet = read_sheet(file)
     made = make_study(sheet, name=study_name, dataset=dataset, metric=metric, factors=chosen)
-    store(made, url, shlex.join(["fmnist-study", *map(storage.masked, sys.argv[1:])]))
+    store(made, url, shlex.join(["fmnist-study", *map(location.masked, sys.argv[1:])]))
     from analysis.text import printable
 
     width = max(len(printable(column)) for column in made.uses)
     for column, use in made.uses.items():
         print(f"{printable(column):{width}}  {printable(use)}")
     print()
-    print(printable(f"study {made.name} in {storage.display(url)}: {made.summary}"))
+    print(printable(f"study {made.name} in {location.display(url)}: {made.summary}"))
     for note in made.notes:
         print(printable(f"note: {note}"))

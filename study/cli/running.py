@@ -37,7 +37,7 @@ from study.cli.options import (
 )
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, check_name, load_plan
-from study.store import storage
+from study.store import location
 from trainer import files
 from trainer.errors import UserError
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 def list_studies(storage_option: StorageOption = None, as_json: JsonOption = False) -> None:
     """Name the studies: those of the catalogue, and those in the database."""
     plans = [load_plan(name) for name in catalog.names()]
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     stored = studies_if_any(url)
     if as_json:
         print_json(
@@ -65,6 +65,7 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
                     "variants": plan.variant_count,
                     "seeds": plan.seeds,
                     "epochs": plan.epochs,
+                    "source": plan.figures.source,
                     "stored": False,
                 }
                 for plan in plans
@@ -89,9 +90,11 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
+        if plan.figures.source:
+            print(f"{'':{width}}  after {plan.figures.source['name']}")
     for name, study in zip(names, stored, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
-        where = storage.display(url)
+        where = location.display(url)
         print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
 
 
@@ -157,7 +160,7 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
     from analysis.statistics.effects import spread_of_differences
     from analysis.statistics.power import note
 
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     spread = None
     for study in studies_if_any(url):
         if study.plan.get("name") == plan.name and study.plan.get("dataset") == plan.dataset:
@@ -232,9 +235,11 @@ def run(
 ) -> None:
     """Run a study, or go on with it."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     if not dry_run and not _has_own_plan(study):
-        storage.mend(url, lambda line: say(line, parseable=True))  # its plan is in the database
+        from study.store import replay
+
+        replay.recover(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
     from study.run.path import check_has_path
     from study.run.session import Machine
@@ -283,7 +288,7 @@ def _run(
     from study.run.coordinator import OutOfTime, StudyFailed
     from study.run.view import announcement, view_for
     from study.store import signals
-    from study.store.writer import StorageFailed
+    from study.store.failures import StorageFailed
 
     console = stderr()
     name = study_name or plan.name
@@ -419,7 +424,7 @@ def status(
     """Show how far a study is, and the best variant so far."""
     from analysis.progress import as_dict, progress, render
 
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     if not watch:
         now = progress(*read(url, study))
         if as_json:

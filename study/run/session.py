@@ -18,7 +18,7 @@ from study.plans.plan import Plan, check_name
 from study.run.calibration import best_bank_size
 from study.run.executors import Executor
 from study.run.hardware import device_names, worker_specs
-from study.store import restore, storage
+from study.store import location, ownership, replay, restore
 from trainer import files
 from trainer.config import TrainConfig
 from trainer.errors import UserError, choose
@@ -176,43 +176,50 @@ def run(
         StudyFailed, StorageFailed, OutOfTime, KeyboardInterrupt, SystemExit: what ended the run
             early.
     """
-    command = shlex.join(["fmnist-study", *map(storage.masked, argv)])
+    command = shlex.join(["fmnist-study", *map(location.masked, argv)])
     if study_name is not None:
         check_name("--study-name", study_name)
     started = time.monotonic()
-    file = storage.sqlite_path(url)
-    new = not (file and restore.is_possible(file)) and storage.is_new(url)
+    file = location.sqlite_path(url)
+    new = not (file and restore.is_possible(file)) and location.is_new(url)
     if new:  # refused before a database is made
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
-    with storage.own(url, command, tell) as database:
-        from study.run.coordinator import Coordinator, State, check_same_plan, open_study
-        from study.store.durability import Keeper
-        from study.store.writer import Ledger
+    with ownership.take(url, command, tell) as database:
+        from study.run.coordinator import (
+            Coordinator,
+            State,
+            check_same_plan,
+            open_study,
+            store_plan,
+        )
+        from study.store.durability import Durability
+        from study.store.writer import StudyWriter
 
-        keeper = Keeper(url, tell)
-        restore.replay(database, keeper.journal, tell)
-        name = study_name or name_for(plan, lambda name: Ledger(database, name).plan())
-        ledger = Ledger(database, name, journal=keeper.journal)
-        trials = ledger.sound_trials() if ledger.exists else []
-        check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
+        durability = Durability(url, tell)
+        replay.replay(database, durability.journal, tell)
+        name = study_name or name_for(plan, lambda name: StudyWriter(database, name).plan())
+        writer = StudyWriter(database, name, journal=durability.journal)
+        trials = writer.sound_trials() if writer.exists else []
+        check_same_plan(writer.name, writer.plan(), len(trials), plan)
         bank = bank_size(plan, machine)
         work = work_for(plan, trials, bank, path=path)
         if work.done >= work.planned:
-            announce(ledger.name, None)
-            with keeper.guarding(ledger):
-                ledger.touch()
+            announce(writer.name, None)
+            with durability.guarding(writer):
+                store_plan(writer, plan)
+                writer.touch()
             return State(work.planned, work.done, work.failed, 0, None)
         if not new:  # else that was the first thing
             files.ready(plan.dataset, machine.data_dir, download=True)
         with workers_for(plan, work.planned - work.done, machine) as (executor, _):
             found = executor.start()
             costs = estimate(plan, work, executor, found)
-            announce(ledger.name, costs)
-            open_study(ledger, plan, found["dataset"])
-            with keeper.guarding(ledger):
-                ledger.touch()
-                ledger.describe(
+            announce(writer.name, costs)
+            open_study(writer, plan, found["dataset"])
+            with durability.guarding(writer):
+                writer.touch()
+                writer.describe(
                     {
                         "versions": {**found["versions"], **_versions()},
                         "devices": found["devices"],
@@ -223,15 +230,15 @@ def run(
                 )
                 coordinator = Coordinator(
                     work,
-                    ledger,
+                    writer,
                     executor,
                     bank_size=bank,
-                    checkpoints=keeper.folder / "checkpoints",
+                    checkpoints=durability.folder / "checkpoints",
                     view=view,
                     deadline=started + timeout if timeout else None,
                     attempts=attempts(trials),
                     parameters=max((cost.parameters for _, cost in costs.costs), default=0),
-                    back_up=lambda: keeper.mind(ledger),
+                    back_up=lambda: durability.mind(writer),
                 )
                 return coordinator.run()
 

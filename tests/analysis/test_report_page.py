@@ -283,11 +283,14 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
         "plan_hash": "f" * 64,
     }.items():
         study.set_user_attr(key, value)
+    source = {"name": "someone", "url": "https://example.org", "license": "MIT"}
+    study.set_user_attr("plan", {**FIVE, "source": source})
     (own,) = studies(connect(url))
     found = trials(connect(url), own.id)
     page = build(results(own, found))
     (section,) = [one for one in page.sections if one.id == "provenance"]
     facts = dict(section.parts[0].facts)
+    assert facts["Figures of others"] == "someone, https://example.org (licence: MIT)"
     assert facts["Command"] == "fmnist-study run x"
     assert facts["Versions"] == "torch 2.13"
     assert facts["Devices"] == "cpu"

@@ -18,7 +18,14 @@ from analysis.reported import ReportedRow, compare_reported
 from analysis.tables.effects import EffectTable
 from tests.support.studies import plan, read, trial
 
-SOURCE = {"name": "seed 003", "selected_on": "test", "test_images": 10_000, "runs": 0}
+SOURCE = {
+    "name": "someone",
+    "selected_on": "test",
+    "test_images": 10_000,
+    "runs": 0,
+    "url": "https://example.org/theirs",
+    "license": "no licence file",
+}
 BASE = {"pooling": "max", "depth": 4}
 
 
@@ -223,9 +230,8 @@ def test_text(tmp_path: Path) -> None:
         "",
     ]
     words = " ".join(text.split())
-    assert (
-        "Reported by seed 003, number of runs not given, chosen on test data: optimistic" in words
-    )
+    assert "Reported by someone, number of runs not given, chosen on test data: optimistic" in words
+    assert "Source: someone, https://example.org/theirs (licence: no licence file)." in words
     assert "Lower: ours is lower than the uncertainty of both explains." in words
     assert "structure 2 Conv: a|b" in words
 

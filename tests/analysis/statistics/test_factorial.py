@@ -136,7 +136,7 @@ LEVELS: dict[str, list[Any]] = {
 
 
 def cells(seeds: int = 1, seed: int = 5) -> list[Observation]:
-    """Runs of the 24 cells of seed 001's design."""
+    """Runs of the 24 cells of the plan `pooling`."""
     rng = np.random.default_rng(seed)
     return [
         Observation(

@@ -25,8 +25,8 @@ from analysis.trials import Study, Trial, connect, studies, trials
 from study.importing import ImportedStudy, make_study, read_sheet, store
 from study.importing.sheet import parse_sheet
 from study.plans.plan import Plan
-from study.store import storage
-from study.store.writer import Ledger
+from study.store import location, ownership
+from study.store.writer import StudyWriter
 from tests.support.studies import POOLING, ablation_trials, database
 from trainer.errors import UserError
 
@@ -45,7 +45,7 @@ def imported(path: Path, content: str | Path, **options: Any) -> ImportedStudy:
 
 def stored(made: ImportedStudy, folder: Path) -> tuple[Study, list[Trial]]:
     """Write a study, and read it as a report does."""
-    url = storage.locate(str(folder / "studies.db"))
+    url = location.locate(str(folder / "studies.db"))
     store(made, url, "import")
     engine = connect(url)
     (found,) = [study for study in studies(engine) if study.name == made.name]
@@ -606,17 +606,17 @@ def test_a_refused_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
 
-    monkeypatch.setattr(Ledger, "_end", full)
+    monkeypatch.setattr(StudyWriter, "_end", full)
     with pytest.raises(UserError, match=r"nothing written: .*disk is full"):
         stored(made, tmp_path)
-    assert studies(connect(storage.locate(str(tmp_path / "studies.db")))) == []
+    assert studies(connect(location.locate(str(tmp_path / "studies.db")))) == []
     monkeypatch.undo()
     assert stored(made, tmp_path)[0].trial_count == 5
 
 
 def test_a_database_in_use_is_refused(tmp_path: Path) -> None:
-    url = storage.locate(str(tmp_path / "studies.db"))
-    with storage.own(url, "someone"), pytest.raises(UserError, match="is in use"):
+    url = location.locate(str(tmp_path / "studies.db"))
+    with ownership.take(url, "someone"), pytest.raises(UserError, match="is in use"):
         store(imported(tmp_path, ABLATION), url, "import")
 
 

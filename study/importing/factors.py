@@ -184,7 +184,8 @@ def _is_variant(
     own, others = seen[column], [seen[name] for name in found.varying]
     points = list(zip(*others, strict=True)) or [()] * len(own)
     if others and len(set(zip(points, own, strict=True))) == len(set(points)):
-        reading.uses[column] = f"names the setting: {KEPT}"
+        what = "run" if len(set(own)) == len(own) else "setting"
+        reading.uses[column] = f"names the {what}: {KEPT}"
         return False
     if not others:
         return not _counts(own)

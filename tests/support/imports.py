@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.trials import Study, Trial, connect, studies, trials
 from study.importing import ImportedStudy, Options, Table, make_study, read_table, store
-from study.store import storage
+from study.store import location
 
 OPTIONS = frozenset(Options.__dataclass_fields__)
 
@@ -37,7 +37,7 @@ def imported(path: Path, content: str | Path, **given: Any) -> ImportedStudy:
 
 def stored(made: ImportedStudy, folder: Path) -> tuple[Study, list[Trial]]:
     """Write a study, and read it as a report does."""
-    url = storage.locate(str(folder / "studies.db"))
+    url = location.locate(str(folder / "studies.db"))
     store(made, url, "import")
     engine = connect(url)
     (study,) = [study for study in studies(engine) if study.name == made.name]

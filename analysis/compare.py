@@ -12,10 +12,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.effects import Row, columns, holm, paired_difference
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, Page, joined
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Study, Trial, finished
 from analysis.verdicts import FEWEST_PAIRS
 from fmnist_common.designs import variant_key
@@ -70,6 +71,7 @@ class Comparison:
     only_first: list[str]  # names of variants
     only_second: list[str]
     notes: list[str]
+    quantity: Quantity = ACCURACY  # what is compared
 
     def page(self) -> Page:
         """Lay the comparison out for readers."""
@@ -88,7 +90,11 @@ def compare(
     first: Study, first_trials: Sequence[Trial], second: Study, second_trials: Sequence[Trial]
 ) -> Comparison:
     """Compare two studies, variant by variant, paired by seed where they share data and split."""
+    quantity = first.quantity
+    same_figure = quantity == second.quantity
     done = finished(first_trials), finished(second_trials)
+    if not same_figure:  # an accuracy less a loss means nothing
+        done = [], []
     paired = _same_split(first, done[0], second, done[1])
     overall = _overall(*done)
     groups = [_variants(rows, overall) for rows in done]
@@ -123,7 +129,9 @@ def compare(
                 p_holm=p_holm,
                 paired=difference.paired,
                 compared=difference.n,
-                verdict=_verdict(difference.n, difference.delta, difference.low, p_holm),
+                verdict=_verdict(
+                    difference.n, quantity.gain(difference.delta), difference.low, p_holm
+                ),
             )
         )
     differing = _differing(first, second)
@@ -135,7 +143,17 @@ def compare(
         common=common,
         only_first=[own[0].label for key, own in groups[0].items() if key not in groups[1]],
         only_second=[own[0].label for key, own in groups[1].items() if key not in groups[0]],
-        notes=_notes(common, differing, paired=paired),
+        notes=_notes(common, differing, quantity, paired=paired)
+        if same_figure
+        else [_two_figures(quantity, second.quantity)],
+        quantity=quantity,
+    )
+
+
+def _two_figures(first: Quantity, second: Quantity) -> str:
+    return (
+        f"A compares {first.name}, B {second.name}: they have no figure in common, so that no "
+        "difference is taken."
     )
 
 
@@ -227,13 +245,19 @@ def _described(study: Study) -> dict[str, Any]:
     return known
 
 
-def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: bool) -> list[str]:
+def _notes(
+    common: Sequence[Common],
+    differing: Sequence[Differing],
+    quantity: Quantity,
+    *,
+    paired: bool,
+) -> list[str]:
     notes = []
     if not common:
         return ["No variant of one study is in the other."]
     tested = sum(own.p_holm is not None for own in common)
     notes.append(
-        "Difference: B minus A in points of validation accuracy, with its 95 % interval"
+        f"Difference: B minus A in {quantity.points}, with its 95 % interval"
         + (f"; p is corrected by Holm for all {tested} comparisons" if tested > 1 else "")
         + ". n: seeds of A and of B."
     )
@@ -248,7 +272,7 @@ def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: 
     if "too few" in words:
         notes.append(f"Too few: with fewer than {FEWEST_PAIRS} pairs no claim is made.")
     if "identical" in words:
-        notes.append("Identical: no seed's accuracy differs at all.")
+        notes.append(f"Identical: no seed's {quantity.noun} differs at all.")
     reasons = [one.what for one in differing if not one.what.startswith(HARMLESS)]
     if len(reasons) > 1:
         notes.append(
@@ -274,7 +298,11 @@ def _page(comparison: Comparison) -> Page:
         )
     if comparison.common:
         blocks.append(
-            Block("Validation accuracy in %", _common_columns(comparison.common), nested=True)
+            Block(
+                comparison.quantity.title,
+                _common_columns(comparison.quantity, comparison.common),
+                nested=True,
+            )
         )
     facts = [f"A: {printable(comparison.first)}", f"B: {printable(comparison.second)}"]
     for side, names in (("A", comparison.only_first), ("B", comparison.only_second)):
@@ -283,19 +311,19 @@ def _page(comparison: Comparison) -> Page:
     return Page("Two studies compared", facts, blocks, comparison.notes)
 
 
-def _common_columns(common: Sequence[Common]) -> dict[str, list[str]]:
+def _common_columns(quantity: Quantity, common: Sequence[Common]) -> dict[str, list[str]]:
     names = [_named(own) for own in common]
     return {
         "factor": [factor for factor, _ in names],
         "level": [level for _, level in names],
         "n": [f"{own.first.n}, {own.second.n}" for own in common],
-        "A": [percent(own.first.val_accuracy_mean) for own in common],
-        "B": [percent(own.second.val_accuracy_mean) for own in common],
+        "A": [quantity.number(own.first.val_accuracy_mean) for own in common],
+        "B": [quantity.number(own.second.val_accuracy_mean) for own in common],
         "difference": joined(
             (
-                "" if own.delta is None else f"{100 * own.delta:+.2f}",
-                "" if own.delta_low is None else f"[{percent(own.delta_low)},",
-                "" if own.delta_high is None else f"{percent(own.delta_high)}]",
+                quantity.signed(own.delta),
+                "" if own.delta_low is None else f"[{quantity.number(own.delta_low)},",
+                "" if own.delta_high is None else f"{quantity.number(own.delta_high)}]",
                 "" if own.paired else "*",
             )
             for own in common

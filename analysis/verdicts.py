@@ -24,7 +24,7 @@ def _proven(effect: Effect) -> str:
     if effect.delta is None or effect.p_holm is None or effect.p_holm > ALPHA:
         return "not proven"
     # Of a variant that failed on a seed, the others are survivors: they were chosen by result.
-    if effect.delta > 0:
+    if (effect.gain or 0.0) > 0:
         return "failed" if effect.failed else "better"
     return "not proven" if effect.reference_failed else "worse"
 

@@ -15,15 +15,16 @@ from analysis.figures.base import (
     VERMILION,
     Figure,
     axis,
+    clipped,
     layout,
-    limits,
-    percents,
     plain,
     rounded,
     sample,
+    scaled,
     scatter,
     within,
 )
+from analysis.quantity import Quantity
 from analysis.statistics.effects import summarize
 from analysis.statistics.pareto import front
 
@@ -39,7 +40,11 @@ class Point:
 
 
 def against_cost(
-    found: Sequence[Point], name: str, title: str, number: Callable[[float], str], compared: str
+    found: Sequence[Point],
+    name: str,
+    title: str,
+    number: Callable[[float], str],
+    quantity: Quantity,
 ) -> Figure | None:
     """Draw accuracy against a cost, with the variants that no other beats in both.
 
@@ -48,7 +53,7 @@ def against_cost(
         name: of the figure.
         title: of the cost, with its unit.
         number: writes a cost.
-        compared: which accuracy it is, such as "validation accuracy".
+        quantity: what the values are.
     """
     if len({point.cost for point in found}) < 2:
         return None
@@ -56,7 +61,7 @@ def against_cost(
     means = [summary.mean or 0.0 for summary in summaries]
     marked = front(
         [(mean, point.cost) for mean, point in zip(means, found, strict=True)],
-        ["MAXIMIZE", "MINIMIZE"],
+        ["MINIMIZE" if quantity.lower_is_better else "MAXIMIZE", "MINIMIZE"],
     )
     best = sorted(np.flatnonzero(marked).tolist(), key=lambda index: found[index].cost)
     rest = sample([index for index in range(len(found)) if not marked[index]], MOST_POINTS)
@@ -65,16 +70,16 @@ def against_cost(
     def trace(chosen: Sequence[int], **more: Any) -> dict[str, Any]:
         spread = {
             "type": "data",
-            "array": percents(summaries[index].std for index in chosen),
+            "array": scaled(quantity, (summaries[index].std for index in chosen)),
             "thickness": 1,
             "width": 0,
             "color": FAINT,
         }
         return scatter(
             rounded(found[index].cost for index in chosen),
-            percents(means[index] for index in chosen),
+            scaled(quantity, (means[index] for index in chosen)),
             [
-                f"<b>{plain(found[index].label, 2 * LABEL)}</b><br>{100 * means[index]:.2f} % "
+                f"<b>{plain(found[index].label, 2 * LABEL)}</b><br>{quantity.amount(means[index])} "
                 f"(n = {summaries[index].n})<br>{plain(number(found[index].cost))}"
                 for index in chosen
             ],
@@ -112,19 +117,20 @@ def against_cost(
     logarithmic = min(costs) > 0 and max(costs) / min(costs) > 8
     cut = len(found) - len(best) - len(rest)
     inside = [means[index] for index in [*best, *baseline]]
-    shown = limits(means, inside)
+    shown = clipped(quantity, means, inside)
     below = 0 if shown is None else sum(mean < shown[0] for mean in means)
     return Figure(
         name,
-        f"Accuracy against {title}",
-        f"Mean {compared} against {title} for {len(found)} variants; {len(best)} on the front.",
+        f"{quantity.heading} against {title}",
+        f"Mean {quantity.name} against {title} for {len(found)} variants; {len(best)} on the "
+        "front.",
         data,
         layout(
             xaxis=axis(title, **({"type": "log", "dtick": "D2"} if logarithmic else {})),
-            yaxis=axis(f"{compared}, %", **within(shown)),
+            yaxis=axis(plain(quantity.axis), **within(shown)),
             showlegend=True,
         ),
-        note=f"Mean {compared}"
+        note=f"Mean {quantity.name}"
         + (", bars: ± one standard deviation" if bars else "")
         + ". The front is that of the means: a variant may be on it by luck."
         + (f" {below:,} lower than this figure reaches: double-click shows all." if below else "")

@@ -20,14 +20,14 @@ from analysis.figures.base import (
     axis,
     bars,
     layout,
-    percents,
     plain,
-    points,
     sample,
+    scaled,
     scatter,
     shades,
     ticks,
 )
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.candidates import mean_interval
 from analysis.statistics.effects import Effect, summarize
 from analysis.verdicts import FEWEST_PAIRS
@@ -38,7 +38,9 @@ MOST_LEVELS = 30  # of a factor, those that differ most
 MOST_PAIRS = 60  # paired lines between levels
 
 
-def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
+def forest(
+    effects: Sequence[Effect], verdicts: Sequence[str], quantity: Quantity = ACCURACY
+) -> Figure:
     """Draw each difference with its interval, a row per level under its factor's name.
 
     Args:
@@ -80,9 +82,9 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
         bounds = list(map(_bounds, own))
         data.append(
             scatter(
-                percents(deltas),
+                scaled(quantity, deltas),
                 [place for place, _ in rows[word]],
-                [_effect_text(one, word) for one in own],
+                [_effect_text(one, word, quantity) for one in own],
                 name=word,
                 mode="markers",
                 marker={
@@ -94,6 +96,7 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
                 error_x=bars(
                     (high for _, high in bounds),
                     (low for low, _ in bounds),
+                    quantity,
                     color=shade,
                     thickness=2,
                     width=0,
@@ -118,7 +121,7 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
         f"Forest plot of {len(known)} differences with 95 % intervals; {proven} are proven.",
         data,
         layout(
-            xaxis=axis("difference in points"),
+            xaxis=axis(_difference_title(quantity)),
             yaxis=axis(
                 **ticks([label for _, label in rows_at], [place for place, _ in rows_at]),
                 range=[y + 0.3, 0.4],
@@ -146,13 +149,20 @@ def _bounds(effect: Effect) -> tuple[float, float]:
     return effect.delta - low, high - effect.delta
 
 
-def _effect_text(effect: Effect, word: str) -> str:
+def _difference_title(quantity: Quantity) -> str:
+    unit = "points" if quantity.unit == "%" else plain(quantity.axis)
+    direction = " (less is better)" if quantity.lower_is_better else ""
+    return f"difference in {unit}{direction}"
+
+
+def _effect_text(effect: Effect, word: str, quantity: Quantity) -> str:
     lines = [
         f"<b>{plain(effect.factor, LABEL)} = {plain(level_text(effect.level), 2 * LABEL)}</b>",
-        f"{points(effect.delta or 0.0)} points",
+        quantity.gap(effect.delta, sign=True),
     ]
     if effect.delta_low is not None and effect.delta_high is not None:
-        lines.append(f"95 % interval {points(effect.delta_low)} to {points(effect.delta_high)}")
+        low, high = map(quantity.signed, (effect.delta_low, effect.delta_high))
+        lines.append(f"95 % interval {low} to {high}".replace("-", "−"))
     if effect.p_holm is not None:
         lines.append(f"p = {effect.p_holm:.3f} after Holm's correction")
     return "<br>".join([*lines, f"n = {effect.n}: {word}"])
@@ -162,7 +172,7 @@ def replicates(
     factor: str,
     levels: Sequence[Level],
     effects: Sequence[Effect | None],
-    compared: str,
+    quantity: Quantity,
     name: str,
 ) -> Figure:
     """Draw every trial of a factor's levels, those of a pair joined by a line, and the means.
@@ -172,7 +182,7 @@ def replicates(
         levels: in order.
         effects: of each level against its reference, whose interval is drawn about the level's
             mean; None: a reference.
-        compared: which accuracy it is, such as "validation accuracy".
+        quantity: what the values are.
         name: of the figure.
     """
     shown = _largest(effects)
@@ -181,7 +191,7 @@ def replicates(
     # Long labels stand beside the figure instead of below it.
     sideways = max(len(level.label) for level in levels) * len(levels) > MOST_LETTERS
     colours = shades(levels)
-    data = [_pairs(levels, sideways)]
+    data = [_pairs(levels, quantity, sideways)]
     for index, level in enumerate(levels):
         own = sample(
             [(key, t.value) for key, t in level.trials.items() if t.value is not None], MOST_DOTS
@@ -189,8 +199,11 @@ def replicates(
         data.append(
             _upright(
                 [index] * len(own),
-                percents(value for _, value in own),
-                [f"{plain(_pair_label(key), 60)}<br>{100 * value:.2f} %" for key, value in own],
+                scaled(quantity, (value for _, value in own)),
+                [
+                    f"{plain(_pair_label(key), 60)}<br>{quantity.amount(value)}"
+                    for key, value in own
+                ],
                 sideways,
                 mode="markers",
                 marker={"color": colours[index], "size": 7, "opacity": 0.75},
@@ -200,6 +213,7 @@ def replicates(
     intervals = bars(
         (None if one is None else _bounds(one)[1] for one in effects),
         (None if one is None else _bounds(one)[0] for one in effects),
+        quantity,
         color=GREY,
         thickness=2,
         width=4,
@@ -207,10 +221,10 @@ def replicates(
     data.append(
         _upright(
             [index + 0.16 for index in range(len(levels))],
-            percents(means),
+            scaled(quantity, means),
             [
                 f"<b>{plain(level.label, LABEL)}</b><br>mean of n = {len(level.trials)}"
-                + ("" if mean is None else f": {100 * mean:.2f} %")
+                + ("" if mean is None else f": {quantity.amount(mean)}")
                 for level, mean in zip(levels, means, strict=True)
             ],
             sideways,
@@ -227,19 +241,19 @@ def replicates(
         showgrid=False,
         fixedrange=True,
     )
-    accuracy = axis(f"{compared}, %")
+    accuracy = axis(plain(quantity.axis))
     reference = next(
         (mean for level, mean in zip(levels, means, strict=True) if level.reference), None
     )
     return Figure(
         name,
         f"{factor}: every trial",
-        f"The {compared} of each trial for {len(levels)} levels of {factor}, paired by line.",
+        f"The {quantity.name} of each trial for {len(levels)} levels of {factor}, paired by line.",
         data,
         layout(
             xaxis=accuracy if sideways else names,
             yaxis=names if sideways else accuracy,
-            shapes=[] if reference is None else [_across(100 * reference, sideways)],
+            shapes=[] if reference is None else [_across(quantity.scale * reference, sideways)],
         ),
         height=max(340, 70 + 36 * len(levels)) if sideways else 340,
         note=" ".join(
@@ -287,7 +301,7 @@ def _across(value: float, sideways: bool) -> dict[str, Any]:
     }
 
 
-def _pairs(levels: Sequence[Level], sideways: bool) -> dict[str, Any]:
+def _pairs(levels: Sequence[Level], quantity: Quantity, sideways: bool) -> dict[str, Any]:
     places: list[float | None] = []
     values: list[float | None] = []
     keys = list(dict.fromkeys(key for level in levels for key in level.trials))
@@ -299,7 +313,7 @@ def _pairs(levels: Sequence[Level], sideways: bool) -> dict[str, Any]:
         places.append(None)
         values.append(None)
     line = {"color": FAINT, "width": 1}
-    return _upright(places, percents(values), None, sideways, mode="lines", line=line)
+    return _upright(places, scaled(quantity, values), None, sideways, mode="lines", line=line)
 
 
 def _pair_label(key: Hashable) -> str:
@@ -317,7 +331,7 @@ def interaction(
     factor: str,
     other: str,
     cells: Mapping[tuple[Any, Any], Sequence[float]],
-    compared: str,
+    quantity: Quantity,
     name: str,
 ) -> Figure:
     """Draw how a factor's effect depends on another: parallel lines would mean not at all.
@@ -326,7 +340,7 @@ def interaction(
         factor: along the axis.
         other: a line for each of its levels.
         cells: accuracies of the trials with both levels, keyed (level of factor, of other).
-        compared: which accuracy it is, such as "validation accuracy".
+        quantity: what the values are.
         name: of the figure.
     """
     along = list(dict.fromkeys(level for level, _ in cells))
@@ -341,10 +355,10 @@ def interaction(
         data.append(
             scatter(
                 [place + shift for place in range(len(along))],
-                percents(means),
+                scaled(quantity, means),
                 [
                     f"{label}<br>n = {len(values)}"
-                    + ("" if mean is None else f", mean {100 * mean:.2f} %")
+                    + ("" if mean is None else f", mean {quantity.amount(mean)}")
                     for values, mean in zip(own, means, strict=True)
                 ],
                 mode="lines+markers",
@@ -361,6 +375,7 @@ def interaction(
                         0 if low is None or mean is None else mean - low
                         for mean, (low, _) in zip(means, spans, strict=True)
                     ),
+                    quantity,
                     thickness=1.5,
                     width=4,
                 ),
@@ -369,7 +384,7 @@ def interaction(
     return Figure(
         name,
         f"{factor} × {other}",
-        f"Mean {compared} by {factor}, a line for each level of {other}.",
+        f"Mean {quantity.name} by {factor}, a line for each level of {other}.",
         data,
         layout(
             xaxis=axis(
@@ -378,7 +393,7 @@ def interaction(
                 range=[-0.4, len(along) - 0.6],
                 showgrid=False,
             ),
-            yaxis=axis(f"{compared}, %"),
+            yaxis=axis(plain(quantity.axis)),
             showlegend=True,
         ),
         note="Means over the other factors and seeds with 95 % intervals. Parallel lines: no "

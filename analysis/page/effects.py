@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from analysis.figures.base import Level, points, slug
+from analysis.figures.base import Level, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.effects import forest, replicates
 from analysis.page.parts import (
@@ -15,11 +16,14 @@ from analysis.page.parts import (
     Sheet,
     capital,
     difference,
+    gap,
+    headed,
     interval,
     missing,
     number,
     spread,
 )
+from analysis.quantity import Quantity
 from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups
 from analysis.tables.effects import EffectTable
 from analysis.text import p_text, printable
@@ -38,21 +42,21 @@ def effects(table: EffectTable) -> list[Section]:
     known = [effect for effect in table.effects if effect.delta is not None]
     if known:
         words = [verdict(effect) for effect in table.effects]
-        shown = [forest(table.effects, words)]
+        shown = [forest(table.effects, words, table.quantity)]
     elif table.effects:
         intro = ["Nothing can be compared yet."]
-    tables = [_effect_sheet(table), *_evidence_sheet(table.effects)]
+    tables = [_effect_sheet(table), *_evidence_sheet(table.quantity, table.effects)]
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
 
 def _effect_sheet(table: EffectTable) -> Sheet:
-    compared = table.progress.objective
+    quantity, compared = table.quantity, table.progress.objective
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
         Column("n", hint="finished trials"),
-        Column("accuracy %", hint=f"{compared}: mean ± standard deviation of n trials"),
-        Column("difference", hint=f"in points of {compared}, and its 95 % interval"),
+        Column(headed(quantity), hint=f"{compared}: mean ± standard deviation of n trials"),
+        Column("difference", hint=f"in {quantity.points}, and its 95 % interval"),
         Column("p", hint="two-sided, corrected by Holm for all comparisons of the table"),
         Column("verdict", numeric=False),
         Column("test %", hint="test accuracy: looked at once, never used for a choice"),
@@ -64,7 +68,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
         return (
             [
                 Cell(f"{row.n:,}", row.n, "number"),
-                spread(row.val_accuracy_mean, row.val_accuracy_std),
+                spread(row.val_accuracy_mean, row.val_accuracy_std, quantity),
             ],
             [
                 spread(row.test_accuracy_mean, row.test_accuracy_std),
@@ -85,17 +89,17 @@ def _effect_sheet(table: EffectTable) -> Sheet:
     rows = []
     for effect in table.effects:
         before, after = results(effect)
-        rows.append([*_named(effect), *before, *_judged(effect), *after])
+        rows.append([*_named(effect), *before, *_judged(quantity, effect), *after])
     return Sheet("Every level against the baseline", columns, rows, pinned)
 
 
-def _judged(effect: Effect) -> list[Cell]:
+def _judged(quantity: Quantity, effect: Effect) -> list[Cell]:
     word = verdict(effect)
     if effect.delta is None:
         return [missing(), missing(), Cell(told(effect), kind="open")]
-    text = points(effect.delta)
+    text = gap(quantity, effect.delta)
     if effect.delta_low is not None and effect.delta_high is not None:
-        text += f" [{points(effect.delta_low)}, {points(effect.delta_high)}]"
+        text += f" [{gap(quantity, effect.delta_low)}, {gap(quantity, effect.delta_high)}]"
     p = effect.p_holm
     return [
         Cell(text + ("" if effect.paired else " *"), effect.delta, "number"),
@@ -112,7 +116,7 @@ def _named(effect: Effect) -> list[Cell]:
     ]
 
 
-def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
+def _evidence_sheet(quantity: Quantity, effects: Sequence[Effect]) -> list[Sheet]:
     """Make the table of what decides nothing, but what a reviewer may ask for."""
     known = [effect for effect in effects if effect.improvement is not None]
     if not known:
@@ -120,7 +124,7 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
-        Column("difference", hint="in points"),
+        Column("difference", hint=f"in {quantity.points}"),
         Column("bootstrap interval", hint="95 %, bias-corrected and accelerated"),
         Column("p, t-test", hint="not corrected"),
         Column("p, sign flips", hint="exact permutation test of the pairs, not corrected"),
@@ -128,18 +132,20 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
             "P(better)", hint="chance that a run is better than its pair, and its 95 % interval"
         ),
         Column("standardised", hint="difference in standard deviations of the differences"),
-        Column("detectable", hint="true difference that so many pairs mostly find, in points"),
+        Column("detectable", hint="true difference that so many pairs mostly find"),
     ]
     rows = [
         [
             *_named(one),
-            difference(one.delta),
-            interval(one.delta_bca_low, one.delta_bca_high, points),
+            difference(one.delta, quantity),
+            interval(one.delta_bca_low, one.delta_bca_high, partial(gap, quantity)),
             number(one.p_value, 3),
             number(one.p_permutation, 3),
             _chance(one),
             number(one.standardized, 2),
-            number(None if one.detectable is None else 100 * one.detectable, 2),
+            missing()
+            if one.detectable is None
+            else Cell(quantity.number(one.detectable), one.detectable, "number"),
         ]
         for one in known
     ]
@@ -173,11 +179,13 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
         levels_effects = [effect for effect in table.effects if effect.factor == factor]
         by_label = {level_text(effect.level): effect for effect in levels_effects}
         against = [None if level.reference else by_label.get(level.label) for level in levels]
-        own = [replicates(factor, levels, against, study.compared, f"trials-{slug(factor, index)}")]
-        if len(shown) <= CURVES_OF_LEVELS:
+        own = [replicates(factor, levels, against, study.quantity, f"trials-{slug(factor, index)}")]
+        if len(shown) <= CURVES_OF_LEVELS and table.quantity.is_accuracy:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
             own += [curves] if curves is not None else []
-        parts.append(Part(printable(factor), [_verdicts(levels_effects)], figures=own))
+        parts.append(
+            Part(printable(factor), [_verdicts(table.quantity, levels_effects)], figures=own)
+        )
     if not parts:
         return []
     intro = [
@@ -194,11 +202,11 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
     return [Section("factors", "Factor by factor", intro, parts)]
 
 
-def _verdicts(effects: Sequence[Effect]) -> str:
+def _verdicts(quantity: Quantity, effects: Sequence[Effect]) -> str:
     """Say what came of a factor: "Worse: 1 (−4.40 points). Not proven: 5 (+0.25 points)."."""
     words: dict[str, list[str]] = {}
     for effect in effects:
-        delta = f" ({points(effect.delta)} points)" if effect.delta else ""
+        delta = f" ({quantity.gap(effect.delta, sign=True)})" if effect.delta else ""
         level = printable(level_text(effect.level))
         words.setdefault(told(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())

@@ -12,6 +12,7 @@ from analysis.page.parts import (
     Part,
     Section,
     Sheet,
+    headed,
     interval,
     number,
     spread,
@@ -35,11 +36,12 @@ def candidates(table: SearchTable) -> list[Section]:
         return []
     shown = table.candidates[:MOST_CANDIDATES]
     on_front = {own.number for own in table.front}
+    quantity = table.quantity
     columns = [
         Column("candidate", numeric=False),
         Column("rank"),
         Column("n", hint="seeds"),
-        Column("accuracy %", hint="validation accuracy: mean ± standard deviation over seeds"),
+        Column(headed(quantity), hint=f"{quantity.name}: mean ± standard deviation over seeds"),
         Column("95 % interval", hint="of the mean"),
         Column("test %", hint="test accuracy: looked at once, never used for a choice"),
         Column("parameters"),
@@ -50,13 +52,15 @@ def candidates(table: SearchTable) -> list[Section]:
 
     def line(rank: int, own: Candidate) -> list[Cell]:
         # Student's t knows no end.
-        high = None if own.val_accuracy_high is None else min(1.0, own.val_accuracy_high)
+        high = own.val_accuracy_high
+        if high is not None and quantity.is_accuracy:
+            high = min(1.0, high)
         return [
             Cell(printable(own.variant), own.number),
             Cell(str(rank), rank, "number"),
             Cell(str(own.n), own.n, "number"),
-            spread(own.val_accuracy_mean, own.val_accuracy_std),
-            interval(own.val_accuracy_low, high, percent),
+            spread(own.val_accuracy_mean, own.val_accuracy_std, quantity),
+            interval(own.val_accuracy_low, high, quantity.number),
             Cell(percent(own.test_accuracy_mean) or NOTHING, own.test_accuracy_mean, "number"),
             number(own.parameters),
             number(own.seconds, 1),
@@ -104,7 +108,9 @@ def importance(table: SearchTable, trials: Sequence[Trial]) -> list[Section]:
 
 def course(table: SearchTable, trials: Sequence[Trial]) -> list[Section]:
     """Show the best so far over the epochs that were spent."""
-    drawn = figures.best_so_far(table.curve, {trial.number: trial for trial in trials})
+    drawn = figures.best_so_far(
+        table.curve, {trial.number: trial for trial in trials}, table.quantity
+    )
     if drawn is None:
         return []
     told = Part(sentences=_spent(table), figures=[drawn])
@@ -115,11 +121,12 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
     """Say what the trials themselves say, without a model."""
     if not table.marginals:
         return []
+    quantity = table.quantity
     columns = [
         Column("parameter", numeric=False),
         Column("value", numeric=False),
         Column("n", hint="finished trials"),
-        Column("accuracy %", hint="mean validation accuracy of these trials"),
+        Column(headed(quantity), hint=f"mean {quantity.name} of these trials"),
         Column("95 % interval", hint="of the mean"),
     ]
     rows = [
@@ -127,8 +134,8 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
             Cell(printable(own.parameter)),
             Cell(_values(part), kind="label"),
             Cell(f"{part.n:,}", part.n, "number"),
-            spread(part.mean, None),
-            interval(part.low, part.high, percent),
+            spread(part.mean, None, quantity),
+            interval(part.low, part.high, quantity.number),
         ]
         for own in table.marginals
         for part in own.parts
@@ -137,7 +144,7 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
         "Marginal effects: means of the finished trials with a value, in whatever company it was "
         "tried; partial dependence evens that out."
     ]
-    return [Sheet("Mean accuracy by value", columns, rows, notes=notes, folded=True)]
+    return [Sheet(f"Mean {quantity.noun} by value", columns, rows, notes=notes, folded=True)]
 
 
 def _values(part: marginal.Part) -> str:
@@ -177,7 +184,7 @@ def _dependences(table: SearchTable, trials: Sequence[Trial]) -> list[Part]:
         "with its 95 % band over resamples of the trials."
     )
     shown = [
-        figures.dependence(one, f"dependence-{slug(one.parameter, index)}")
+        figures.dependence(one, f"dependence-{slug(one.parameter, index)}", table.quantity)
         for index, one in enumerate(found)
     ]
-    return [Part("How accuracy depends on each", [said], figures=shown)]
+    return [Part(f"How {table.quantity.noun} depends on each", [said], figures=shown)]

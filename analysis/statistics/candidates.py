@@ -117,20 +117,34 @@ def _number(trial: Trial) -> int:
     return trial.number if trial.candidate is None else trial.candidate
 
 
-def ranked(trials: Sequence[Trial]) -> list[Candidate]:
+def ranked(
+    trials: Sequence[Trial], *, lower_is_better: bool = False, sure_from: int | None = None
+) -> list[Candidate]:
     """List the candidates with a finished trial, best first.
 
     The rule: those with the most seeds come first, and among these the highest mean validation
     accuracy (then the lower number). A candidate seen on one seed so never beats one that was
     confirmed on k seeds: of many single runs the best is mostly a lucky one, and a search repeats
     what looks best, so that the number of seeds is itself a rank.
+
+    Args:
+        trials: of the search.
+        lower_is_better: whether the lowest mean is the best.
+        sure_from: so many seeds are as good as more, where any candidate has so many: in results
+            of others nobody repeated what looked best. None: every further seed counts.
     """
     firsts = {trial.number for trial in first_trials(trials)}
     groups: dict[int, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         groups[_number(trial)].append(trial)
     found = [_candidate(number, own, firsts) for number, own in groups.items()]
-    return sorted(found, key=lambda own: (-own.n, -(own.val_accuracy_mean or 0.0), own.number))
+    sign = 1 if lower_is_better else -1
+
+    def rank(own: Candidate) -> tuple[float, ...]:
+        seeds = own.n if sure_from is None else min(own.n, sure_from)
+        return -seeds, sign * (own.val_accuracy_mean or 0.0), own.number
+
+    return sorted(found, key=rank)
 
 
 def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> Candidate:
@@ -197,7 +211,11 @@ def expected_maximum(m: int) -> float:
 
 
 def winners_curse(
-    candidates: Sequence[Candidate], tried: int, validation_images: int | None
+    candidates: Sequence[Candidate],
+    tried: int,
+    validation_images: int | None,
+    *,
+    lower_is_better: bool = False,
 ) -> WinnersCurse | None:
     """Estimate how much too good the best candidate looks for having been picked as the best.
 
@@ -235,7 +253,7 @@ def winners_curse(
         noise=sd,
         noise_source=source,
         overestimate=overestimate,
-        corrected=mean - overestimate,
+        corrected=mean + overestimate if lower_is_better else mean - overestimate,
         repeated=repeated,
         later_n=len(best.later),
         later_mean=summarize(best.later).mean,

@@ -15,6 +15,7 @@ from scipy import special
 
 from analysis import inference_cost
 from analysis.failures import failures, is_diverged
+from analysis.quantity import quantity_of
 from analysis.statistics.effect_sizes import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
 from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished, known
@@ -83,6 +84,12 @@ class Effect(Evidence, Row):
     changes: dict[str, Any]  # what differs from the baseline
     against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
     reference_failed: int = 0  # seeds, or cells, that failed of what it is compared with
+    lower_is_better: bool = False  # of the compared figure
+
+    @property
+    def gain(self) -> float | None:
+        """The difference such that more of it is better."""
+        return -self.delta if self.delta is not None and self.lower_is_better else self.delta
 
     @property
     def is_reference(self) -> bool:
@@ -230,6 +237,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     """
     trials = list(trials)
     done, lost = finished(trials), failures(trials)
+    lower = quantity_of(plan).lower_is_better
     rows = groups(plan, done)
     failed = groups(plan, lost)
     compared = {
@@ -245,7 +253,9 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     for (row, own, _), (_, lost_here, lost_there) in zip(rows, failed, strict=True):
         comparison = variant_key(row.changes), variant_key(row.against)
         difference = differences.get(comparison, NO_DIFFERENCE)
-        more = evidence(*compared[comparison]) if comparison in compared else NO_EVIDENCE
+        more = NO_EVIDENCE
+        if comparison in compared:
+            more = evidence(*compared[comparison], lower_is_better=lower)
         effects.append(
             Effect(
                 factor=row.factor,
@@ -257,6 +267,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
                 p_holm=corrected.get(comparison),
                 paired=difference.paired,
                 compared=difference.n,
+                lower_is_better=lower,
                 changes=row.changes,
                 against=row.against,
                 reference_failed=len(lost_there),

@@ -6,7 +6,7 @@ from datetime import datetime
 from analysis.inference_cost import typical
 from analysis.statistics.effects import same
 from analysis.tables.effects import EffectTable
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Trial, finished, known
 from analysis.verdicts import verdict
 from analysis.wording import count, listed, some
@@ -25,7 +25,8 @@ def of_best(table: EffectTable, trials: Sequence[Trial]) -> list[str]:
     all_of_them = "all variants"
     if table.baseline.failed or any(effect.failed for effect in table.effects):
         all_of_them = "the variants that never failed"
-    highest = f"has the highest mean {table.progress.objective} of {all_of_them}"
+    most = "lowest" if table.quantity.lower_is_better else "highest"
+    highest = f"has the {most} mean {table.progress.objective} of {all_of_them}"
     if best.variant == base[0].label:
         return [f"The baseline {highest}."]
     effects = [
@@ -40,7 +41,7 @@ def of_best(table: EffectTable, trials: Sequence[Trial]) -> list[str]:
         doubt = "; the combination itself was not tested against the baseline"
     seeds = ", a single run" if best.n == 1 else ""
     return [
-        f"{printable(best.variant)} {highest}, {percent(best.mean)} %{seeds}{doubt}."
+        f"{printable(best.variant)} {highest}, {table.quantity.amount(best.mean)}{seeds}{doubt}."
         f"{_ratios(replicates, base)}"
     ]
 

@@ -7,14 +7,15 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.quantity import Quantity
 from analysis.statistics.effects import Effect, baseline_level
 from analysis.summary import costs
-from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, accuracy
+from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, reached_by
 from analysis.tables.effects import EffectTable
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Trial
 from analysis.verdicts import FEWEST_PAIRS, PROVEN, verdict
-from analysis.wording import are, bounds, count, signed, size, some
+from analysis.wording import are, count, some
 from fmnist_common.text import level_text, variant_label
 
 TOLD = 3  # effects of a kind that have a sentence of their own
@@ -36,7 +37,7 @@ def answers(
         key=lambda effect: -abs(effect.delta or 0.0),
     )
     return _headline(plan, table, compared, proven), {
-        MATTERS: _matters(plan, compared, proven),
+        MATTERS: _matters(plan, table.quantity, compared, proven),
         MUCH: _how_much(plan, table, proven),
         SURE: _how_sure(table, compared),
         COSTS: cost,
@@ -46,9 +47,7 @@ def answers(
 
 def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
     reached = (
-        f" It reaches {accuracy(table.baseline, table.progress.objective)}."
-        if table.baseline.n
-        else ""
+        f" It reaches {reached_by(table.baseline, table.quantity)}." if table.baseline.n else ""
     )
     lost = [effect for effect in effects if effect.failed and not effect.n]
     if lost and len(lost) == len(effects) and table.baseline.n:
@@ -75,20 +74,27 @@ def _headline(
     if not proven:
         return "No change was proven to matter: chance may explain every difference."
     first = proven[0]
-    does = "gains" if (first.delta or 0.0) > 0 else "costs"
+    change = "raises" if (first.delta or 0.0) > 0 else "lowers"
+    does = {"raises": "gains", "lowers": "costs"}[change]
+    told = f"{does} {table.quantity.gap(first.delta)} of {table.quantity.name}"
+    if table.quantity.lower_is_better or not table.quantity.unit:
+        told = f"{change} {table.quantity.name} by {table.quantity.gap(first.delta)}"
     sentence = (
-        f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {does} "
-        f"{size(first.delta)} points of {table.compared} compared with {_reference(plan, first)}."
+        f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {told} "
+        f"compared with {_reference(plan, first)}."
     )
     best = next((effect for effect in proven if verdict(effect) == "better"), None)
     if best is first:
         return sentence
     if best is None:
         return f"{sentence} Nothing was proven better than {table.base}."
-    return f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points."
+    gain = table.quantity.gap(best.delta, sign=True)
+    return f"{sentence} The largest proven gain: {_level(best)}, {gain}."
 
 
-def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -> list[str]:
+def _matters(
+    plan: Plan, quantity: Quantity, compared: Sequence[Effect], proven: Sequence[Effect]
+) -> list[str]:
     if not proven:
         sound = [effect for effect in compared if not effect.failed]
         largest = max(sound, key=lambda effect: abs(effect.delta or 0.0), default=None)
@@ -96,9 +102,9 @@ def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -
             return []
         return [
             "Nothing for certain. The largest difference seen, "
-            f"{signed(largest.delta)} points for {_level(largest)} compared with "
+            f"{quantity.gap(largest.delta, sign=True)} for {_level(largest)} compared with "
             f"{_reference(plan, largest)}"
-            f"{bounds(largest.delta_low, largest.delta_high)}, is not proven."
+            f"{quantity.bounds(largest.delta_low, largest.delta_high)}, is not proven."
         ]
     factors = list(dict.fromkeys(printable(effect.factor) for effect in proven))
     if len(factors) == 1:
@@ -108,13 +114,15 @@ def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -
 
 def _how_much(plan: Plan, table: EffectTable, proven: Sequence[Effect]) -> list[str]:
     sentences = []
-    for word, does in (("better", "raises"), ("worse", "lowers")):
+    quantity = table.quantity
+    for word in PROVEN:
         effects = [effect for effect in proven if verdict(effect) == word]
         for effect in effects[:TOLD]:
+            does = "raises" if (effect.delta or 0.0) > 0 else "lowers"
             ends = sorted(abs(b) for b in (effect.delta_low, effect.delta_high) if b is not None)
-            interval = bounds(*ends, sign=False) if len(ends) == 2 else ""
+            interval = quantity.bounds(*ends, sign=False) if len(ends) == 2 else ""
             sentences.append(
-                f"{_level(effect)} {does} {table.compared} by {size(effect.delta)} points "
+                f"{_level(effect)} {does} {quantity.name} by {quantity.gap(effect.delta)} "
                 f"compared with {_reference(plan, effect)}{interval}."
             )
         more = [_level(effect) for effect in effects[TOLD:]]
@@ -148,7 +156,7 @@ def _how_sure(table: EffectTable, compared: Sequence[Effect]) -> list[str]:
     if smallest is not None:
         sentences.append(
             f"By the usual spread of its differences, the study proves a true one of "
-            f"{percent(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
+            f"{table.quantity.gap(smallest)} in 4 of 5 cases; smaller ones are missed more often."
         )
     few = sum(verdict(effect) == "too few" for effect in compared)
     if few:

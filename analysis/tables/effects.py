@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 from analysis import inference_cost, reported
 from analysis.inference_cost import flat
 from analysis.progress import Progress, facts, progress
+from analysis.quantity import Quantity
 from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.effect_sizes import NO_EVIDENCE
 from analysis.statistics.effects import Ablation, Effect, Row, ablation
 from analysis.statistics.power import ALPHA, detectable
-from analysis.table_formats import Block, Page, accuracies, for_scale, joined
-from analysis.text import p_text, percent, printable
+from analysis.table_formats import Block, Page, accuracies, for_scale, joined, spreads
+from analysis.text import p_text, printable
 from analysis.trials import Study, Trial
 from analysis.verdicts import FEWEST_PAIRS, failed_share, told, verdict
 from fmnist_common.designs import variant_key
@@ -41,7 +42,7 @@ class EffectTable:
     subset: int | None  # training images drawn from the data set; None: all
     epochs: int | None
     seeds: int | None
-    compared: str  # which accuracy the differences are of
+    quantity: Quantity  # what the differences are of
     progress: Progress
     facts: list[str]  # what was run, and how much of it is there
     baseline: Row
@@ -106,12 +107,13 @@ class EffectTable:
     def _comparison_notes(self) -> list[str]:
         verdicts = {verdict(effect) for effect in self.effects}
         notes = [
-            f"Difference: level minus {self.reference} in points of {self.compared}, paired by "
+            f"Difference: level minus {self.reference} in {self.quantity.points}, paired by "
             f"{self.paired_by}; [ ] is its 95 % interval (paired t). ± is the standard deviation "
             "of n trials.",
             f"p: two-sided t-test, corrected by Holm for all {self.family} comparisons of this "
             "table.",
-            f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it.",
+            f"Better and worse: p is at most {ALPHA}{self._direction()}. Not proven: chance may "
+            "explain it.",
         ]
         if "too few" in verdicts:
             notes.append(
@@ -129,7 +131,7 @@ class EffectTable:
         if "reference" in verdicts:
             notes.append("Reference: the rows of a table are compared with it.")
         if "identical" in verdicts:
-            notes.append("Identical: no seed's accuracy changed at all.")
+            notes.append(f"Identical: no seed's {self.quantity.noun} changed at all.")
         if any(effect.n and not effect.paired for effect in self.effects):
             notes.append(
                 "* Not paired, as fewer than two seeds are in common: Welch's t, which needs more "
@@ -137,21 +139,26 @@ class EffectTable:
             )
         return notes
 
+    def _direction(self) -> str:
+        return "; lower is better" if self.quantity.lower_is_better else ""
+
     def _power(self) -> list[str]:
         """Say what differences so many pairs find, by the usual spread of the differences."""
         pairs = max((effect.compared for effect in self.effects if effect.paired), default=0)
         single, first = detectable(pairs), detectable(pairs, ALPHA / max(1, self.family))
         if self.spread is None or single is None or first is None:
             return []
+        number = self.quantity.number
+        points = " points" if self.quantity.unit == "%" else ""
         corrected = (
-            f" ({percent(first * self.spread)} as the first of {self.family} corrected)"
+            f" ({number(first * self.spread)} as the first of {self.family} corrected)"
             if self.family > 1
             else ""
         )
         return [
-            f"Power: {pairs} pairs, whose differences mostly spread by {percent(self.spread)} "
-            f"points, find a true difference of {percent(single * self.spread)} points{corrected} "
-            "in 4 of 5 studies. Smaller ones are missed more often."
+            f"Power: {pairs} pairs, whose differences mostly spread by {number(self.spread)}"
+            f"{points}, find a true difference of {number(single * self.spread)}{points}"
+            f"{corrected} in 4 of 5 studies. Smaller ones are missed more often."
         ]
 
     def labels(self) -> dict[str, list[str]]:
@@ -184,8 +191,10 @@ class EffectTable:
         rows: list[Row] = [self.baseline, *effects]
         validation = {
             "n": [str(row.n) for row in rows],
-            "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
-            "difference": ["", *_differences(effects)],
+            self.quantity.noun: spreads(
+                self.quantity, [(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]
+            ),
+            "difference": ["", *_differences(self.quantity, effects)],
             "p": ["", *(p_text(effect.p_holm) for effect in effects)],
             "verdict": [failed_share(self.baseline), *map(told, effects)],
         }
@@ -202,9 +211,8 @@ class EffectTable:
             if "accuracy" in test
             else "Size and seconds"
         )
-        title = f"{self.progress.objective.capitalize()} in %"
         return [
-            Block(title, self.labels() | validation, nested=True),
+            Block(self.quantity.title, self.labels() | validation, nested=True),
             *([Block(figures, self.labels() | test, nested=True)] if test else []),
         ]
 
@@ -260,6 +268,7 @@ class EffectTable:
             "effects": [_record(effect) for effect in self.effects],
             **self.further_keys(),
             "spread_of_differences": self.spread,
+            "figure": asdict(self.quantity),
             "source": self.source or None,
             "reported": [asdict(row) for row in self.reported],
             "notes": self.notes,
@@ -277,7 +286,7 @@ def measured(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
         "subset": study.plan.get("subset"),
         "epochs": study.plan.get("epochs"),
         "seeds": study.plan.get("seeds"),
-        "compared": study.compared,
+        "quantity": study.quantity,
         "progress": now,
         "facts": facts(study, now),
         "baseline": found.baseline,
@@ -290,12 +299,12 @@ def measured(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _differences(effects: Iterable[Effect]) -> list[str]:
+def _differences(quantity: Quantity, effects: Iterable[Effect]) -> list[str]:
     return joined(
         (
-            "" if effect.delta is None else f"{100 * effect.delta:+.2f}",
-            "" if effect.delta_low is None else f"[{percent(effect.delta_low)},",
-            "" if effect.delta_high is None else f"{percent(effect.delta_high)}]",
+            quantity.signed(effect.delta),
+            "" if effect.delta_low is None else f"[{quantity.number(effect.delta_low)},",
+            "" if effect.delta_high is None else f"{quantity.number(effect.delta_high)}]",
             "" if effect.paired else "*",
         )
         for effect in effects

@@ -33,7 +33,7 @@ class FactorialTable(EffectTable):
 
     def further_blocks(self) -> list[Block]:
         """Lay the analysis of variance out."""
-        return variance.blocks(self.anova)
+        return variance.blocks(self.anova, self.quantity)
 
     def further_notes(self) -> list[str]:
         """Say how the analysis of variance was done."""

@@ -4,11 +4,12 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from analysis.inference_cost import flat
-from analysis.progress import Progress, facts, progress
+from analysis.progress import FEWEST_RUNS, Progress, facts, progress, ranking
+from analysis.quantity import Quantity
 from analysis.statistics.candidates import (
     NOISE_SOURCES,
     Candidate,
@@ -27,7 +28,7 @@ from analysis.statistics.candidates import (
 from analysis.statistics.effects import Row, columns
 from analysis.statistics.importance import Importances, Share, importances
 from analysis.statistics.marginal import Marginal, marginals
-from analysis.table_formats import Block, Page, accuracies, for_scale, joined
+from analysis.table_formats import Block, Page, for_scale, joined, spreads
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial
 from fmnist_common.text import level_text
@@ -54,6 +55,7 @@ class SearchTable:
     marginals: list[Marginal]
     curve: Curve  # the best so far
     front: list[Candidate]  # best accuracy first; empty with a single objective
+    quantity: Quantity  # what is compared
     notes: list[str]  # what a reader must know to read the figures, in plain words
 
     @property
@@ -83,12 +85,18 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
     """Compute the table of a search; takes seconds where there is enough to judge importance."""
     plan = study.plan
     search = plan["search"]
-    candidates = ranked(trials)
+    quantity = study.quantity
+    candidates = ranked(trials, **ranking(study))
     cost = epochs(plan, trials)
     now = progress(study, trials)
     images = validation_images(plan, study.dataset, candidates[0] if candidates else None)
-    curse = winners_curse(candidates, tried(trials), images)
-    found = importances(trials)
+    if not quantity.is_accuracy:
+        images = None
+    lower = quantity.lower_is_better
+    curse = winners_curse(candidates, tried(trials), images, lower_is_better=lower)
+    judged = _turned(trials) if lower else trials
+    found = importances(judged)
+    curve = best_so_far(judged)
     front = on_front(candidates, study.directions) if len(study.directions) > 1 else []
     return SearchTable(
         study=study.name,
@@ -103,10 +111,18 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
         curse=curse,
         importances=found,
         marginals=marginals(trials),
-        curve=best_so_far(trials),
+        curve=replace(curve, best=-curve.best) if lower else curve,
+        quantity=quantity,
         front=front,
         notes=_notes(study, candidates, curse, found, front),
     )
+
+
+def _turned(trials: Sequence[Trial]) -> list[Trial]:
+    """Turn values of which less is better, for estimates that look for the highest."""
+    return [
+        trial if trial.value is None else replace(trial, value=-trial.value) for trial in trials
+    ]
 
 
 def _search_fact(search: Mapping[str, Any]) -> str:
@@ -135,8 +151,8 @@ def _blocks(table: SearchTable) -> list[Block]:
             shown = [*shown, table.baseline]
         blocks.append(
             Block(
-                "Best candidates in % (test: looked at once, never used for a choice)",
-                _candidate_columns(shown, ranks),
+                _heading(table.quantity),
+                _candidate_columns(table.quantity, shown, ranks),
                 below=CHANGES,
             )
         )
@@ -163,18 +179,28 @@ def _blocks(table: SearchTable) -> list[Block]:
     return blocks
 
 
+def _heading(quantity: Quantity) -> str:
+    if quantity.is_accuracy:
+        return "Best candidates in % (test: looked at once, never used for a choice)"
+    return f"Best candidates by {quantity.axis}{_direction(quantity)}"
+
+
+def _direction(quantity: Quantity) -> str:
+    return " (lower is better)" if quantity.lower_is_better else ""
+
+
 def _candidate_columns(
-    candidates: Sequence[Candidate], ranks: Mapping[int, int]
+    quantity: Quantity, candidates: Sequence[Candidate], ranks: Mapping[int, int]
 ) -> dict[str, list[str]]:
     return {
         "rank": [str(ranks[own.number]) for own in candidates],
         "candidate": [printable(own.variant) for own in candidates],
         "n": [str(own.n) for own in candidates],
-        "accuracy": accuracies(
-            [(own.val_accuracy_mean, own.val_accuracy_std) for own in candidates]
+        quantity.noun: spreads(
+            quantity, [(own.val_accuracy_mean, own.val_accuracy_std) for own in candidates]
         ),
         "95 % interval": joined(
-            _interval(own.val_accuracy_low, own.val_accuracy_high) for own in candidates
+            _bounds(quantity, own.val_accuracy_low, own.val_accuracy_high) for own in candidates
         ),
         "test": [percent(own.test_accuracy_mean) for own in candidates],
         "parameters": [_number(own.parameters) for own in candidates],
@@ -223,6 +249,12 @@ def _interval(low: float | None, high: float | None, digits: int = 2) -> tuple[s
     return f"[{percent(low, digits)},", f"{percent(high, digits)}]"
 
 
+def _bounds(quantity: Quantity, low: float | None, high: float | None) -> tuple[str, str]:
+    if low is None or high is None:
+        return "", ""
+    return f"[{quantity.number(low)},", f"{quantity.number(high)}]"
+
+
 def _number(value: float | None, digits: int = 0) -> str:
     if value is None or not math.isfinite(value):
         return ""
@@ -248,13 +280,11 @@ def _notes(
     notes = []
     if candidates:
         notes.append(
-            "Rank: candidates with the most seeds come first, among them the highest mean "
-            "validation accuracy: no single lucky run beats a candidate confirmed on more seeds. "
-            "± is the standard deviation over n seeds, [ ] the 95 % t-interval of their mean. "
-            "Pruned and failed trials are in no figure."
+            f"Rank: {_rule(study)} ± is the standard deviation over n seeds, [ ] the 95 % "
+            "t-interval of their mean. Pruned and failed trials are in no figure."
         )
     if curse is not None:
-        notes += _curse_notes(curse)
+        notes += _curse_notes(study.quantity, curse)
     if front:
         notes.append(
             "Pareto front: no other candidate is at least as good in every objective and better "
@@ -274,31 +304,47 @@ def _notes(
     return notes + for_scale(test, study.dataset.get("test_images"))
 
 
-def _curse_notes(curse: WinnersCurse) -> list[str]:
+def _rule(study: Study) -> str:
+    quantity = study.quantity
+    end = "lowest" if quantity.lower_is_better else "highest"
+    if study.plan.get("imported"):
+        return (
+            f"the {end} mean {quantity.name} comes first, among settings with at least "
+            f"{FEWEST_RUNS} runs where there are such; those with fewer come after."
+        )
+    return (
+        f"candidates with the most seeds come first, among them the {end} mean {quantity.name}: no "
+        "single lucky run beats a candidate confirmed on more seeds."
+    )
+
+
+def _curse_notes(quantity: Quantity, curse: WinnersCurse) -> list[str]:
     if curse.candidates < 2:
         return []
+    lift = "lower" if quantity.lower_is_better else "lift"
+    end = "low" if quantity.lower_is_better else "high"
     name = printable(curse.variant)
     over = f" a seed, divided by the root of {curse.n} seeds" if curse.n > 1 else " a seed"
     notes = [
         f"Winner's curse: the best of {curse.candidates} candidates looks better than it is. Were "
-        f"all equally good, luck alone would lift it by {curse.expected_maximum:.2f} standard "
-        f"deviations ({percent(curse.noise)} points{over}). So {name}'s "
-        f"{percent(curse.val_accuracy_mean)} % may be too high by up to "
-        f"{percent(curse.overestimate)} points; {percent(curse.corrected)} % is the careful "
+        f"all equally good, luck alone would {lift} it by {curse.expected_maximum:.2f} standard "
+        f"deviations ({quantity.gap(curse.noise)}{over}). So {name}'s "
+        f"{quantity.amount(curse.val_accuracy_mean)} may be too {end} by up to "
+        f"{quantity.gap(curse.overestimate)}; {quantity.amount(curse.corrected)} is the careful "
         f"estimate. The standard deviation is {NOISE_SOURCES[curse.noise_source]}."
     ]
     if curse.later_mean is not None:
         seeds = "seed" if curse.later_n == 1 else f"{curse.later_n} seeds"
-        low, high = _interval(curse.later_low, curse.later_high)
+        low, high = _bounds(quantity, curse.later_low, curse.later_high)
         among = (
             f"; they decided only among the {curse.repeated} candidates that were repeated, which "
-            f"lifts them by at most {percent(curse.later_overestimate)} points"
+            f"{lift}s them by at most {quantity.gap(curse.later_overestimate)}"
             if curse.repeated > 1
             else ""
         )
         notes.append(
             f"On the further {seeds}, which did not pick it out of the {curse.candidates}, {name} "
-            f"reaches {percent(curse.later_mean)} %{f' {low} {high}' if low else ''}{among}."
+            f"reaches {quantity.amount(curse.later_mean)}{f' {low} {high}' if low else ''}{among}."
         )
     return notes
 
@@ -363,5 +409,6 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
             "val_accuracy": [own if math.isfinite(own) else None for own in table.curve.best],
         },
         "pareto": [record(one) for one in table.front],
+        "figure": asdict(table.quantity),
         "notes": table.notes,
     }

@@ -29,6 +29,12 @@ _STATES = {
     "scheduled queued paused idle created stopping unknown",
 }
 STATES = {word: state for state, words in _STATES.items() for word in words.split()}
+# Ended from outside, which says nothing of the settings.
+_INTERRUPTED = (
+    "killed preempted preempting aborted canceled cancelled timeout interrupted running waiting "
+    "pending scheduled queued paused idle created stopping"
+)
+INTERRUPTED = frozenset(_INTERRUPTED.split())
 MAX_WHOLE = 2**53  # a number column of the database holds no larger one exactly
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -45,6 +51,11 @@ def state_of(cell: Cell) -> str | None:
     """Return the state that a word means: COMPLETE, PRUNED or FAIL; None for other words."""
     word = str(cell).rpartition(".")[2]  # TrialState.FAIL
     return STATES.get(re.sub(r"[\W_]", "", word.lower()))
+
+
+def is_interrupted(cell: Cell) -> bool:
+    """Whether a word for a state says that a run was ended, or is not done, from outside."""
+    return re.sub(r"[\W_]", "", str(cell).rpartition(".")[2].lower()) in INTERRUPTED
 
 
 def levels_of(cells: Sequence[Cell]) -> tuple[list[Level], list[str]]:

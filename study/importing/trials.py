@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.importing.cells import state_of
+from study.importing.cells import is_interrupted, state_of
 from study.importing.names import BEST, HIGHER, LAST
 from study.importing.reading import Compared, Reading
 from study.importing.runs import Run, Runs
@@ -67,7 +67,9 @@ def _outcome(reading: Reading, compared: Compared, runs: Runs, run: Run) -> Outc
     state, reason = _state(reading, compared, run, value)
     if reason is not None:
         kept = {} if value is None else {"figure": value}
-        attributes |= {"failure_reason": reason, "failure_kind": "imported", **kept}
+        word = reading.table.rows[run[-1]].cells.get(reading.state or "")
+        kind = "interrupted" if is_interrupted(word) else "imported"
+        attributes |= {"failure_reason": reason, "failure_kind": kind, **kept}
         return Outcome("FAIL", None, steps, attributes, None if trained is None else int(trained))
     attributes["outcome"] = "stopped" if state == "PRUNED" else "finished"
     return Outcome(state, value, steps, attributes, None if trained is None else int(trained))

@@ -47,3 +47,9 @@ BankOption = Annotated[
 ExecutorOption = Annotated[
     str, typer.Option("--executor", metavar="NAME", help="local (processes) or inline.")
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="MODEL", help="Of a factorial: additive, or additive + a:b + ..."
+    ),
+]

@@ -1,6 +1,5 @@
-"""The commands over results: `report`, `compare`, `lint`, `import`."""
+"""The commands over results: `report`, `compare`, `lint`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,7 @@ from study.cli.common import (
     write_hiplot,
     write_report,
 )
-from study.cli.options import DatasetOption, JsonOption, StorageOption, StudyName
+from study.cli.options import DatasetOption, JsonOption, ModelOption, StorageOption, StudyName
 from study.store import location
 from trainer.errors import UserError, choose
 
@@ -53,6 +52,7 @@ def report(
         Path | None, typer.Option("--out", help="Folder for pages; default reports/STUDY.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    model: ModelOption = None,
 ) -> None:
     """Print the ablation table; write pages."""
     if output_format not in FORMATS:
@@ -64,6 +64,12 @@ def report(
     from analysis.documents import render
 
     chosen, trials = read(url, study)
+    if model is not None:
+        from dataclasses import replace
+
+        from study.importing.claims import parse_model
+
+        chosen = replace(chosen, plan={**chosen.plan, "model": parse_model(model, chosen.plan)})
     found = results(chosen, trials)
     print(render(found.table, output_format))
     parseable, pages = output_format != "text", []
@@ -154,120 +160,3 @@ def _examined(
     own = stored.get(plan.name)
     same = own is not None and own.attributes.get("plan_hash") == plan.hash
     return plan.name, plan.to_dict(), trials_of(url, own) if own is not None and same else []
-
-
-@app.command("import")
-def import_results(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE", help="A file or folder of results; see docs/importing.md."
-        ),
-    ],
-    study_name: Annotated[str, typer.Option("--study-name", help="The new study's name.")],
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="What was classified.")
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option("--from", metavar="KIND", help="What wrote it; default: told by its content."),
-    ] = None,
-    pick: Annotated[
-        str | None,
-        typer.Option("--pick", metavar="NAME", help="Which study, experiment or sheet of several."),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="COLUMN",
-            help="The figure to compare; default: validation before test, accuracy before others.",
-        ),
-    ] = None,
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="Less of the compared figure is better.")
-    ] = False,
-    unit: Annotated[
-        str | None,
-        typer.Option(
-            "--unit", metavar="UNIT", help="Of the compared figure: percent, fraction, ..."
-        ),
-    ] = None,
-    factors: Annotated[
-        str | None,
-        typer.Option("--factors", metavar="A,B", help="The factors; others are left out."),
-    ] = None,
-    ignore: Annotated[
-        str | None, typer.Option("--ignore", metavar="A,B", help="Columns that are left out.")
-    ] = None,
-    seed: Annotated[
-        str | None, typer.Option("--seed", metavar="COLUMN", help="What tells replicates apart.")
-    ] = None,
-    epoch: Annotated[
-        str | None, typer.Option("--epoch", metavar="COLUMN", help="What counts the rows of a run.")
-    ] = None,
-    keep_copies: Annotated[
-        bool, typer.Option("--keep-copies", help="Rows equal in every cell are runs of their own.")
-    ] = False,
-    claims: Annotated[
-        Path | None,
-        typer.Option("--claims", metavar="FILE", help="[[claims]] about the results, for lint."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="MODEL", help="Of a factorial: additive, or additive + a:b + ..."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how it would be read.")
-    ] = False,
-    storage_option: StorageOption = None,
-) -> None:
-    """Make a study of other people's results; say what each column was taken for."""
-    import shlex
-    import sys
-
-    from analysis.text import printable
-    from study.importing import Options, UnclearError, make_study, read_table, store
-
-    options = Options(
-        metric=metric,
-        factors=_names(factors),
-        seed=seed,
-        epoch=epoch,
-        ignore=_names(ignore) or (),
-        lower_is_better=lower_is_better,
-        unit=unit,
-        keep_copies=keep_copies,
-    )
-    url = location.locate(storage_option)
-    table = read_table(file, kind, pick)
-    print(printable(f"{file.name}: read as {table.kind}"))
-    try:
-        made = make_study(
-            table, name=study_name, dataset=dataset, options=options, claims=claims, model=model
-        )
-    except UnclearError as error:
-        _print_uses(error.uses)
-        raise
-    _print_uses(made.uses)
-    where = "only said, not stored" if dry_run else location.display(url)
-    if not dry_run:
-        store(made, url, shlex.join(["fmnist-study", *map(location.masked, sys.argv[1:])]))
-    print()
-    print(printable(f"study {made.name} ({where}): {made.summary}"))
-    for note in made.notes:
-        print(printable(f"note: {note}"))
-
-
-def _names(given: str | None) -> list[str] | None:
-    return None if given is None else [name.strip() for name in given.split(",")]
-
-
-def _print_uses(uses: Mapping[str, str]) -> None:
-    from analysis.text import printable
-
-    width = max((len(printable(column)) for column in uses), default=0)
-    for column, use in uses.items():
-        print(f"{printable(column):{width}}  {printable(use)}")

@@ -9,6 +9,7 @@ import typer
 
 from study.cli.common import (
     app,
+    imported_study,
     plan_for,
     print_json,
     read,
@@ -114,6 +115,12 @@ def show(
 ) -> None:
     """Show a study's factors, its cells, and what running it would cost."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
+    imported = imported_study(study, storage_option)
+    if imported is not None:
+        from study.cli.imports import show_imported
+
+        show_imported(*imported, as_json=as_json)
+        return
     plan = plan_for(study, storage_option, dataset, **sizes)
     from study.run.session import Machine, estimate, gain, work_for, workers_for
 

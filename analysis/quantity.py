@@ -94,6 +94,16 @@ class Quantity:
         return -difference if difference is not None and self.lower_is_better else difference
 
 
+def record(quantity: Quantity, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's JSON form: `value_*` hold the compared figure, whatever it is.
+
+    `val_accuracy_*` are the same of accuracies, and empty where the figure is none.
+    """
+    named = {name: row[name] for name in row if name.startswith("val_accuracy_")}
+    values = {name.replace("val_accuracy", "value"): own for name, own in named.items()}
+    return row | values | ({} if quantity.is_accuracy else dict.fromkeys(named))
+
+
 def _significant(value: float) -> str:
     """Write a number with four digits that count, never in powers of ten for usual ones."""
     text = f"{value:.4g}"

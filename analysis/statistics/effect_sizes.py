@@ -78,8 +78,8 @@ def evidence(
     common = baseline.keys() & level.keys()
     if len(common) < 2:
         samples = list(baseline.values()), list(level.values())
-        found = _unpaired(*samples)
-        return found if not lower_is_better else _turned(found)
+        unpaired = _unpaired(*samples)
+        return _turned(unpaired) if lower_is_better else unpaired
     # Sorted, as sets of conditions have no order, and resamples must repeat.
     deltas = np.sort([level[condition] - baseline[condition] for condition in common])
     rng = np.random.default_rng(seed)

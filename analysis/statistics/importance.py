@@ -147,9 +147,9 @@ def _distributions(
             left_out[name] = "left out, as its range changed during the study"
         elif distribution.single():
             left_out[name] = "left out, as it has one value only"
-        elif len(getattr(distribution, "choices", ())) > MOST_LEVELS:
+        elif (levels := len(getattr(distribution, "choices", ()))) > MOST_LEVELS:
             left_out[name] = (
-                f"left out of the importance, as {len(distribution.choices)} levels are too many "
+                f"left out of the importance, as {levels} levels are too many "
                 "to be judged from these trials"
             )
         else:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from analysis import inference_cost, reported
 from analysis.inference_cost import flat
 from analysis.progress import Progress, facts, progress
-from analysis.quantity import Quantity
+from analysis.quantity import Quantity, record
 from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.effect_sizes import NO_EVIDENCE
 from analysis.statistics.effects import Ablation, Effect, Row, ablation
@@ -222,7 +222,7 @@ class EffectTable:
         for effect in self.effects:
             level = printable(level_text(effect.level))
             rows.append(_record(effect) | {"factor": printable(effect.factor), "level": level})
-        rows = [row | flat(row["inference"]) for row in rows]
+        rows = [record(self.quantity, row) | flat(row["inference"]) for row in rows]
         rows = [*self._with_reported(rows), *self.further_rows()]
         words = ("factor", "level", "changes", "against", "inference")
         names = [field.name for field in fields(Effect) if field.name not in words]
@@ -264,8 +264,8 @@ class EffectTable:
             "missing_results": self.progress.missing_results,
             "planned": self.progress.planned,
             "missing": self.progress.missing,
-            "baseline": asdict(self.baseline),
-            "effects": [_record(effect) for effect in self.effects],
+            "baseline": record(self.quantity, asdict(self.baseline)),
+            "effects": [record(self.quantity, _record(effect)) for effect in self.effects],
             **self.further_keys(),
             "spread_of_differences": self.spread,
             "figure": asdict(self.quantity),

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.inference_cost import flat
 from analysis.progress import FEWEST_RUNS, Progress, facts, progress, ranking
-from analysis.quantity import Quantity
+from analysis.quantity import Quantity, record
 from analysis.statistics.candidates import (
     NOISE_SOURCES,
     Candidate,
@@ -105,7 +105,12 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
         seeds=plan.get("seeds"),
         search=search,
         progress=now,
-        facts=[*facts(study, now), _search_fact(search), *_epochs_fact(cost)],
+        facts=[
+            *facts(study, now),
+            # Of results of others, nobody knows how they were searched.
+            *([] if plan.get("imported") else [_search_fact(search)]),
+            *_epochs_fact(cost),
+        ],
         epochs=cost,
         candidates=candidates,
         curse=curse,
@@ -353,7 +358,8 @@ def _csv(table: SearchTable) -> str:
     front = {own.number for own in table.front}
     names = [field.name for field in fields(Row) if field.name != "inference"]
     costs = dict.fromkeys(name for own in table.candidates for name in flat(own.inference))
-    head = ["rank", "candidate", *names, *costs, "val_accuracy_low", "val_accuracy_high", "pareto"]
+    head = ["rank", "candidate", *names, *costs, "val_accuracy_low", "val_accuracy_high"]
+    head += ["value_mean", "value_std", "value_low", "value_high", "pareto"]
     out = io.StringIO()
     writer = csv.DictWriter(out, [*head, "changes"], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -366,7 +372,7 @@ def _csv(table: SearchTable) -> str:
                 " ".join(f"{name}={level_text(value)}" for name, value in own.changes.items())
             ),
         }
-        writer.writerow(asdict(own) | flat(own.inference) | words)
+        writer.writerow(record(table.quantity, asdict(own)) | flat(own.inference) | words)
     return out.getvalue()
 
 
@@ -375,8 +381,9 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
     own = table.baseline
     ranks = {one.number: rank for rank, one in enumerate(table.candidates, 1)}
 
-    def record(one: Candidate, *, config: bool = False) -> dict[str, Any]:
-        known = {"rank": ranks[one.number], "candidate": one.number} | asdict(one)
+    def listed(one: Candidate, *, config: bool = False) -> dict[str, Any]:
+        known = {"rank": ranks[one.number], "candidate": one.number}
+        known |= record(table.quantity, asdict(one))
         del known["number"]
         if not config:
             del known["config"]
@@ -396,10 +403,10 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
         "missing": table.progress.missing,
         "replicates": table.progress.replicates,
         "epochs": None if table.epochs is None else asdict(table.epochs),
-        "baseline": asdict(Row(**columns([]))) if own is None else record(own),
+        "baseline": asdict(Row(**columns([]))) if own is None else listed(own),
         "effects": [],
-        "candidates": [record(one) for one in table.candidates],
-        "best": None if best is None else record(best, config=True),
+        "candidates": [listed(one) for one in table.candidates],
+        "best": None if best is None else listed(best, config=True),
         "winners_curse": None if table.curse is None else asdict(table.curse),
         "importance": asdict(table.importances),
         "marginal_effects": [asdict(one) for one in table.marginals],
@@ -408,7 +415,7 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
             "epochs": table.curve.epochs.tolist(),
             "val_accuracy": [own if math.isfinite(own) else None for own in table.curve.best],
         },
-        "pareto": [record(one) for one in table.front],
+        "pareto": [listed(one) for one in table.front],
         "figure": asdict(table.quantity),
         "notes": table.notes,
     }

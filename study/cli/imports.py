@@ -17,67 +17,78 @@ if TYPE_CHECKING:
     from study.importing import ImportedStudy, Options, Table
 
 
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(metavar="SOURCE", help="A file or folder of results; see docs/importing.md."),
+]
+NewNameOption = Annotated[str, typer.Option("--study-name", help="The new study's name.")]
+ImagesOption = Annotated[
+    str | None, typer.Option("--dataset", metavar="NAME", help="What was classified.")
+]
+KindOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="KIND", help="What wrote it; default: told by its content."),
+]
+PickOption = Annotated[
+    str | None,
+    typer.Option("--pick", metavar="NAME", help="Which study, experiment or sheet of several."),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="COLUMN",
+        help="The figure to compare; default: validation before test, accuracy before others.",
+    ),
+]
+LowerOption = Annotated[
+    bool, typer.Option("--lower-is-better", help="Less of the compared figure is better.")
+]
+UnitOption = Annotated[
+    str | None,
+    typer.Option("--unit", metavar="UNIT", help="Of the compared figure: percent, fraction, ..."),
+]
+FactorsOption = Annotated[
+    str | None,
+    typer.Option("--factors", metavar="A,B", help="The factors; others are left out."),
+]
+IgnoreOption = Annotated[
+    str | None, typer.Option("--ignore", metavar="A,B", help="Columns that are left out.")
+]
+SeedColumnOption = Annotated[
+    str | None, typer.Option("--seed", metavar="COLUMN", help="What tells replicates apart.")
+]
+EpochColumnOption = Annotated[
+    str | None, typer.Option("--epoch", metavar="COLUMN", help="What counts the rows of a run.")
+]
+CopiesOption = Annotated[
+    bool, typer.Option("--keep-copies", help="Rows equal in every cell are runs of their own.")
+]
+ClaimsOption = Annotated[
+    Path | None,
+    typer.Option("--claims", metavar="FILE", help="[[claims]] about the results, for lint."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say how it would be read.")]
+
+
 @app.command("import")
 def import_results(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE", help="A file or folder of results; see docs/importing.md."
-        ),
-    ],
-    study_name: Annotated[str, typer.Option("--study-name", help="The new study's name.")],
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="What was classified.")
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option("--from", metavar="KIND", help="What wrote it; default: told by its content."),
-    ] = None,
-    pick: Annotated[
-        str | None,
-        typer.Option("--pick", metavar="NAME", help="Which study, experiment or sheet of several."),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="COLUMN",
-            help="The figure to compare; default: validation before test, accuracy before others.",
-        ),
-    ] = None,
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="Less of the compared figure is better.")
-    ] = False,
-    unit: Annotated[
-        str | None,
-        typer.Option(
-            "--unit", metavar="UNIT", help="Of the compared figure: percent, fraction, ..."
-        ),
-    ] = None,
-    factors: Annotated[
-        str | None,
-        typer.Option("--factors", metavar="A,B", help="The factors; others are left out."),
-    ] = None,
-    ignore: Annotated[
-        str | None, typer.Option("--ignore", metavar="A,B", help="Columns that are left out.")
-    ] = None,
-    seed: Annotated[
-        str | None, typer.Option("--seed", metavar="COLUMN", help="What tells replicates apart.")
-    ] = None,
-    epoch: Annotated[
-        str | None, typer.Option("--epoch", metavar="COLUMN", help="What counts the rows of a run.")
-    ] = None,
-    keep_copies: Annotated[
-        bool, typer.Option("--keep-copies", help="Rows equal in every cell are runs of their own.")
-    ] = False,
-    claims: Annotated[
-        Path | None,
-        typer.Option("--claims", metavar="FILE", help="[[claims]] about the results, for lint."),
-    ] = None,
+    file: SourceArgument,
+    study_name: NewNameOption,
+    dataset: ImagesOption = None,
+    kind: KindOption = None,
+    pick: PickOption = None,
+    metric: MetricOption = None,
+    lower_is_better: LowerOption = False,
+    unit: UnitOption = None,
+    factors: FactorsOption = None,
+    ignore: IgnoreOption = None,
+    seed: SeedColumnOption = None,
+    epoch: EpochColumnOption = None,
+    keep_copies: CopiesOption = False,
+    claims: ClaimsOption = None,
     model: ModelOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how it would be read.")
-    ] = False,
+    dry_run: DryRunOption = False,
     storage_option: StorageOption = None,
 ) -> None:
     """Make a study of other people's results; say what each column was taken for."""

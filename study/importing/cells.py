@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from fmnist_common.text import level_text
-from study.importing.table import Cell, Row
+from study.importing.table import CellValue, TableRow
 from study.plans.plan import Level
 from trainer.errors import UserError
 
@@ -47,18 +47,18 @@ _TRUE, _FALSE = frozenset({"true", "yes", "y", "on"}), frozenset({"false", "no",
 _DURATION = re.compile(r"(?:(\d+) days? )?(\d+):(\d{2}):(\d{2}(?:\.\d+)?)", re.ASCII)
 
 
-def state_of(cell: Cell) -> str | None:
+def state_of(cell: CellValue) -> str | None:
     """Return the state that a word means: COMPLETE, PRUNED or FAIL; None for other words."""
     word = str(cell).rpartition(".")[2]  # TrialState.FAIL
     return STATES.get(re.sub(r"[\W_]", "", word.lower()))
 
 
-def is_interrupted(cell: Cell) -> bool:
+def is_interrupted(cell: CellValue) -> bool:
     """Whether a word for a state says that a run was ended, or is not done, from outside."""
     return re.sub(r"[\W_]", "", str(cell).rpartition(".")[2].lower()) in INTERRUPTED
 
 
-def levels_of(cells: Sequence[Cell]) -> tuple[list[Level], list[str]]:
+def levels_of(cells: Sequence[CellValue]) -> tuple[list[Level], list[str]]:
     """Read a setting's cells as levels; return them, and what was taken for the same level.
 
     All true/false, all numbers, or else texts. An empty cell, and a NaN, is no level (None). Texts
@@ -134,7 +134,7 @@ class Share:
     percent: bool
 
 
-def accuracies(name: str, rows: Iterable[Row], *, percent: bool, unit: str | None) -> Share:
+def accuracies(name: str, rows: Iterable[TableRow], *, percent: bool, unit: str | None) -> Share:
     """Read a column of accuracies; it is either fractions or percentages.
 
     Args:
@@ -180,7 +180,7 @@ def accuracies(name: str, rows: Iterable[Row], *, percent: bool, unit: str | Non
     )
 
 
-def number(name: str, row: Row) -> tuple[Decimal, bool] | None:
+def number(name: str, row: TableRow) -> tuple[Decimal, bool] | None:
     """Return a cell's number and whether it has a % sign; None for a missing one.
 
     Raises:
@@ -211,7 +211,7 @@ def number(name: str, row: Row) -> tuple[Decimal, bool] | None:
 
 
 def numbers(
-    name: str, rows: Iterable[Row], *, times: Decimal, whole: bool, signed: bool = False
+    name: str, rows: Iterable[TableRow], *, times: Decimal, whole: bool, signed: bool = False
 ) -> list[float | int | None]:
     """Read a column of numbers; whole ones may group their thousands by commas.
 
@@ -229,7 +229,7 @@ def numbers(
     for row in rows:
         cell = row.cells.get(name)
         if whole and isinstance(cell, str) and _THOUSANDS.fullmatch(cell):
-            row = Row(row.where, {name: cell.replace(",", "")})  # noqa: PLW2901 # same cell, plain
+            row = TableRow(row.where, {name: cell.replace(",", "")})  # noqa: PLW2901 # same cell, plain
         read = number(name, row)
         if read is None:
             values.append(None)
@@ -243,7 +243,7 @@ def numbers(
     return values
 
 
-def opened(name: str, cells: Sequence[Cell]) -> list[dict[str, Any]] | None:
+def opened(name: str, cells: Sequence[CellValue]) -> list[dict[str, Any]] | None:
     """Read cells that all hold an object, as JSON or Python writes it; None if one does not."""
     known = [own for own in cells if own is not None]
     if not known or not all(isinstance(own, str) and own[:1] == "{" for own in known):

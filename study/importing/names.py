@@ -23,7 +23,7 @@ def _set(words: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Measure:
+class Metric:
     """A kind of figure."""
 
     name: str  # as tables show it
@@ -34,68 +34,68 @@ class Measure:
 
 
 MEASURES = (
-    Measure(
+    Metric(
         "accuracy",
         "accuracy acc top1 top1accuracy top1acc acc1 acctop1 accuracytop1 prec1 "
         "categoricalaccuracy sparsecategoricalaccuracy binaryaccuracy multiclassaccuracy",
         HIGHER, True, "Keras, torchmetrics, timm, Ray Tune",
     ),
-    Measure("balanced accuracy", "balancedaccuracy balancedacc bacc", HIGHER, True, "scikit-learn"),
-    Measure("top-5 accuracy", "top5 top5accuracy top5acc acc5 acctop5 accuracytop5 prec5",
+    Metric("balanced accuracy", "balancedaccuracy balancedacc bacc", HIGHER, True, "scikit-learn"),
+    Metric("top-5 accuracy", "top5 top5accuracy top5acc acc5 acctop5 accuracytop5 prec5",
             HIGHER, True, "timm, YOLO"),
-    Measure("error", "error err errorrate top1error top1err err1 errorrates misclassification "
+    Metric("error", "error err errorrate top1error top1err err1 errorrates misclassification "
             "misclassificationrate zerooneloss", LOWER, True, "papers"),
-    Measure("top-5 error", "top5error top5err err5", LOWER, True, "papers"),
-    Measure("F1", "f1 f1score fscore fmeasure fbeta", HIGHER, True, "scikit-learn"),
-    Measure("precision", "precision prec", HIGHER, True, "scikit-learn, YOLO"),
-    Measure("recall", "recall sensitivity truepositiverate tpr", HIGHER, True, "scikit-learn"),
-    Measure("specificity", "specificity", HIGHER, True, "medicine"),
-    Measure("AUC", "auc auroc rocauc aucroc aurocscore prauc aucpr auprc", HIGHER, True,
+    Metric("top-5 error", "top5error top5err err5", LOWER, True, "papers"),
+    Metric("F1", "f1 f1score fscore fmeasure fbeta", HIGHER, True, "scikit-learn"),
+    Metric("precision", "precision prec", HIGHER, True, "scikit-learn, YOLO"),
+    Metric("recall", "recall sensitivity truepositiverate tpr", HIGHER, True, "scikit-learn"),
+    Metric("specificity", "specificity", HIGHER, True, "medicine"),
+    Metric("AUC", "auc auroc rocauc aucroc aurocscore prauc aucpr auprc", HIGHER, True,
             "scikit-learn, Keras"),
-    Measure("average precision", "ap averageprecision map meanaverageprecision map50 map5095 "
+    Metric("average precision", "ap averageprecision map meanaverageprecision map50 map5095 "
             "map75", HIGHER, True, "COCO, YOLO"),
-    Measure("IoU", "iou miou meaniou jaccard jaccardindex", HIGHER, True, "segmentation"),
-    Measure("Dice", "dice dicescore dicecoef dicecoefficient", HIGHER, True, "segmentation"),
-    Measure("kappa", "kappa cohenkappa cohenskappa quadraticweightedkappa qwk", HIGHER, False,
+    Metric("IoU", "iou miou meaniou jaccard jaccardindex", HIGHER, True, "segmentation"),
+    Metric("Dice", "dice dicescore dicecoef dicecoefficient", HIGHER, True, "segmentation"),
+    Metric("kappa", "kappa cohenkappa cohenskappa quadraticweightedkappa qwk", HIGHER, False,
             "scikit-learn"),
-    Measure("MCC", "mcc matthewscorrcoef matthewscorrelationcoefficient", HIGHER, False,
+    Metric("MCC", "mcc matthewscorrcoef matthewscorrelationcoefficient", HIGHER, False,
             "scikit-learn"),
-    Measure("R²", "r2 r2score rsquared", HIGHER, False, "regression"),
-    Measure("correlation", "pearson pearsonr spearman spearmanr pearsoncorr spearmancorr",
+    Metric("R²", "r2 r2score rsquared", HIGHER, False, "regression"),
+    Metric("correlation", "pearson pearsonr spearman spearmanr pearsoncorr spearmancorr",
             HIGHER, False, "regression, GLUE"),
-    Measure("exact match", "em exactmatch", HIGHER, True, "SQuAD"),
-    Measure("BLEU", "bleu bleu4 sacrebleu", HIGHER, False, "translation"),
-    Measure("ROUGE", "rouge rouge1 rouge2 rougel", HIGHER, False, "summaries"),
-    Measure("NDCG", "ndcg ndcg5 ndcg10 mrr hitrate", HIGHER, True, "ranking"),
-    Measure("PSNR", "psnr", HIGHER, False, "images"),
-    Measure("SSIM", "ssim msssim", HIGHER, False, "images"),
-    Measure("inception score", "inceptionscore", HIGHER, False, "images"),
-    Measure("reward", "reward return episodereward episodereturn episoderewardmean meanreward "
+    Metric("exact match", "em exactmatch", HIGHER, True, "SQuAD"),
+    Metric("BLEU", "bleu bleu4 sacrebleu", HIGHER, False, "translation"),
+    Metric("ROUGE", "rouge rouge1 rouge2 rougel", HIGHER, False, "summaries"),
+    Metric("NDCG", "ndcg ndcg5 ndcg10 mrr hitrate", HIGHER, True, "ranking"),
+    Metric("PSNR", "psnr", HIGHER, False, "images"),
+    Metric("SSIM", "ssim msssim", HIGHER, False, "images"),
+    Metric("inception score", "inceptionscore", HIGHER, False, "images"),
+    Metric("reward", "reward return episodereward episodereturn episoderewardmean meanreward "
             "episodereturnmean eprewmean", HIGHER, False, "RL libraries"),
-    Measure("log likelihood", "loglikelihood elbo", HIGHER, False, "density models"),
-    Measure("loss", "loss nll nllloss crossentropy crossentropyloss xent celoss logloss bce "
+    Metric("log likelihood", "loglikelihood elbo", HIGHER, False, "density models"),
+    Metric("loss", "loss nll nllloss crossentropy crossentropyloss xent celoss logloss bce "
             "bceloss objectiveloss negativeloglikelihood", LOWER, False, "every framework"),
-    Measure("perplexity", "perplexity ppl", LOWER, False, "language models"),
-    Measure("bits per character", "bpc bpd bitsperdim bitsperbyte bpb", LOWER, False,
+    Metric("perplexity", "perplexity ppl", LOWER, False, "language models"),
+    Metric("bits per character", "bpc bpd bitsperdim bitsperbyte bpb", LOWER, False,
             "language models"),
-    Measure("CER", "cer charactererrorrate", LOWER, True, "speech, OCR"),
-    Measure("WER", "wer worderrorrate", LOWER, True, "speech"),
-    Measure("PER", "phonemeerrorrate", LOWER, True, "speech"),
-    Measure("EER", "eer equalerrorrate", LOWER, True, "verification"),
-    Measure("mean squared error", "mse meansquarederror l2error", LOWER, False, "regression"),
-    Measure("root mean squared error", "rmse rootmeansquarederror rmsle", LOWER, False,
+    Metric("CER", "cer charactererrorrate", LOWER, True, "speech, OCR"),
+    Metric("WER", "wer worderrorrate", LOWER, True, "speech"),
+    Metric("PER", "phonemeerrorrate", LOWER, True, "speech"),
+    Metric("EER", "eer equalerrorrate", LOWER, True, "verification"),
+    Metric("mean squared error", "mse meansquarederror l2error", LOWER, False, "regression"),
+    Metric("root mean squared error", "rmse rootmeansquarederror rmsle", LOWER, False,
             "regression"),
-    Measure("mean absolute error", "mae meanabsoluteerror l1error meanabserror", LOWER, False,
+    Metric("mean absolute error", "mae meanabsoluteerror l1error meanabserror", LOWER, False,
             "regression"),
-    Measure("mean absolute percentage error", "mape smape", LOWER, False, "regression"),
-    Measure("calibration error", "ece expectedcalibrationerror mce", LOWER, True, "calibration"),
-    Measure("Brier score", "brier brierscore brierloss", LOWER, False, "scikit-learn"),
-    Measure("FID", "fid frechetinceptiondistance kid", LOWER, False, "images"),
-    Measure("LPIPS", "lpips", LOWER, False, "images"),
-    Measure("KL divergence", "kl kldiv kldivergence", LOWER, False, "density models"),
-    Measure("regret", "regret", LOWER, False, "optimisers"),
-    Measure("score", "score", None, False, "scikit-learn, Keras Tuner: a metric of its own"),
-    Measure("value", "value objective objectivevalue values", None, False,
+    Metric("mean absolute percentage error", "mape smape", LOWER, False, "regression"),
+    Metric("calibration error", "ece expectedcalibrationerror mce", LOWER, True, "calibration"),
+    Metric("Brier score", "brier brierscore brierloss", LOWER, False, "scikit-learn"),
+    Metric("FID", "fid frechetinceptiondistance kid", LOWER, False, "images"),
+    Metric("LPIPS", "lpips", LOWER, False, "images"),
+    Metric("KL divergence", "kl kldiv kldivergence", LOWER, False, "density models"),
+    Metric("regret", "regret", LOWER, False, "optimisers"),
+    Metric("score", "score", None, False, "scikit-learn, Keras Tuner: a metric of its own"),
+    Metric("value", "value objective objectivevalue values", None, False,
             "Optuna: the objective, without its name"),
 )  # fmt: skip
 
@@ -331,7 +331,7 @@ def _joined(words: list[str]) -> list[str] | None:
     return None
 
 
-def _measure(words: list[str]) -> tuple[Measure | None, list[str]]:
+def _measure(words: list[str]) -> tuple[Metric | None, list[str]]:
     """Return the measure that the last words name, and the words that it does not know."""
     for start in range(len(words)):
         for end in range(len(words), start, -1):

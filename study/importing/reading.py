@@ -18,7 +18,7 @@ from study.importing.names import (
     Name,
     understand,
 )
-from study.importing.table import Cell, Table
+from study.importing.table import CellValue, Table
 from trainer.errors import UserError, choose
 
 WHOLE = frozenset({"parameters", "best_epoch", "epochs_trained"})
@@ -208,7 +208,7 @@ def _role(reading: Reading, column: str) -> str | None:
     return role
 
 
-def _numeric(cell: Cell) -> bool:
+def _numeric(cell: CellValue) -> bool:
     if isinstance(cell, str):
         text = cell.removesuffix("%").strip().replace(",", "")
         try:
@@ -219,7 +219,7 @@ def _numeric(cell: Cell) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
-def _missing(cell: Cell) -> bool:
+def _missing(cell: CellValue) -> bool:
     return isinstance(cell, str) and cell.lower() in MISSING
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from study.importing.cells import opened
 from study.importing.names import understand
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 from study.plans.names import squeeze
 from trainer.errors import UserError
 
@@ -40,7 +40,7 @@ def _refuse_summary_rows(table: Table) -> None:
             )
 
 
-def _is_summary(cell: Cell) -> bool:
+def _is_summary(cell: CellValue) -> bool:
     return isinstance(cell, str) and cell.lower().strip(" :.") in _SUMMARY
 
 
@@ -55,7 +55,7 @@ def _open_objects(table: Table) -> Table:
         cells = {name: cell for name, cell in row.cells.items() if name not in made}
         for name, objects in made.items():
             cells |= {f"{name}.{key}": own for key, own in _flat(objects[position])}
-        rows.append(Row(row.where, cells))
+        rows.append(TableRow(row.where, cells))
     columns = tuple(dict.fromkeys(name for row in rows for name in row.cells))
     order = [name for name in table.columns if name in columns]
     order += [name for name in columns if name not in order]
@@ -69,7 +69,7 @@ def _open_objects(table: Table) -> Table:
     return replace(table, columns=tuple(order), rows=tuple(rows), notes=notes, roles=roles)
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, CellValue]]:
     for name, own in value.items():
         if isinstance(own, Mapping):
             yield from _flat(own, f"{prefix}{name}.")
@@ -94,8 +94,8 @@ def _one_row_per_run(table: Table) -> Table:
     if not words or not all(isinstance(own, str) and understand(own).figure for own in words):
         return table
     others = [name for name in table.columns if name not in (metric, value)]
-    runs: dict[tuple[Cell, ...], dict[str, Cell]] = {}
-    where: dict[tuple[Cell, ...], str] = {}
+    runs: dict[tuple[CellValue, ...], dict[str, CellValue]] = {}
+    where: dict[tuple[CellValue, ...], str] = {}
     for row in table.rows:
         key = tuple(row.cells.get(name) for name in others)
         cells = runs.setdefault(key, dict(zip(others, key, strict=True)))
@@ -108,7 +108,7 @@ def _one_row_per_run(table: Table) -> Table:
         cells[name] = row.cells.get(value)
         where.setdefault(key, row.where)
     columns = (*others, *dict.fromkeys(str(own) for own in table.column(metric) if own))
-    rows = tuple(Row(where[key], cells) for key, cells in runs.items())
+    rows = tuple(TableRow(where[key], cells) for key, cells in runs.items())
     notes = [*table.notes, f"a row per {metric}: read as columns"]
     return replace(table, columns=columns, rows=rows, notes=notes)
 
@@ -128,8 +128,8 @@ def _one_row_per_epoch(table: Table) -> Table:
     if len(epochs) != 1 or not steps or not any(role == "figure" for role in roles.values()):
         return table
     apart = [name for name, role in roles.items() if role not in _ABOUT_A_ROW]
-    newest: dict[tuple[str, ...], tuple[dict[str, Cell], str]] = {}
-    merged: list[tuple[dict[str, Cell], str]] = []
+    newest: dict[tuple[str, ...], tuple[dict[str, CellValue], str]] = {}
+    merged: list[tuple[dict[str, CellValue], str]] = []
     for row in table.rows:
         key = tuple(repr(row.cells.get(name)) for name in apart)
         step = _number(row.cells.get(steps[0]))
@@ -141,11 +141,11 @@ def _one_row_per_epoch(table: Table) -> Table:
     if len(merged) == len(table.rows):
         return table
     notes = [*table.notes, f"rows of one {epochs[0]} are merged: each figure's last value counts"]
-    rows = tuple(Row(where, cells) for cells, where in merged)
+    rows = tuple(TableRow(where, cells) for cells, where in merged)
     return replace(table, rows=rows, notes=notes)
 
 
-def _number(cell: Cell) -> float | None:
+def _number(cell: CellValue) -> float | None:
     try:
         return None if cell is None else float(cell)
     except ValueError:

@@ -13,7 +13,7 @@ from trainer.errors import UserError
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from study.importing.study import ImportedStudy
+    from study.importing.assembly import ImportedStudy
 
 
 def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:

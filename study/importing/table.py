@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-Cell = bool | int | float | str | None  # of a text file: str, and None where it is empty
+CellValue = bool | int | float | str | None  # of a text file: str, and None where it is empty
 
 MAX_ROWS = 1_000_000
 MAX_NAME = 200  # characters of a column's name
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row, and where it stands in its source: `line 3`, `record 3`, `run 1f3a`."""
 
     where: str
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, CellValue]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Table:
     file: str  # its name without folders
     sha256: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)  # column -> why
     notes: Sequence[str] = ()  # what was done to read it
     roles: Mapping[str, str] = field(default_factory=dict)  # column -> a role of `names.ROLES`
@@ -37,6 +37,6 @@ class Table:
     split: Mapping[str, str] = field(default_factory=dict)  # column -> images it is measured on
     one_run_per_id: bool = False  # rows with the same run id are one run, whatever else differs
 
-    def column(self, name: str) -> list[Cell]:
+    def column(self, name: str) -> list[CellValue]:
         """Return a column's cells; None where a row has none."""
         return [row.cells.get(name) for row in self.rows]

@@ -10,7 +10,7 @@ from study.importing.cells import is_interrupted, state_of
 from study.importing.names import BEST, HIGHER, LAST
 from study.importing.reading import Compared, Reading
 from study.importing.runs import Run, Runs
-from study.importing.table import Cell
+from study.importing.table import CellValue
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 AT_THE_EPOCH = ("val_loss", "test_loss", "test_accuracy", "best_epoch")
@@ -147,16 +147,16 @@ def _seconds(values: Sequence[float | int | None]) -> float | None:
     return float(known[-1] if counting and known[-1] > 2 * known[0] else math.fsum(known))
 
 
-def source_of(reading: Reading, run: Run) -> dict[str, Cell]:
+def source_of(reading: Reading, run: Run) -> dict[str, CellValue]:
     """Return where a run stands, and its cells of columns that are not used."""
     rows = reading.table.rows
-    kept: Mapping[str, Cell] = {
+    kept: Mapping[str, CellValue] = {
         column: _plain(rows[run[-1]].cells.get(column)) for column in reading.kept
     }
     return {"where": rows[run[0]].where, **kept}
 
 
-def _plain(cell: Cell) -> Cell:
+def _plain(cell: CellValue) -> CellValue:
     """Return a cell as JSON takes it: NaN and infinities as words."""
     odd = isinstance(cell, float) and not math.isfinite(cell)
     return str(cell) if odd else cell

@@ -180,9 +180,7 @@ def _claims(entries: Any, levels: Mapping[str, Sequence[Level]]) -> tuple[Mappin
     return tuple(claims)
 
 
-def check_claim(
-    key: str, claim: Mapping[str, Any], levels: Mapping[str, Sequence[Level]]
-) -> None:
+def check_claim(key: str, claim: Mapping[str, Any], levels: Mapping[str, Sequence[Level]]) -> None:
     """Check that a claim speaks of factors and levels that there are.
 
     Raises:

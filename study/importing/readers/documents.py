@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from study.importing.readers import records, text
-from study.importing.table import Cell
+from study.importing.table import CellValue
 from trainer.errors import UserError
 
 MAX_BYTES = 100_000_000
@@ -57,7 +57,7 @@ def _yaml(path: Path, content: str) -> Any:
         raise UserError(f"{path.name} in {path.parent.name}: is no YAML") from error
 
 
-def flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Cell]]:
+def flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, CellValue]]:
     """Yield what nested objects hold under its path: `config.lr`."""
     for name, own in value.items():
         if isinstance(own, Mapping):

@@ -6,7 +6,7 @@ from typing import Any
 from study.importing.names import HIGHER, LOWER
 from study.importing.readers import documents
 from study.importing.readers.source import Reader, Source, digest, make_table
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 
 
 def _read(source: Source) -> Table:
@@ -15,7 +15,7 @@ def _read(source: Source) -> Table:
     for path in files:
         trial = documents.load(path)
         number = str(trial.get("trial_id", path.parent.name.removeprefix("trial_")))
-        cells: dict[str, Cell] = {"trial_id": number, "status": str(trial.get("status"))}
+        cells: dict[str, CellValue] = {"trial_id": number, "status": str(trial.get("status"))}
         chosen = _object(_object(trial.get("hyperparameters")).get("values"))
         kept = {name: own for name, own in chosen.items() if not name.startswith("tuner/")}
         cells |= dict(documents.flat(kept, "hp/"))
@@ -24,7 +24,7 @@ def _read(source: Source) -> Table:
             own = _object(metric)
             cells[name] = _best(own)
             better[name] = LOWER if own.get("direction") == "min" else HIGHER
-        rows.append(Row(f"trial {number}", cells))
+        rows.append(TableRow(f"trial {number}", cells))
     table = make_table(source, "a Keras Tuner folder", rows, digest(files, source.path))
     objective = _objective(source)
     roles = {name: "setting" for name in table.columns if name.startswith("hp/")}

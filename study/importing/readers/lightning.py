@@ -6,7 +6,7 @@ from pathlib import Path
 from study.importing.names import understand
 from study.importing.readers import documents, plain
 from study.importing.readers.source import Reader, Source, digest, make_table
-from study.importing.table import Row, Table
+from study.importing.table import Table, TableRow
 
 METRICS, SETTINGS = "metrics.csv", "hparams.yaml"
 
@@ -26,7 +26,7 @@ def _recognises(source: Source) -> bool:
 
 
 def _read(source: Source) -> Table:
-    logs, rows, files = _logs(source), list[Row](), list[Path]()
+    logs, rows, files = _logs(source), list[TableRow](), list[Path]()
     root = source.path if source.path.is_dir() else source.path.parent
     for path in logs:
         settings = path.with_name(SETTINGS)
@@ -37,7 +37,7 @@ def _read(source: Source) -> Table:
         run = {"run": name} if len(logs) > 1 else {}
         for row in plain.read(Source(path)).rows:
             where = f"{name}, {row.where}" if len(logs) > 1 else row.where
-            rows.append(Row(where, {**run, **cells, **row.cells}))
+            rows.append(TableRow(where, {**run, **cells, **row.cells}))
     table = make_table(source, "Lightning's CSV log", rows, digest(files, root))
     roles = {own: understand(own).role or "setting" for own in table.columns if "hparams/" in own}
     return replace(

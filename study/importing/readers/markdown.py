@@ -4,7 +4,7 @@ import re
 
 from study.importing.readers import text
 from study.importing.readers.source import Source, make_table
-from study.importing.table import Row, Table
+from study.importing.table import Table, TableRow
 from trainer.errors import UserError
 
 _RULE = re.compile(r"\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?")
@@ -38,7 +38,7 @@ def read(source: Source) -> Table:
                 f"line {number}: {len(cells)} cells, but the heading has {len(heading)}"
             )
         row = {name: cell or None for name, cell in zip(heading, cells, strict=True) if name}
-        rows.append(Row(f"line {number}", row))
+        rows.append(TableRow(f"line {number}", row))
     for name in filter(None, heading):
         if heading.count(name) > 1:
             raise UserError(f"line {start + 1}: column {name!r} is there twice")

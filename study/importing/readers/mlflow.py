@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study.importing.readers import database, dialects, documents
 from study.importing.readers.source import Reader, Source, digest, make_table
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 
 STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
@@ -26,13 +26,13 @@ def _read_folder(source: Source) -> Table:
     runs = _runs(source)
     experiment = source.choose("experiments", [own.parent.name for own in runs])
     files = [own for run in runs for own in run.rglob("*") if own.is_file()]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for run in runs:
         meta = documents.load(run / "meta.yaml")
         if run.parent.name != experiment or meta.get("lifecycle_stage") == "deleted":
             continue
         status = meta.get("status")
-        cells: dict[str, Cell] = {
+        cells: dict[str, CellValue] = {
             "run_id": run.name,
             "status": STATUS.get(status, str(status)) if isinstance(status, int) else str(status),
             "tags.mlflow.runName": str(meta.get("run_name") or ""),
@@ -57,17 +57,17 @@ def _metrics(folder: Path) -> Metrics:
     return made
 
 
-def _epochs(where: str, cells: dict[str, Cell], metrics: Metrics) -> Iterator[Row]:
+def _epochs(where: str, cells: dict[str, CellValue], metrics: Metrics) -> Iterator[TableRow]:
     """Yield a run's row, or a row per step where a metric was logged at several."""
     steps = sorted({step for own in metrics.values() for step in own})
     several = any(len(own) > 1 for own in metrics.values())
     if not several:
         last = {f"metrics.{name}": [*own.values()][-1] for name, own in metrics.items() if own}
-        yield Row(where, cells | last)
+        yield TableRow(where, cells | last)
         return
     for step in steps:
         values = {f"metrics.{name}": own[step] for name, own in metrics.items() if step in own}
-        yield Row(f"{where}, step {step}", {**cells, "step": step, **values})
+        yield TableRow(f"{where}, step {step}", {**cells, "step": step, **values})
 
 
 def _read_database(source: Source) -> Table:
@@ -85,16 +85,16 @@ def _read_database(source: Source) -> Table:
             "SELECT run_uuid, key, step, value, is_nan FROM metrics ORDER BY timestamp, step",
         )
     experiment = source.choose("experiments", [str(names.get(own[2], own[2])) for own in runs])
-    chosen: dict[str, dict[str, Cell]] = defaultdict(dict)
+    chosen: dict[str, dict[str, CellValue]] = defaultdict(dict)
     courses: dict[str, Metrics] = defaultdict(lambda: defaultdict(dict))
     for run, key, value in params:
         chosen[run][f"params.{key}"] = str(value).strip() or None
     for run, key, step, value, is_nan in metrics:
         courses[run][key][int(step or 0)] = float("nan") if is_nan else float(value)
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for run, status, number, name in runs:
         if str(names.get(number, number)) == experiment:
-            cells: dict[str, Cell] = {
+            cells: dict[str, CellValue] = {
                 "run_id": run, "status": status, "tags.mlflow.runName": name
             }  # fmt: skip
             rows += _epochs(f"run {run[:8]}", cells | chosen[run], courses[run])

@@ -8,7 +8,7 @@ from typing import Any
 from study.importing.names import HIGHER, LOWER
 from study.importing.readers import database, dialects
 from study.importing.readers.source import Reader, Source, make_table
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 from trainer.errors import UserError
 
 SPECIAL = {"INF_POS": float("inf"), "INF_NEG": float("-inf"), "NAN": float("nan")}
@@ -38,7 +38,7 @@ def _read(source: Source) -> Table:
             f"SELECT trial_id, key, value_json FROM trial_user_attributes {of_study}", number
         )
     several = len(directions) > 1
-    cells: dict[int, dict[str, Cell]] = defaultdict(dict)
+    cells: dict[int, dict[str, CellValue]] = defaultdict(dict)
     for trial, objective, value, kind in values:
         key = f"values_{objective}" if several else "value"
         cells[trial][key] = SPECIAL.get(kind, value)
@@ -49,7 +49,7 @@ def _read(source: Source) -> Table:
         if isinstance(value, bool | int | float | str):
             cells[trial][f"user_attrs_{key}"] = value
     made = [
-        Row(f"trial {number}", {"number": number, "state": state, **cells[trial]})
+        TableRow(f"trial {number}", {"number": number, "state": state, **cells[trial]})
         for trial, number, state in trials
     ]
     table = _named(make_table(source, "an Optuna database", made))
@@ -60,7 +60,7 @@ def _read(source: Source) -> Table:
     return replace(table, better=better)
 
 
-def _level(value: float, distribution: str) -> Cell:
+def _level(value: float, distribution: str) -> CellValue:
     """Return the value that a number stands for."""
     own = json.loads(distribution)
     try:

@@ -47,7 +47,6 @@ def _read(source: Source) -> Table:
     wide = source.head[:2] in text.MARKS or text.is_wide(source.head)
     if b"\x00" in source.head and not wide:
         raise UserError("is no text, and no binary format that is known")
-    for room in (records, markdown):
-        if room.recognises(source):
-            return room.read(source)
-    return text.read(source)
+    if records.recognises(source):
+        return records.read(source)
+    return markdown.read(source) if markdown.recognises(source) else text.read(source)

@@ -8,7 +8,7 @@ from typing import Any
 from study.importing.names import understand
 from study.importing.readers import text
 from study.importing.readers.source import Source, make_table
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 from trainer.errors import UserError
 
 MANY = 50  # items of a list that is still a level; a longer one is data
@@ -36,7 +36,7 @@ def read(source: Source) -> Table:
         return table
     kept = tuple(name for name in table.columns if name not in lists)
     cells = ({n: row.cells[n] for n in kept if n in row.cells} for row in rows)
-    made = tuple(Row(row.where, own) for row, own in zip(rows, cells, strict=True))
+    made = tuple(TableRow(row.where, own) for row, own in zip(rows, cells, strict=True))
     return replace(table, columns=kept, rows=made, left_out=lists)
 
 
@@ -135,7 +135,7 @@ def _datapoint(point: Any) -> Any:
     return {name: point[name] for name in ("uid", "from_uid") if name in point} | point["values"]
 
 
-def _rows(where: str, record: Any) -> Iterator[Row]:
+def _rows(where: str, record: Any) -> Iterator[TableRow]:
     """Yield a record's row, or a row per epoch where its figures are lists, as Keras keeps them."""
     if not isinstance(record, dict):
         raise UserError(f"{where}: is no object")
@@ -150,11 +150,11 @@ def _rows(where: str, record: Any) -> Iterator[Row]:
     rest = {name: _cell(own) for name, own in cells.items() if name not in courses}
     length = max(map(len, courses.values()), default=0)
     if not courses:
-        yield Row(where, rest)
+        yield TableRow(where, rest)
     for epoch in range(length):
         own = {n: _cell(v[epoch]) if epoch < len(v) else None for n, v in courses.items()}
         counted = {} if {"epoch"} & {*rest, *own} else {"epoch": epoch + 1}
-        yield Row(f"{where}, epoch {epoch + 1}", {"run": where, **rest, **counted, **own})
+        yield TableRow(f"{where}, epoch {epoch + 1}", {"run": where, **rest, **counted, **own})
 
 
 def _is_course(name: str, value: Any) -> bool:
@@ -181,7 +181,7 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             raise UserError("an object has a value without a name")
 
 
-def _cell(value: Any) -> Cell:
+def _cell(value: Any) -> CellValue:
     if isinstance(value, list):
         return LONG if len(value) > MANY else json.dumps(value)
     if isinstance(value, str):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from study.importing.table import MAX_NAME, MAX_ROWS, Row, Table
+from study.importing.table import MAX_NAME, MAX_ROWS, Table, TableRow
 from trainer.errors import UserError, choose
 
 SQLITE = b"SQLite format 3\x00"
@@ -78,7 +78,9 @@ def digest(files: Iterable[Path], root: Path) -> str:
     return total.hexdigest()
 
 
-def make_table(source: Source, title: str, rows: Iterable[Row], sha256: str | None = None) -> Table:
+def make_table(
+    source: Source, title: str, rows: Iterable[TableRow], sha256: str | None = None
+) -> Table:
     """Make a table of rows, its columns in the order in which they first occur.
 
     Raises:

@@ -6,7 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from study.importing.readers.source import Source, make_table
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def of_frame(source: Source, title: str, frame: "pd.DataFrame", sha256: str | No
             raise UserError(f"column {name!r} is there twice")
     # The heading is row 1 of a sheet.
     rows = [
-        Row(f"row {number}", {n: _cell(c) for n, c in zip(names, cells, strict=True)})
+        TableRow(f"row {number}", {n: _cell(c) for n, c in zip(names, cells, strict=True)})
         for number, cells in enumerate(frame.itertuples(index=False, name=None), 2)
     ]
     return make_table(source, title, rows, sha256)
@@ -93,7 +93,7 @@ def _sheet(source: Source) -> "pd.DataFrame":
     return frame
 
 
-def _cell(value: Any) -> Cell:
+def _cell(value: Any) -> CellValue:
     if value is None or isinstance(value, str):
         return value.strip() or None if value else None
     if hasattr(value, "tolist"):

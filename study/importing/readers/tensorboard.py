@@ -7,7 +7,7 @@ from typing import Any
 from study.importing.names import understand
 from study.importing.readers import plain, spreadsheet
 from study.importing.readers.source import Reader, Source, digest, make_table
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 from trainer.errors import UserError
 
 _EVENTS = "events.out.tfevents.*"
@@ -30,10 +30,10 @@ def _read_events(source: Source) -> Table:
     root = source.path if source.path.is_dir() else source.path.parent
     files = source.files(_EVENTS) if source.path.is_dir() else [source.path]
     reader = SummaryReader(str(source.path), extra_columns={"dir_name"})
-    chosen: dict[str, dict[str, Cell]] = {}
+    chosen: dict[str, dict[str, CellValue]] = {}
     for tag, value, folder in _of(reader.hparams, "tag", "value", "dir_name"):
         chosen.setdefault(_run(folder), {})[f"hparams/{tag}"] = _plain(value)
-    rows: dict[tuple[str, int], dict[str, Cell]] = {}
+    rows: dict[tuple[str, int], dict[str, CellValue]] = {}
     for step, tag, value, folder in _of(reader.scalars, "step", "tag", "value", "dir_name"):
         run = _run(folder)
         cells = rows.setdefault((run, int(step)), {"run": run, "step": int(step)})
@@ -42,7 +42,7 @@ def _read_events(source: Source) -> Table:
         raise UserError("is TensorBoard's event files without a scalar")
     by_run = sorted(rows.items())
     named = [
-        Row(f"{run or 'run'}, step {step}", {**cells, **chosen.get(run, {})})
+        TableRow(f"{run or 'run'}, step {step}", {**cells, **chosen.get(run, {})})
         for (run, step), cells in by_run
     ]
     table = make_table(source, "TensorBoard's event files", named, digest(files, root))
@@ -65,7 +65,7 @@ def _run(folder: object) -> str:
     return re.sub(r"(^|/)\d{9,}(\.\d+)?$", "", str(folder))
 
 
-def _plain(value: object) -> Cell:
+def _plain(value: object) -> CellValue:
     return value if isinstance(value, bool | int | float) or value is None else str(value)
 
 
@@ -81,7 +81,9 @@ def _read_csv(source: Source) -> Table:
     match = _NAME.fullmatch(source.path.name)
     tag = match["tag"].replace("_", "/") if match else "Value"
     names = {name: {"step": "step", "value": tag}.get(name.lower(), name) for name in table.columns}
-    rows = [Row(row.where, {names[n]: own for n, own in row.cells.items()}) for row in table.rows]
+    rows = [
+        TableRow(row.where, {names[n]: own for n, own in row.cells.items()}) for row in table.rows
+    ]
     return replace(make_table(source, "TensorBoard's CSV", rows), roles={"Wall time": "note"})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from study.importing.readers.source import Source, make_table
-from study.importing.table import Row, Table
+from study.importing.table import Table, TableRow
 from trainer.errors import UserError
 
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -77,7 +77,7 @@ def read(source: Source) -> Table:
         rows = [(where, [_with_point(cell) for cell in cells]) for where, cells in rows]
         notes.append("commas within numbers are decimal points")
     made = (
-        Row(where, {n: cell or None for n, cell in zip(names, cells, strict=True) if n})
+        TableRow(where, {n: cell or None for n, cell in zip(names, cells, strict=True) if n})
         for where, cells in rows
     )
     return replace(make_table(source, "a text table", made), notes=notes)

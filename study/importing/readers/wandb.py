@@ -7,7 +7,7 @@ from dataclasses import replace
 from study.importing.names import understand
 from study.importing.readers import documents, plain
 from study.importing.readers.source import Reader, Source, digest, make_table
-from study.importing.table import Cell, Row, Table
+from study.importing.table import CellValue, Table, TableRow
 
 _CHART = re.compile(r"(?P<run>.+) - (?P<metric>.+)")
 _BOUNDS = re.compile(r"__(MIN|MAX)$")
@@ -27,7 +27,7 @@ def _read_runs(source: Source) -> Table:
     files, rows = list(summaries), []
     for path in summaries:
         run = path.parent.parent.name if path.parent.name == "files" else path.parent.name
-        cells: dict[str, Cell] = {"run": run}
+        cells: dict[str, CellValue] = {"run": run}
         config = path.with_name("config.yaml")
         if config.is_file():
             files.append(config)
@@ -37,7 +37,7 @@ def _read_runs(source: Source) -> Table:
                     cells |= dict(documents.flat({name: value}, "config/"))
         summary = {n: own for n, own in documents.load(path).items() if not n.startswith("_wandb")}
         cells |= dict(documents.flat(summary, ""))
-        rows.append(Row(run, cells))
+        rows.append(TableRow(run, cells))
     table = make_table(source, "W&B run folders", rows, digest(files, source.path))
     roles = {name: understand(name).role or "setting" for name in table.columns
              if name.startswith("config/")}  # fmt: skip
@@ -67,7 +67,7 @@ def _read_chart(source: Source) -> Table:
             cells = {metric: row.cells.get(column) for column, metric in columns.items()}
             if any(own is not None for own in cells.values()):
                 where = f"{run}, {row.where}"
-                rows.append(Row(where, {"name": run, "step": row.cells.get(axis), **cells}))
+                rows.append(TableRow(where, {"name": run, "step": row.cells.get(axis), **cells}))
     made = make_table(source, "a W&B chart", rows)
     return replace(made, roles={"name": "identity", "step": "step"})
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
-from analysis.figures.effects import forest, replicates
+from analysis.figures.forest import forest
+from analysis.figures.replicates import replicates
 from analysis.page.parts import (
     Cell,
     Column,

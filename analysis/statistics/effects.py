@@ -25,7 +25,7 @@ Values = Mapping[Hashable, float]  # the same of validation accuracies
 
 
 @dataclass(frozen=True)
-class Summary:
+class Sample:
     """Mean and standard deviation (n - 1 in the denominator) of `n` values."""
 
     n: int
@@ -110,10 +110,10 @@ class PlannedRow:
     against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float]) -> Sample:
     """Describe values of shape (n,)."""
     n = len(values)
-    return Summary(
+    return Sample(
         n,
         float(np.mean(values)) if n else None,
         float(np.std(values, ddof=1)) if n > 1 else None,

@@ -12,7 +12,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.statistics.effects import Row, columns, holm, paired_difference
+from analysis.statistics.effects import Row, columns
+from analysis.statistics.paired import holm, paired_difference
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import WRITERS, Block, Page, joined
 from analysis.tables import FEWEST_PAIRS

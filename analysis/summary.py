@@ -12,16 +12,11 @@ from analysis.inference_cost import typical
 from analysis.progress import Progress
 from analysis.search_table import SearchTable
 from analysis.statistics.candidates import Candidate
-from analysis.statistics.effects import (
-    Difference,
-    Effect,
-    Row,
-    baseline_level,
-    paired_difference,
-    same,
-)
+from analysis.statistics.effects import Effect, Row
 from analysis.statistics.factorial import Anova, Term
+from analysis.statistics.paired import Difference, paired_difference
 from analysis.statistics.power import ALPHA, detectable
+from analysis.statistics.rows import baseline_level, same
 from analysis.tables import FEWEST_PAIRS, Table, verdict
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished, known

@@ -21,7 +21,8 @@ from analysis.page.parts import (
     spread,
 )
 from analysis.search_table import SearchTable
-from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups
+from analysis.statistics.effects import Effect, Row
+from analysis.statistics.rows import PlannedRow, baseline_level, groups
 from analysis.summary import some
 from analysis.tables import Table, verdict
 from analysis.text import p_text, printable

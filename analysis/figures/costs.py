@@ -22,7 +22,7 @@ from analysis.figures.base import (
     scatter,
     within,
 )
-from analysis.statistics.effects import Sample, summarize
+from analysis.statistics.effects import Moments, summarize
 from analysis.statistics.pareto import front
 
 MOST_BARS = 200  # variants with a bar
@@ -43,7 +43,7 @@ class Placed:
     """A variant with its mean, and its cost in words."""
 
     variant: Point
-    summary: Sample
+    summary: Moments
     cost_text: str
 
     @property

@@ -20,8 +20,8 @@ from analysis.figures.base import (
     scatter,
     ticks,
 )
-from analysis.statistics.effects import Effect
-from analysis.verdicts import FEWEST_PAIRS, PROVEN
+from analysis.statistics.effects import FEWEST_PAIRS, Effect
+from analysis.verdicts import PROVEN
 from fmnist_common.text import level_text
 
 # Colour and symbol of a verdict; any other word is a grey cross.

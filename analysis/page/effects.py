@@ -21,11 +21,11 @@ from analysis.page.parts import (
     number,
     spread,
 )
-from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups
+from analysis.statistics.effects import Effect, Row
+from analysis.statistics.rows import PlannedRow, baseline_level, groups
 from analysis.tables.effects import EffectTable
 from analysis.text import p_text, printable
 from analysis.trials import Study, Trial, finished
-from analysis.verdicts import verdict
 from analysis.wording import some
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text, variant_label
@@ -38,7 +38,7 @@ def effects(table: EffectTable) -> list[Section]:
     intro, shown = [], []
     known = [effect for effect in table.effects if effect.delta is not None]
     if known:
-        words = [verdict(effect) for effect in table.effects]
+        words = [effect.claim for effect in table.effects]
         shown = [forest(table.effects, words)]
     elif table.effects:
         intro = ["Nothing can be compared yet."]
@@ -91,7 +91,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
 
 
 def _judged(effect: Effect, told: str) -> list[Cell]:
-    word = verdict(effect)
+    word = effect.claim
     if effect.delta is None:
         return [missing(), missing(), Cell(told, kind="open")]
     text = points(effect.delta)

@@ -17,12 +17,12 @@ from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.collapse import Collapse, collapsed
 from analysis.statistics.effect_sizes import NO_EVIDENCE
-from analysis.statistics.effects import Ablation, Effect, Row, ablation
+from analysis.statistics.effects import FEWEST_PAIRS, Ablation, Effect, Row, ablation
 from analysis.statistics.power import ALPHA, detectable
 from analysis.table_formats import Block, Page, accuracies, for_scale, joined
 from analysis.text import p_text, percent, printable
 from analysis.trials import Study, Trial, finished
-from analysis.verdicts import FEWEST_PAIRS, failed_share, told, verdict
+from analysis.verdicts import failed_share, told
 from analysis.wording import some
 from fmnist_common.designs import VariantKey, variant_key
 from fmnist_common.text import level_text
@@ -133,7 +133,7 @@ class EffectTable:
         ]
 
     def _comparison_notes(self) -> list[str]:
-        verdicts = {verdict(effect) for effect in self.effects}
+        verdicts = {effect.claim for effect in self.effects}
         notes = [
             f"Difference: level minus {self.reference} in points of {self.compared}, paired by "
             f"{self.paired_by}; [ ] is its 95 % interval (paired t). ± is the standard deviation "
@@ -391,4 +391,4 @@ def _differences(effects: Iterable[Effect]) -> list[str]:
 
 def _record(effect: Effect) -> dict[str, Any]:
     named = {"factor": effect.factor, "level": effect.level}
-    return named | asdict(effect) | {"verdict": verdict(effect)}
+    return named | asdict(effect) | {"verdict": effect.claim}

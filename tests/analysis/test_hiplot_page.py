@@ -72,7 +72,7 @@ def test_a_search_shows_its_parameters_and_candidates(tmp_path: Path) -> None:
     assert list(lines[1])[:7] == [
         "variant", "optimizer", "learning_rate", "width", "momentum", "candidate", "seed",
     ]  # fmt: skip
-    assert math.isnan(lines[0]["momentum"])  # which HiPlot draws beside the numbers, as "none"
+    assert math.isnan(float(lines[0]["momentum"]))  # which HiPlot draws beside the numbers, as "none"
     assert [line["candidate"] for line in lines] == [*range(8), 0, 1, 0, 1]
     assert (lines[2]["state"], lines[2]["val_accuracy"]) == ("pruned", 0.7)
     assert (lines[4]["state"], "val_accuracy" in lines[4]) == ("fail", False)
@@ -188,7 +188,7 @@ def test_a_trial_has_a_place_on_the_axis_of_a_parameter_that_it_does_not_have(
     made = experiment(*read(tmp_path, rows, of))
     first, second = (line.values for line in made.datapoints)
     assert (first["conv_bias"], second["conv_bias"]) == ("none", "true")
-    assert math.isnan(first["width"])
+    assert math.isnan(float(first["width"]))
     assert second["width"] == 9
     assert made.parameters_definition["width"].type is ValueType.NUMERIC
 

@@ -8,7 +8,8 @@ from typing import Any
 from analysis.failures import failures
 from analysis.ranking import leader
 from analysis.statistics.candidates import first_trials, ranked, replicates, settled
-from analysis.statistics.effects import planned_cells, planned_points, summarize
+from analysis.statistics.effects import summarize
+from analysis.statistics.rows import planned_cells, planned_points
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 from fmnist_common.designs import variant_key

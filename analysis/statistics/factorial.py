@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.statistics.effects import baseline_level, holm
+from analysis.statistics.paired import holm
 from analysis.statistics.power import CONFIDENCE
+from analysis.statistics.rows import baseline_level
 from analysis.trials import Trial, finished
 
 MOST_COLUMNS = 200  # of a model: levels of factors, and pairs of them

@@ -12,17 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from analysis.statistics.effect_sizes import NO_EVIDENCE, evidence
-from analysis.statistics.effects import (
-    Ablation,
-    ablation,
-    baseline_level,
-    holm,
-    paired_difference,
-    planned_cells,
-    planned_rows,
-    spread_of_differences,
-    summarize,
-)
+from analysis.statistics.effects import Ablation, ablation, spread_of_differences, summarize
+from analysis.statistics.paired import holm, paired_difference
+from analysis.statistics.rows import baseline_level, planned_cells, planned_rows
 from analysis.trials import connect, trials
 from tests.support.studies import POOLING, ablation_trials, database, plan, read, trial
 

@@ -34,7 +34,7 @@ class Durability:
     def __init__(self, url: sqlalchemy.URL, tell: Callable[[str], None]) -> None:
         self.tell = tell
         self.file = location.sqlite_path(url)
-        place = self.file or Path.cwd() / f"{url.database}.server"
+        place = self.file or Path.cwd() / location.server_name(url)
         self.folder = place.parent
         self.journal = Journal(folder_of(place))
         self.failed = False  # the last backup: then the journal is needed still

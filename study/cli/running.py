@@ -65,6 +65,7 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
                     "variants": plan.variant_count,
                     "seeds": plan.seeds,
                     "epochs": plan.epochs,
+                    "source": plan.figures.source,
                     "stored": False,
                 }
                 for plan in plans
@@ -89,6 +90,8 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
+        if plan.figures.source:
+            print(f"{'':{width}}  after {plan.figures.source['name']}")
     for name, study in zip(names, stored, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
         where = location.display(url)
@@ -112,15 +115,16 @@ def show(
     """Show a study's factors, its cells, and what running it would cost."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
     plan = plan_for(study, storage_option, dataset, **sizes)
-    from study.run.session import Machine, estimate, work_for, workers_for
+    from study.run.session import Machine, estimate, gain, work_for, workers_for
 
     machine = Machine(device=device, workers=workers, data_dir=data_dir)
     measured: Estimate | None = None
     why_not = ""
     try:
         files.ready(plan.dataset, data_dir, download=False)
-        with workers_for(plan, plan.trial_count, machine) as (executor, _):
-            measured = estimate(plan, work_for(plan, []), executor, executor.start())
+        with workers_for(plan, plan.trial_count, machine) as (executor, bank):
+            speed = gain(plan, machine, bank)
+            measured = estimate(plan, work_for(plan, []), executor, executor.start(), speed)
     except UserError as error:
         if device != "auto":
             raise
@@ -330,25 +334,26 @@ def _run(
     if ended == "out of time":
         say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
     study, trials = read(url, name)
-    from analysis import tables
+    from analysis.designs import results
+    from analysis.documents import render
     from analysis.progress import as_dict, progress
 
-    table = tables.table(study, trials)
+    found = results(study, trials)
     pages = {"hiplot": write_hiplot(study, trials, None)}
     if report:
-        pages["html"] = write_report(study, trials, table, url, None)[0]
+        pages["html"] = write_report(found, url, None)[0]
     if as_json:
         print_json(
             {
                 "study": study.name,
                 "ended": ended,
                 "progress": as_dict(progress(study, trials)),
-                "report": tables.as_dict(table),
+                "report": found.table.as_dict(),
                 **{kind: str(page) for kind, page in pages.items()},
             }
         )
     else:
-        print(tables.render(table, "text"))
+        print(render(found.table, "text"))
         print()
         for kind, page in pages.items():
             print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")
@@ -365,7 +370,7 @@ def _dry_run(
     as_json: bool,
 ) -> None:
     from study.run.coordinator import check_same_plan
-    from study.run.session import estimate, name_for, work_for, workers_for
+    from study.run.session import estimate, gain, name_for, work_for, workers_for
     from study.run.view import announcement
     from study.run.work import DesignedWork, pending, settled
 
@@ -382,8 +387,9 @@ def _dry_run(
     costs = None
     if left > 0:
         files.ready(plan.dataset, machine.data_dir, download=False)
-        with workers_for(plan, left, machine) as (executor, _):
-            costs = estimate(plan, work, executor, executor.start())
+        with workers_for(plan, left, machine) as (executor, bank):
+            speed = gain(plan, machine, bank)
+            costs = estimate(plan, work, executor, executor.start(), speed)
         share = left / costs.trials  # a search's course so far is not followed here
         costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
     if as_json:

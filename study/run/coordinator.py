@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from study.plans.plan import Plan
 from study.run.executors import Executor, Failure, Job
-from study.run.search import directions
+from study.run.proposals import directions
 from study.run.work import Task, Work
 from study.store.connection import use_wal
 from study.store.failures import DiskFull, StorageFailed
@@ -91,10 +91,18 @@ def open_study(writer: StudyWriter, plan: Plan, dataset: Mapping[str, Any]) -> N
     use_wal(writer.storage)
     if not writer.exists:
         writer.create(directions(plan))
+    store_plan(writer, plan, dataset=dict(dataset))
+    writer.fail_running("the run that started it ended without a word")
+
+
+def store_plan(writer: StudyWriter, plan: Plan, **attributes: Any) -> None:
+    """Store a study's plan and other attributes at once.
+
+    Its words, and what others reported, may have been corrected since the last run.
+    """
     # A study keeps the most seeds and trials it was ever planned with: its results are still there.
     plan = plan.at_least(writer.plan())
-    writer.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, "dataset": dict(dataset)})
-    writer.fail_running("the run that started it ended without a word")
+    writer.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, **attributes})
 
 
 def _refuse(name: str, differences: Sequence[str]) -> None:

@@ -141,6 +141,10 @@ def show_plan(
     if source:
         chosen = f"chosen on {source['selected_on']} data"
         _say(f"{source['name']} reported figures of {len(reported)} variants, {chosen}")
+        if "url" in source:
+            print(f"  {source['url']}")
+        if "license" in source:
+            _say(f"  licence: {source['license']}", indent=4)
     width = max([len("factor"), *map(len, plan.factors)])
     if plan.factors:
         print(f"\n{'factor':{width}}  levels (* baseline)")

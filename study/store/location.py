@@ -199,7 +199,11 @@ def _check_server(url: sqlalchemy.URL) -> None:
             f"storage {display(url)}: its driver is not installed ({error}): pip install {package}"
         ) from error
     except SQLAlchemyError as error:
-        raise UserError(f"storage {display(url)}: cannot connect: {reason(error)}") from error
+        words = reason(error)
+        host = str(url.host or "")
+        if "@" in host:  # of a password that is not quoted: its end is taken for the host's name
+            words = words.replace(host, host.rpartition("@")[2])
+        raise UserError(f"storage {display(url)}: cannot connect: {words}") from error
 
 
 def reason(error: BaseException) -> str:

@@ -334,25 +334,26 @@ def _run(
     if ended == "out of time":
         say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
     study, trials = read(url, name)
-    from analysis import tables
+    from analysis.designs import results
+    from analysis.documents import render
     from analysis.progress import as_dict, progress
 
-    table = tables.table(study, trials)
+    found = results(study, trials)
     pages = {"hiplot": write_hiplot(study, trials, None)}
     if report:
-        pages["html"] = write_report(study, trials, table, url, None)[0]
+        pages["html"] = write_report(found, url, None)[0]
     if as_json:
         print_json(
             {
                 "study": study.name,
                 "ended": ended,
                 "progress": as_dict(progress(study, trials)),
-                "report": tables.as_dict(table),
+                "report": found.table.as_dict(),
                 **{kind: str(page) for kind, page in pages.items()},
             }
         )
     else:
-        print(tables.render(table, "text"))
+        print(render(found.table, "text"))
         print()
         for kind, page in pages.items():
             print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")

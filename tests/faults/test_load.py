@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from study.plans.plan import Plan, load_plan
-from study.run import session
+from study.run import opening
 from study.run.coordinator import Coordinator
 from study.run.executors import Job
 from study.run.opening import open_study

@@ -50,12 +50,6 @@ def _may_have_gpu() -> bool:
     return bool(shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())
 
 
-def worker_count(devices: Sequence[str], workers: int | None, trials: int) -> int:
-    """Return how many workers share so many trials: one per GPU or core, if none are asked for."""
-    count = workers or (available_cores() if devices[0] == "cpu" else len(devices))
-    return max(1, min(count, trials))
-
-
 def cpu_threads(workers: int | None) -> int:
     """Return the threads of each worker on CPUs, where a study has not fixed them yet.
 

@@ -128,8 +128,9 @@ def _as_before(machine: Machine, writer: StudyWriter) -> Machine:
     would not be the one that was interrupted.
     """
     stored = writer.attributes().get("threads") if writer.exists else None
-    is_count = isinstance(stored, int) and not isinstance(stored, bool)
-    return replace(machine, threads=stored) if is_count and 1 <= stored <= MAX_THREADS else machine
+    if isinstance(stored, bool) or not isinstance(stored, int) or not 1 <= stored <= MAX_THREADS:
+        return machine
+    return replace(machine, threads=stored)
 
 
 @dataclass(frozen=True)

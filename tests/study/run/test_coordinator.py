@@ -25,9 +25,10 @@ from study.run.coordinator import (
     StudyFailed,
 )
 from study.run.executors import Failure, Job, Watcher
-from study.run.opening import open_study, plan_differences
+from study.run.machine import Machine
+from study.run.opening import name_for, open_study, plan_differences
+from study.run.session import work_for
 from study.run.weights import WeightFiles
-from study.run.session import Machine, name_for, work_for
 from study.run.work import Task, banks, pending, settled
 from study.store import location, ownership, signals
 from study.store.writer import StudyWriter

@@ -1,10 +1,12 @@
 """How far a study is: its trials by state, what is planned, what is best so far."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from analysis.failures import failures
+from analysis.ranking import leader
 from analysis.statistics.candidates import first_trials, ranked, replicates, settled
 from analysis.statistics.effects import planned_cells, planned_points, summarize
 from analysis.text import percent, printable
@@ -23,7 +25,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class Best:
-    """The variant with the best mean objective so far."""
+    """The variant with the best mean objective so far, as `ranking.leader` has it."""
 
     variant: str
     n: int
@@ -82,7 +84,7 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         done=cells,
         missing=None if planned is None else max(0, planned - cells),
         epochs=study.plan.get("epochs"),
-        best=_best(study, done) if search is None else _best_candidate(trials),
+        best=_best(study, trials, done) if search is None else _best_candidate(trials),
         running=[
             Running(trial.number, trial.label, trial.seed, trial.epochs)
             for trial in trials
@@ -114,18 +116,19 @@ def _counts(trials: Iterable[Trial]) -> dict[str, int]:
     return {word: states[state] for state, word in STATES.items() if states[state]}
 
 
-def _best(study: Study, done: Sequence[Trial]) -> Best | None:
-    values: dict[str, list[float]] = defaultdict(list)
+def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best | None:
+    sign = -1 if study.directions[:1] == ("MINIMIZE",) else 1
+    values: dict[str, dict[Hashable, float]] = defaultdict(dict)
     for trial in done:
         if trial.value is not None:
-            values[trial.label].append(trial.value)
-    sign = -1 if study.directions[:1] == ("MINIMIZE",) else 1
-    best = [
-        Best(variant, summary.n, summary.mean, summary.std)
-        for variant, summary in ((name, summarize(found)) for name, found in values.items())
-        if summary.mean is not None
-    ]
-    return max(best, key=lambda found: sign * found.mean, default=None)
+            values[trial.label][trial.seed] = sign * trial.value
+    failed = {trial.label for trial in failures(trials)}
+    variant = leader(values, failed, study.plan.get("seeds"))
+    if variant is None:
+        return None
+    reached = summarize([sign * value for value in values[variant].values()])
+    assert reached.mean is not None  # it has a value
+    return Best(variant, reached.n, reached.mean, reached.std)
 
 
 def _best_candidate(trials: Sequence[Trial]) -> Best | None:

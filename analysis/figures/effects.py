@@ -30,7 +30,7 @@ from analysis.figures.base import (
 )
 from analysis.statistics.candidates import mean_interval
 from analysis.statistics.effects import Effect, summarize
-from analysis.tables import FEWEST_PAIRS
+from analysis.verdicts import FEWEST_PAIRS
 from fmnist_common.text import level_text
 
 MOST_LETTERS = 44  # of all labels under an axis; more stand beside it

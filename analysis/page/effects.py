@@ -20,22 +20,20 @@ from analysis.page.parts import (
     number,
     spread,
 )
-from analysis.search_table import SearchTable
 from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups
-from analysis.summary import some
-from analysis.tables import Table, verdict
+from analysis.tables.effects import EffectTable
 from analysis.text import p_text, printable
 from analysis.trials import Study, Trial, finished
+from analysis.verdicts import failed_share, told, verdict
+from analysis.wording import some
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text, variant_label
 
 CURVES_OF_LEVELS = 12  # levels whose mean curves can be told apart
 
 
-def effects(table: Table | SearchTable) -> list[Section]:
+def effects(table: EffectTable) -> list[Section]:
     """Show the difference that every level makes."""
-    if isinstance(table, SearchTable) or table.design is None:
-        return []
     intro, shown = [], []
     known = [effect for effect in table.effects if effect.delta is not None]
     if known:
@@ -47,7 +45,7 @@ def effects(table: Table | SearchTable) -> list[Section]:
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
 
-def _effect_sheet(table: Table) -> Sheet:
+def _effect_sheet(table: EffectTable) -> Sheet:
     compared = table.progress.objective
     columns = [
         Column("factor", numeric=False),
@@ -76,10 +74,14 @@ def _effect_sheet(table: Table) -> Sheet:
         )
 
     before, after = results(table.baseline)
-    middle = [Cell("", "", "number"), Cell("", "", "number"), Cell("", "")]
+    middle = [
+        Cell("", "", "number"),
+        Cell("", "", "number"),
+        Cell(failed_share(table.baseline), ""),
+    ]
     # A factorial need not contain the baseline.
-    known = table.baseline.n > 0 or table.design != "factorial"
-    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if known else []
+    shown = table.baseline.n > 0 or table.rows_are_variants
+    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if shown else []
     rows = []
     for effect in table.effects:
         before, after = results(effect)
@@ -90,7 +92,7 @@ def _effect_sheet(table: Table) -> Sheet:
 def _judged(effect: Effect) -> list[Cell]:
     word = verdict(effect)
     if effect.delta is None:
-        return [missing(), missing(), Cell(word, kind="open")]
+        return [missing(), missing(), Cell(told(effect), kind="open")]
     text = points(effect.delta)
     if effect.delta_low is not None and effect.delta_high is not None:
         text += f" [{points(effect.delta_low)}, {points(effect.delta_high)}]"
@@ -98,7 +100,7 @@ def _judged(effect: Effect) -> list[Cell]:
     return [
         Cell(text + ("" if effect.paired else " *"), effect.delta, "number"),
         missing() if p is None else Cell(p_text(p), p, "number"),
-        Cell(word, kind=word if word in ("better", "worse") else "open"),
+        Cell(told(effect), kind=word if word in ("better", "worse") else "open"),
     ]
 
 
@@ -158,9 +160,9 @@ def _chance(effect: Effect) -> Cell:
     return Cell(text, effect.improvement, "number")
 
 
-def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
+def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[Section]:
     """Show each factor's trials, level by level, and how they learned."""
-    if isinstance(table, SearchTable) or not table.effects:
+    if not table.effects:
         return []
     by_factor = levels_of(study, trials)
     parts = []
@@ -198,7 +200,7 @@ def _verdicts(effects: Sequence[Effect]) -> str:
     for effect in effects:
         delta = f" ({points(effect.delta)} points)" if effect.delta else ""
         level = printable(level_text(effect.level))
-        words.setdefault(verdict(effect), []).append(level + delta)
+        words.setdefault(told(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())
 
 

@@ -6,11 +6,10 @@ from typing import Any
 
 from analysis import reported
 from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
-from analysis.search_table import SearchTable
-from analysis.summary import listed, wall_seconds
-from analysis.tables import Table
+from analysis.summary.costs import wall_seconds
 from analysis.text import printable
 from analysis.trials import Study, Trial
+from analysis.wording import listed
 from fmnist_common.text import duration
 
 MOST_VARIANTS = 300  # rows of the table of costs
@@ -109,6 +108,6 @@ def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
     return rows
 
 
-def reading(table: Table | SearchTable) -> Section:
+def reading(notes: Sequence[str]) -> Section:
     """Say what a reader must know to read the figures."""
-    return Section("reading", "How to read this", [*table.notes], [])
+    return Section("reading", "How to read this", list(notes), [])

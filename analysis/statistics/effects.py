@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from analysis import inference_cost
+from analysis.failures import failures, is_diverged
 from analysis.statistics.effect_sizes import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
 from analysis.statistics.power import CONFIDENCE
 from analysis.trials import Trial, finished, known
@@ -52,6 +53,8 @@ class Row:
     """What the finished trials of one level have in common. Accuracies are fractions."""
 
     n: int
+    failed: int = 0  # further seeds, or cells, that were trained and have no result
+    diverged: int = 0  # of these
     val_accuracy_mean: float | None
     val_accuracy_std: float | None
     test_accuracy_mean: float | None
@@ -79,6 +82,7 @@ class Effect(Evidence, Row):
     compared: int  # pairs behind the difference; if not paired, the size of the smaller sample
     changes: dict[str, Any]  # what differs from the baseline
     against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
+    reference_failed: int = 0  # seeds, or cells, that failed of what it is compared with
 
     @property
     def is_reference(self) -> bool:
@@ -224,8 +228,10 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
     levels. A level without a finished trial is there with `n = 0`; a plan without factors has no
     effects. A comparison that is listed in several tables counts once in the correction.
     """
-    done = finished(trials)
+    trials = list(trials)
+    done, lost = finished(trials), failures(trials)
     rows = groups(plan, done)
+    failed = groups(plan, lost)
     compared = {
         (variant_key(row.changes), variant_key(row.against)): (_values(other), _values(own))
         for row, own, other in rows
@@ -236,7 +242,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
         zip(differences, holm([found.p_value for found in differences.values()]), strict=True)
     )
     effects = []
-    for row, own, _ in rows:
+    for (row, own, _), (_, lost_here, lost_there) in zip(rows, failed, strict=True):
         comparison = variant_key(row.changes), variant_key(row.against)
         difference = differences.get(comparison, NO_DIFFERENCE)
         more = evidence(*compared[comparison]) if comparison in compared else NO_EVIDENCE
@@ -253,13 +259,17 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
                 compared=difference.n,
                 changes=row.changes,
                 against=row.against,
+                reference_failed=len(lost_there),
                 **vars(more),
-                **columns(list(own.values())),
+                **columns(list(own.values()), list(lost_here.values())),
             )
         )
-    baseline = [trial for trial in done if trial.variant is not None and not trial.changes]
+    baseline, lost_baseline = (
+        [trial for trial in part if trial.variant is not None and not trial.changes]
+        for part in (done, lost)
+    )
     return Ablation(
-        baseline=Row(**columns(baseline)),
+        baseline=Row(**columns(baseline, lost_baseline)),
         effects=effects,
         family=sum(p is not None for p in corrected.values()),
         spread=_spread(compared.values()),
@@ -353,11 +363,13 @@ def _values(trials: Group) -> Values:
     return {key: trial.value for key, trial in trials.items() if trial.value is not None}
 
 
-def columns(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Compute the fields of a `Row` from finished trials."""
+def columns(trials: Sequence[Trial], failed: Sequence[Trial] = ()) -> dict[str, Any]:
+    """Compute the fields of a `Row` from finished trials, and those that failed beside them."""
     val, test = summarize(known(trials, "value")), summarize(known(trials, "test_accuracy"))
     return {
         "n": val.n,
+        "failed": len(failed),
+        "diverged": sum(map(is_diverged, failed)),
         "val_accuracy_mean": val.mean,
         "val_accuracy_std": val.std,
         "test_accuracy_mean": test.mean,

@@ -37,7 +37,7 @@ from study.cli.options import (
 )
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, check_name, load_plan
-from study.store import storage
+from study.store import location
 from trainer import files
 from trainer.errors import UserError
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 def list_studies(storage_option: StorageOption = None, as_json: JsonOption = False) -> None:
     """Name the studies: those of the catalogue, and those in the database."""
     plans = [load_plan(name) for name in catalog.names()]
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     stored = studies_if_any(url)
     if as_json:
         print_json(
@@ -94,7 +94,7 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
             print(f"{'':{width}}  after {plan.figures.source['name']}")
     for name, study in zip(names, stored, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
-        where = storage.display(url)
+        where = location.display(url)
         print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
 
 
@@ -115,15 +115,16 @@ def show(
     """Show a study's factors, its cells, and what running it would cost."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
     plan = plan_for(study, storage_option, dataset, **sizes)
-    from study.run.session import Machine, estimate, work_for, workers_for
+    from study.run.session import Machine, estimate, gain, work_for, workers_for
 
     machine = Machine(device=device, workers=workers, data_dir=data_dir)
     measured: Estimate | None = None
     why_not = ""
     try:
         files.ready(plan.dataset, data_dir, download=False)
-        with workers_for(plan, plan.trial_count, machine) as (executor, _):
-            measured = estimate(plan, work_for(plan, []), executor, executor.start())
+        with workers_for(plan, plan.trial_count, machine) as (executor, bank):
+            speed = gain(plan, machine, bank)
+            measured = estimate(plan, work_for(plan, []), executor, executor.start(), speed)
     except UserError as error:
         if device != "auto":
             raise
@@ -160,7 +161,7 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
     from analysis.statistics.effects import spread_of_differences
     from analysis.statistics.power import note
 
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     spread = None
     for study in studies_if_any(url):
         if study.plan.get("name") == plan.name and study.plan.get("dataset") == plan.dataset:
@@ -235,9 +236,11 @@ def run(
 ) -> None:
     """Run a study, or go on with it."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     if not dry_run and not _has_own_plan(study):
-        storage.mend(url, lambda line: say(line, parseable=True))  # its plan is in the database
+        from study.store import replay
+
+        replay.recover(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
     from study.run.path import check_has_path
     from study.run.session import Machine
@@ -286,7 +289,7 @@ def _run(
     from study.run.coordinator import OutOfTime, StudyFailed
     from study.run.view import announcement, view_for
     from study.store import signals
-    from study.store.writer import StorageFailed
+    from study.store.failures import StorageFailed
 
     console = stderr()
     name = study_name or plan.name
@@ -331,25 +334,26 @@ def _run(
     if ended == "out of time":
         say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
     study, trials = read(url, name)
-    from analysis import tables
+    from analysis.designs import results
+    from analysis.documents import render
     from analysis.progress import as_dict, progress
 
-    table = tables.table(study, trials)
+    found = results(study, trials)
     pages = {"hiplot": write_hiplot(study, trials, None)}
     if report:
-        pages["html"] = write_report(study, trials, table, url, None)[0]
+        pages["html"] = write_report(found, url, None)[0]
     if as_json:
         print_json(
             {
                 "study": study.name,
                 "ended": ended,
                 "progress": as_dict(progress(study, trials)),
-                "report": tables.as_dict(table),
+                "report": found.table.as_dict(),
                 **{kind: str(page) for kind, page in pages.items()},
             }
         )
     else:
-        print(tables.render(table, "text"))
+        print(render(found.table, "text"))
         print()
         for kind, page in pages.items():
             print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")
@@ -366,7 +370,7 @@ def _dry_run(
     as_json: bool,
 ) -> None:
     from study.run.coordinator import check_same_plan
-    from study.run.session import estimate, name_for, work_for, workers_for
+    from study.run.session import estimate, gain, name_for, work_for, workers_for
     from study.run.view import announcement
     from study.run.work import DesignedWork, pending, settled
 
@@ -383,8 +387,9 @@ def _dry_run(
     costs = None
     if left > 0:
         files.ready(plan.dataset, machine.data_dir, download=False)
-        with workers_for(plan, left, machine) as (executor, _):
-            costs = estimate(plan, work, executor, executor.start())
+        with workers_for(plan, left, machine) as (executor, bank):
+            speed = gain(plan, machine, bank)
+            costs = estimate(plan, work, executor, executor.start(), speed)
         share = left / costs.trials  # a search's course so far is not followed here
         costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
     if as_json:
@@ -421,7 +426,7 @@ def status(
     """Show how far a study is, and the best variant so far."""
     from analysis.progress import as_dict, progress, render
 
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     if not watch:
         now = progress(*read(url, study))
         if as_json:

@@ -1,4 +1,4 @@
-"""From work to a finished study: tasks -> banks -> executor -> ledger.
+"""From work to a finished study: tasks -> banks -> executor -> writer.
 
 Remaining work is computed from the database, not remembered (`study/run/work.py`). Running the same
 plan again goes on where it was; what is settled is never run twice.
@@ -20,11 +20,13 @@ from optuna.trial import TrialState
 
 from study.plans.plan import Plan
 from study.run.executors import Executor, Failure, Job
-from study.run.search import directions
+from study.run.proposals import directions
 from study.run.work import Task, Work
+from study.store.connection import use_wal
+from study.store.failures import DiskFull, StorageFailed
 from study.store.signals import shielded
-from study.store.storage import use_wal
-from study.store.writer import DiskFull, End, Ledger, NewTrial, StorageFailed
+from study.store.stored_trial import NewTrial
+from study.store.writer import End, StudyWriter
 from trainer.errors import UserError
 from trainer.results import Epoch, Result
 
@@ -77,30 +79,30 @@ def check_same_plan(name: str, stored: Mapping[str, Any] | None, trials: int, pl
         )
 
 
-def open_study(ledger: Ledger, plan: Plan, dataset: Mapping[str, Any]) -> None:
+def open_study(writer: StudyWriter, plan: Plan, dataset: Mapping[str, Any]) -> None:
     """Create the study, or go on with it: fail what a dead owner left running.
 
     Raises:
         UserError: its results come from other data.
     """
-    stored = ledger.attributes().get("dataset") if ledger.exists else None
+    stored = writer.attributes().get("dataset") if writer.exists else None
     if stored is not None and stored["sha256"] != dataset["sha256"]:
-        _refuse(ledger.name, [f"the content of {plan.dataset}"])
-    use_wal(ledger.storage)
-    if not ledger.exists:
-        ledger.create(directions(plan))
-    store_plan(ledger, plan, dataset=dict(dataset))
-    ledger.fail_running("the run that started it ended without a word")
+        _refuse(writer.name, [f"the content of {plan.dataset}"])
+    use_wal(writer.storage)
+    if not writer.exists:
+        writer.create(directions(plan))
+    store_plan(writer, plan, dataset=dict(dataset))
+    writer.fail_running("the run that started it ended without a word")
 
 
-def store_plan(ledger: Ledger, plan: Plan, **attributes: Any) -> None:
+def store_plan(writer: StudyWriter, plan: Plan, **attributes: Any) -> None:
     """Store a study's plan and other attributes at once.
 
     Its words, and what others reported, may have been corrected since the last run.
     """
     # A study keeps the most seeds and trials it was ever planned with: its results are still there.
-    plan = plan.at_least(ledger.plan())
-    ledger.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, **attributes})
+    plan = plan.at_least(writer.plan())
+    writer.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, **attributes})
 
 
 def _refuse(name: str, differences: Sequence[str]) -> None:
@@ -136,7 +138,7 @@ class Coordinator:
 
     Args:
         work: what there is to do; its study is open.
-        ledger: the study's ledger.
+        writer: the study's writer.
         executor: started workers.
         bank_size: members per bank at most.
         checkpoints: the folder for the trials' weights.
@@ -150,7 +152,7 @@ class Coordinator:
     def __init__(
         self,
         work: Work,
-        ledger: Ledger,
+        writer: StudyWriter,
         executor: Executor,
         *,
         bank_size: int,
@@ -161,7 +163,7 @@ class Coordinator:
         parameters: int = 0,
         back_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self.work, self.ledger, self.executor, self.view = work, ledger, executor, view
+        self.work, self.writer, self.executor, self.view = work, writer, executor, view
         self.bank_size, self.checkpoints, self.deadline = bank_size, checkpoints, deadline
         self.again: deque[tuple[Task, ...]] = deque()  # banks to be tried once more
         self.running: dict[int, _Running] = {}  # by the job's identity
@@ -206,7 +208,7 @@ class Coordinator:
         """Start the next bank's trials, once there is room for what they will write."""
         with shielded():
             tasks = self.again.popleft() if self.again else tuple(self.work.next(self.bank_size))
-            for number, task in enumerate(tasks, self.ledger.next_number):
+            for number, task in enumerate(tasks, self.writer.next_number):
                 self.work.on_start(task, number)
                 self.begun[task.variant, task.seed] += 1
         if not tasks:
@@ -216,7 +218,7 @@ class Coordinator:
 
     def _start(self, tasks: tuple[Task, ...]) -> Job:
         with shielded():
-            started = self.ledger.start([self._new_trial(task) for task in tasks])
+            started = self.writer.start([self._new_trial(task) for task in tasks])
             job = Job(
                 tuple(task.config for task in tasks),
                 tuple(map(self._checkpoint, tasks)),
@@ -231,7 +233,7 @@ class Coordinator:
         stopped = []
         for position, epoch in epochs.items():
             if math.isfinite(epoch.val_loss):
-                self.ledger.report(bank.trials[position], epoch.epoch, epoch.val_accuracy)
+                self.writer.report(bank.trials[position], epoch.epoch, epoch.val_accuracy)
                 if self.work.on_epoch(bank.tasks[position], epoch):
                     stopped.append(position)
             bank.epochs = epoch.epoch
@@ -265,7 +267,7 @@ class Coordinator:
 
     def _close(self, job: Job, ends: Sequence[End]) -> None:
         with shielded():
-            self.ledger.finish(ends)
+            self.writer.finish(ends)
             self.running.pop(id(job))
 
     def _fault(self, result: Result) -> str | None:
@@ -319,7 +321,7 @@ class Coordinator:
 
     def on_tick(self) -> None:
         """Write what is due, show the time left, mind the deadline."""
-        self._with_room(self.ledger.flush_if_due)
+        self._with_room(self.writer.flush_if_due)
         self.view.show(self.state(), None)
         self._mind_the_time()
 
@@ -397,7 +399,7 @@ class Coordinator:
 
     @property
     def _folder(self) -> Path:
-        return self.checkpoints / self.ledger.name
+        return self.checkpoints / self.writer.name
 
     def _checkpoint(self, task: Task) -> Path:
         # Each attempt has a file of its own: a worker that was thought dead spoils no other's.
@@ -422,7 +424,7 @@ class Coordinator:
             for end in bank.ends
             or [(trial, TrialState.FAIL, None, attributes) for trial in bank.trials]
         ]
-        self.ledger.finish(ends)
+        self.writer.finish(ends)
         self.running.clear()
 
     def _seconds_left(self) -> float | None:

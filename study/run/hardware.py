@@ -32,6 +32,8 @@ def device_names(device: str) -> list[str]:
         raise UserError(f"device = {device!r}: choose auto, cpu, cuda, or cuda:0,1,...")
     import torch
 
+    from trainer.device import build_hint
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto" and not count:
         return ["cpu"]
@@ -39,7 +41,8 @@ def device_names(device: str) -> list[str]:
     valid = ["cpu", *(f"cuda:{i}" for i in range(count))]
     for name in names or ["cuda"]:
         if name not in valid:
-            raise UserError(f"device = {device!r}: this machine has only {', '.join(valid)}")
+            hint = build_hint()
+            raise UserError(f"device = {device!r}: this machine has only {', '.join(valid)}{hint}")
     return list(dict.fromkeys(names))
 
 
@@ -47,18 +50,21 @@ def _may_have_gpu() -> bool:
     return bool(shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())
 
 
-def worker_specs(
-    devices: Sequence[str], workers: int | None, jobs: int, dataset: str, data_dir: Path | None
-) -> list[WorkerSpec]:
-    """Share the machine out.
+def worker_count(devices: Sequence[str], workers: int | None, trials: int) -> int:
+    """Return how many workers share so many trials: one per GPU or core, if none are asked for."""
+    count = workers or (available_cores() if devices[0] == "cpu" else len(devices))
+    return max(1, min(count, trials))
 
-    One worker per GPU, or per core; never more than there are jobs. On CPUs each worker has its
-    share of the cores, usually one thread: several threads per small network gain little and
-    collapse when the machine is busy.
+
+def worker_specs(
+    devices: Sequence[str], workers: int | None, trials: int, dataset: str, data_dir: Path | None
+) -> list[WorkerSpec]:
+    """Share the machine out, among no more workers than there are trials.
+
+    On CPUs each worker has its share of the cores, usually one thread: several threads per small
+    network gain little and collapse when the machine is busy.
     """
-    on_cpu = devices[0] == "cpu"
-    count = workers or (available_cores() if on_cpu else len(devices))
-    count = max(1, min(count, jobs))
+    count = worker_count(devices, workers, trials)
     threads = max(1, available_cores() // count)
     names = [devices[i % len(devices)] for i in range(count)]
     return [WorkerSpec(name, threads, dataset, data_dir) for name in names]

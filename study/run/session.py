@@ -1,5 +1,6 @@
 """What the command `run` does, without its words: name, ownership, workers, coordination."""
 
+import dataclasses
 import importlib.metadata
 import platform
 import shlex
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from study.plans.plan import Plan, check_name
-from study.run.calibration import best_bank_size
+from study.run.calibration import best_bank_size, known_curve
 from study.run.executors import Executor
-from study.run.hardware import device_names, worker_specs
-from study.store import restore, storage
+from study.run.hardware import device_names, worker_count, worker_specs
+from study.store import location, ownership, replay, restore
 from trainer import files
 from trainer.config import TrainConfig
 from trainer.errors import UserError, choose
@@ -65,14 +66,29 @@ class Estimate:
     costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
 
 
-def bank_size(plan: Plan, machine: Machine) -> int:
-    """Return how many members a bank has at most.
+def bank_size(plan: Plan, machine: Machine, trials: int) -> int:
+    """Return how many members a bank has at most, so that so many trials keep every worker busy.
+
+    Where several GPUs share the trials, no bank holds more than its worker's share of them.
 
     Raises:
         UserError: there is no such device.
     """
+    devices = device_names(machine.device)
+    size = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
+    slots = worker_count(devices, machine.workers, trials)
+    return min(size, -(-max(trials, 1) // slots))
+
+
+def gain(plan: Plan, machine: Machine, bank: int) -> float:
+    """Return how many times as fast a bank trains its members as one after the other.
+
+    As measured for `--bank auto`; 1 where nothing was measured.
+    """
     device = device_names(machine.device)[0]
-    return machine.bank or best_bank_size(plan.base_config, device, machine.data_dir)
+    curve = known_curve(plan.base_config, device)
+    sizes = [size for size in curve if size <= bank]
+    return curve[max(sizes)] / curve[1] if sizes and 1 in curve else 1.0
 
 
 @contextmanager
@@ -83,10 +99,8 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
         UserError: there is no such device, or nothing can be measured on it.
     """
     devices = device_names(machine.device)
-    bank = bank_size(plan, machine)
-    specs = worker_specs(
-        devices, machine.workers, -(-trials // bank), plan.dataset, machine.data_dir
-    )
+    bank = bank_size(plan, machine, trials)
+    specs = worker_specs(devices, machine.workers, trials, plan.dataset, machine.data_dir)
     executor: Executor
     if machine.executor == "inline":
         from study.run.executors.inline import InlineExecutor
@@ -124,14 +138,24 @@ def work_for(
     return SearchWork(plan, trials)
 
 
-def estimate(plan: Plan, work: "Work", executor: Executor, found: Mapping[str, Any]) -> Estimate:
+def estimate(
+    plan: Plan, work: "Work", executor: Executor, found: Mapping[str, Any], gain: float = 1.0
+) -> Estimate:
     """Measure on started workers what is left to do; the work learns it too.
+
+    Args:
+        plan, work: what is to be done.
+        executor: where.
+        found: what its workers found.
+        gain: how many times as fast trials are in banks as alone, which is how they are measured.
 
     Raises:
         UserError: a config cannot be trained here.
     """
     kinds = work.kinds()
-    costs = executor.measure(kinds)
+    costs = [
+        dataclasses.replace(cost, seconds=cost.seconds / gain) for cost in executor.measure(kinds)
+    ]
     work.learn(costs)
     images = plan.subset or found["dataset"]["train_images"]
     return Estimate(
@@ -176,16 +200,16 @@ def run(
         StudyFailed, StorageFailed, OutOfTime, KeyboardInterrupt, SystemExit: what ended the run
             early.
     """
-    command = shlex.join(["fmnist-study", *map(storage.masked, argv)])
+    command = shlex.join(["fmnist-study", *map(location.masked, argv)])
     if study_name is not None:
         check_name("--study-name", study_name)
     started = time.monotonic()
-    file = storage.sqlite_path(url)
-    new = not (file and restore.is_possible(file)) and storage.is_new(url)
+    file = location.sqlite_path(url)
+    new = not (file and restore.is_possible(file)) and location.is_new(url)
     if new:  # refused before a database is made
         device_names(machine.device)
         files.ready(plan.dataset, machine.data_dir, download=True)
-    with storage.own(url, command, tell) as database:
+    with ownership.take(url, command, tell) as database:
         from study.run.coordinator import (
             Coordinator,
             State,
@@ -193,33 +217,35 @@ def run(
             open_study,
             store_plan,
         )
-        from study.store.durability import Keeper
-        from study.store.writer import Ledger
+        from study.run.work import records, settled
+        from study.store.durability import Durability
+        from study.store.writer import StudyWriter
 
-        keeper = Keeper(url, tell)
-        restore.replay(database, keeper.journal, tell)
-        name = study_name or name_for(plan, lambda name: Ledger(database, name).plan())
-        ledger = Ledger(database, name, journal=keeper.journal)
-        trials = ledger.sound_trials() if ledger.exists else []
-        check_same_plan(ledger.name, ledger.plan(), len(trials), plan)
-        bank = bank_size(plan, machine)
+        durability = Durability(url, tell)
+        replay.replay(database, durability.journal, tell)
+        name = study_name or name_for(plan, lambda name: StudyWriter(database, name).plan())
+        writer = StudyWriter(database, name, journal=durability.journal)
+        trials = writer.sound_trials() if writer.exists else []
+        check_same_plan(writer.name, writer.plan(), len(trials), plan)
+        left = plan.trial_count - len(settled(records(trials)))
+        bank = bank_size(plan, machine, left)
         work = work_for(plan, trials, bank, path=path)
         if work.done >= work.planned:
-            announce(ledger.name, None)
-            with keeper.guarding(ledger):
-                store_plan(ledger, plan)
-                ledger.touch()
+            announce(writer.name, None)
+            with durability.guarding(writer):
+                store_plan(writer, plan)
+                writer.touch()
             return State(work.planned, work.done, work.failed, 0, None)
         if not new:  # else that was the first thing
             files.ready(plan.dataset, machine.data_dir, download=True)
         with workers_for(plan, work.planned - work.done, machine) as (executor, _):
             found = executor.start()
-            costs = estimate(plan, work, executor, found)
-            announce(ledger.name, costs)
-            open_study(ledger, plan, found["dataset"])
-            with keeper.guarding(ledger):
-                ledger.touch()
-                ledger.describe(
+            costs = estimate(plan, work, executor, found, gain(plan, machine, bank))
+            announce(writer.name, costs)
+            open_study(writer, plan, found["dataset"])
+            with durability.guarding(writer):
+                writer.touch()
+                writer.describe(
                     {
                         "versions": {**found["versions"], **_versions()},
                         "devices": found["devices"],
@@ -230,15 +256,15 @@ def run(
                 )
                 coordinator = Coordinator(
                     work,
-                    ledger,
+                    writer,
                     executor,
                     bank_size=bank,
-                    checkpoints=keeper.folder / "checkpoints",
+                    checkpoints=durability.folder / "checkpoints",
                     view=view,
                     deadline=started + timeout if timeout else None,
                     attempts=attempts(trials),
                     parameters=max((cost.parameters for _, cost in costs.costs), default=0),
-                    back_up=lambda: keeper.mind(ledger),
+                    back_up=lambda: durability.mind(writer),
                 )
                 return coordinator.run()
 

@@ -61,8 +61,8 @@ def back_up(database: Path, target: Path) -> Contents:
 def is_current(database: Path) -> bool:
     """Whether the newest backup holds as many trials of each state as the database."""
     try:
-        with reading(backup_of(database)) as copy, reading(database) as own:
-            return contents(copy) == contents(own)
+        with reading(backup_of(database)) as copy, reading(database) as opened:
+            return contents(copy) == contents(opened)
     except sqlite3.Error:
         return False
 
@@ -92,8 +92,8 @@ def _per_study(holds: Contents) -> dict[str, int]:
 
 def damage(connection: sqlite3.Connection) -> str | None:
     """Return what SQLite's own check finds, in one line; None: nothing."""
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    return None if found == "ok" else str(found).splitlines()[-1]
+    (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return None if fault == "ok" else str(fault).splitlines()[-1]
 
 
 @contextmanager
@@ -112,4 +112,4 @@ def aside(path: Path, why: str) -> Path:
     """Return a free name beside a file: `studies.db.damaged-20261121T063000Z`."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (f"{path.name}.{why}-{stamp}{f'-{n}' if n else ''}" for n in range(1000))
-    return next(own for name in names if not (own := path.with_name(name)).exists())
+    return next(free for name in names if not (free := path.with_name(name)).exists())

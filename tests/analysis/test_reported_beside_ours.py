@@ -12,9 +12,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import tables
+from analysis.designs import results
+from analysis.documents import render
 from analysis.reported import ReportedRow, compare_reported
-from analysis.tables import Table, ablation_table, as_dict, render
+from analysis.tables.effects import EffectTable
 from tests.support.studies import plan, read, trial
 
 SOURCE = {
@@ -33,7 +34,7 @@ def ours(
     reported: Sequence[Mapping[str, Any]],
     accuracies: Mapping[str, Sequence[float]],
     **more: Any,
-) -> Table:
+) -> EffectTable:
     """Table of a plan of two poolings and a listed structure; `accuracies` are of the test."""
     of = plan(
         {"pooling": ["max", "avg"]},
@@ -53,7 +54,9 @@ def ours(
         for name, values in accuracies.items()
         for seed, value in enumerate(values)
     ]
-    return ablation_table(*read(folder, rows, of))
+    found = results(*read(folder, rows, of)).table
+    assert isinstance(found, EffectTable)
+    return found
 
 
 def row(
@@ -162,8 +165,8 @@ def test_a_cell_of_a_factorial_is_named_by_all_its_levels(tmp_path: Path) -> Non
         reported=[{"changes": changes, "test_accuracy": 0.9} for changes in ({}, {"depth": 2})],
     )
     rows = [trial(of, {"depth": 2}, seed, 0.9) for seed in range(3)]
-    found = tables.table(*read(tmp_path, rows, of))
-    assert isinstance(found, Table)
+    found = results(*read(tmp_path, rows, of)).table
+    assert isinstance(found, EffectTable)
     assert [one.cell for one in found.reported] == [
         {"pooling": "max", "depth": 4},
         {"pooling": "max", "depth": 2},
@@ -234,7 +237,7 @@ def test_text(tmp_path: Path) -> None:
 
 
 def test_json_holds_both_sides(tmp_path: Path) -> None:
-    found = as_dict(ours(tmp_path, REPORTED, MEASURED))
+    found = ours(tmp_path, REPORTED, MEASURED).as_dict()
     assert found["source"] == SOURCE
     baseline, two, avg = json.loads(json.dumps(found["reported"]))
     assert baseline["reported"]["test_accuracy"] == 0.9314

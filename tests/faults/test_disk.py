@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from study.store.failures import DiskFull
 from study.store.journal import Journal
-from study.store.storage import locate
-from study.store.writer import DiskFull, Ledger
+from study.store.location import locate
+from study.store.writer import StudyWriter
 from tests.faults.machine import (
     RUN,
     SIMULATED,
@@ -156,25 +157,25 @@ def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from study.run.coordinator import open_study
-    from study.store import storage
-    from study.store.writer import NewTrial
+    from study.store import ownership
+    from study.store.stored_trial import NewTrial
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with storage.own(locate(str(tmp_path / "x.db")), "test") as database:
+    with ownership.take(locate(str(tmp_path / "x.db")), "test") as database:
         journal = Journal(tmp_path / "x.db.journal")
-        ledger = Ledger(database, "x", journal=journal)
-        open_study(ledger, tiny(), {"sha256": ""})
-        (trial,) = ledger.start([NewTrial({}, {}, {})])
+        writer = StudyWriter(database, "x", journal=journal)
+        open_study(writer, tiny(), {"sha256": ""})
+        (trial,) = writer.start([NewTrial({}, {}, {})])
         with monkeypatch.context() as context:
             context.setattr("os.fsync", full)
             with pytest.raises(DiskFull, match="No space left"):
-                ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})])
-        assert not ledger.in_order
+                writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])
+        assert not writer.in_order
         assert journal.trials() == []
-        ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})])  # again, when there is room
-        assert ledger.in_order
+        writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])  # again, when there is room
+        assert writer.in_order
         assert len(journal.trials()) == 1
 
 

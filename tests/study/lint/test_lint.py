@@ -18,7 +18,7 @@ from study.lint.context import Context
 from study.lint.leads import lead, standard_error
 from study.plans import catalog
 from study.plans.plan import load_plan
-from study.store import storage
+from study.store import location
 from tests.support.linting import FIXTURES, examined, found, results, row
 from tests.support.plans import run, tiny
 from trainer.errors import UserError
@@ -268,7 +268,7 @@ def test_the_catalogue_notes_what_its_sources_did() -> None:
 
 
 def stored_trials(file: Path) -> tuple[dict[str, Any], list[Trial]]:
-    engine = connect(storage.locate(str(file)))
+    engine = connect(location.locate(str(file)))
     (study,) = studies(engine)
     return study.plan, trials(engine, study.id)
 
@@ -292,7 +292,7 @@ def test_results_of_ours_and_theirs_are_seen_alike(tmp_path: Path) -> None:
     """What `lint` reads of a trial is what the database holds."""
     text = (FIXTURES / "edge-of-range.csv").read_text(encoding="utf-8")
     made = make_study(parse_sheet(Path("a.csv"), text.encode()), name="theirs")
-    store(made, storage.locate(str(tmp_path / "a.db")), "import")
+    store(made, location.locate(str(tmp_path / "a.db")), "import")
     plan, rows = stored_trials(tmp_path / "a.db")
     assert lint(plan, rows) == lint(*results(text))
     assert Context(plan, rows).design == "ablation"

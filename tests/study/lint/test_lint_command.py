@@ -7,7 +7,7 @@ from pathlib import Path
 
 from study.importing import make_study, store
 from study.importing.sheet import parse_sheet
-from study.store import storage
+from study.store import location
 from tests.support.linting import FIXTURES
 from tests.support.plans import run, tiny
 
@@ -82,7 +82,7 @@ def test_hostile_names_steer_no_terminal(tmp_path: Path) -> None:
         parse_sheet(Path("a.csv"), "a\x1b[31m,b\u202e,val_acc\n1,x,0.9\n2,y,0.8\n".encode()),
         name="theirs",
     )
-    store(made, storage.locate(url[1]), "import")
+    store(made, location.locate(url[1]), "import")
     printed = command("lint", *url, cwd=tmp_path).stdout
     assert "\\x1b[31m" in printed
     assert not any(c in printed for c in "\x1b\u202e")

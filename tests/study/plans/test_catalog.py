@@ -13,7 +13,7 @@ from study import cli
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, Variant, load_plan
 from study.run.session import Machine
-from study.store import storage
+from study.store import location
 from tests.support.plans import run
 from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
 from trainer.data import ImageData
@@ -384,7 +384,7 @@ def run_whole(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[
 
 
 def trials_in(folder: Path) -> list[stored.Trial]:
-    engine = stored.connect(storage.locate(str(folder / "studies.db")))
+    engine = stored.connect(location.locate(str(folder / "studies.db")))
     (study,) = stored.studies(engine)
     return stored.trials(engine, study.id)
 

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.trials import connect, studies
 from study.plans.plan import Plan
-from study.store import storage
+from study.store import location
 from tests.support.plans import run, tiny
 from trainer.errors import UserError
 
@@ -178,7 +178,7 @@ def test_a_stored_study_goes_on_when_its_source_gets_another_name(tmp_path: Path
 
     state = run(plan(), file)
 
-    (study,) = studies(connect(storage.locate(str(file))))
+    (study,) = studies(connect(location.locate(str(file))))
     assert (state.done, state.failed) == (study.trial_count, 0)
     assert study.trial_count == plan().trial_count
     assert study.plan["source"] == SOURCE

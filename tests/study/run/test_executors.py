@@ -256,6 +256,13 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead() -> None:
         (OSError(28, "No space left"), "disk", "OSError: [Errno 28] No space left"),
         (OSError(5, "I/O error"), "infrastructure", "OSError: [Errno 5] I/O error"),
         (ValueError(), "error", "ValueError: "),
+        (torch.AcceleratorError("CUDA error: an illegal memory access"), "infrastructure", "Acc"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "memory", "Acc"),
+        (RuntimeError("CUDA error: unspecified launch failure\nmore"), "infrastructure", "Run"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "infrastructure", "Run"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "infrastructure", "Run"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), "memory", "Run"),
+        (RuntimeError("shapes do not fit"), "error", "RuntimeError: shapes"),
     ],
 )
 def test_failures_have_kinds(error: Exception, kind: str, reason: str) -> None:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.candidates import Candidate
-from analysis.statistics.effects import Difference, paired_difference
+from analysis.statistics.effects import FEWEST_PAIRS
+from analysis.statistics.paired import Difference, paired_difference
 from analysis.summary import costs
 from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, Sentences, reached_by
 from analysis.summary.costs import ALIKE, times
 from analysis.tables.search import SearchTable
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished
-from analysis.verdicts import FEWEST_PAIRS
 from analysis.wording import count, listed
 from fmnist_common.text import duration
 

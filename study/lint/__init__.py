@@ -7,14 +7,27 @@ only where it can name the figures or the settings that show it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.lint import claims, conclusions, design, figures, selection
-from study.lint.context import Case, Result
+from study.lint import (
+    claims,
+    conclusions,
+    confounding,
+    losses,
+    network,
+    ranges,
+    replicates,
+    selection,
+)
+from study.lint.context import Context, TrialRecord
 from study.lint.finding import CODES, SEVERITIES, Finding
 
-__all__ = ["CODES", "SEVERITIES", "Finding", "Result", "lint"]
+__all__ = ["CODES", "SEVERITIES", "Finding", "TrialRecord", "lint"]
+
+_ROOMS = (selection, replicates, confounding, network, losses, claims, conclusions, ranges)
+# What is known of accuracies, such as chance and binomial errors, says nothing of a loss.
+_OF_ANY_FIGURE = (*selection.OF_ANY_FIGURE, *confounding.CHECKS, *conclusions.CHECKS)
 
 
-def lint(plan: Mapping[str, Any], trials: Sequence[Result]) -> list[Finding]:
+def lint(plan: Mapping[str, Any], trials: Sequence[TrialRecord]) -> list[Finding]:
     """Find mistakes in a plan and in its results, the gravest first.
 
     Args:
@@ -24,14 +37,8 @@ def lint(plan: Mapping[str, Any], trials: Sequence[Result]) -> list[Finding]:
     Raises:
         UserError: the plan is ours, but not valid.
     """
-    case = Case(plan, trials)
-    # What is known of accuracies, such as chance and binomial errors, says nothing of a loss.
-    rooms = (selection, design, figures, claims, conclusions)
-    of_any_figure = (*selection.OF_ANY_FIGURE, *design.CHECKS, *conclusions.CHECKS)
-    checks = [check for room in rooms for check in room.CHECKS]
-    found = [
-        finding
-        for check in (checks if case.is_accuracy else of_any_figure)
-        for finding in check(case)
-    ]
-    return sorted(found, key=lambda own: SEVERITIES.index(own.severity))
+    context = Context(plan, trials)
+    checks = [check for room in _ROOMS for check in room.CHECKS]
+    chosen = checks if context.is_accuracy else _OF_ANY_FIGURE
+    findings = [finding for check in chosen for finding in check(context)]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

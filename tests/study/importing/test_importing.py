@@ -13,7 +13,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 import statsmodels.api as sm
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import hiplot_page
@@ -647,6 +647,7 @@ CELLS = st.one_of(
 )
 
 
+@settings(deadline=None)  # a file is written and read
 @given(st.lists(NAMES, min_size=1, max_size=5, unique=True), st.data())
 def test_no_table_crashes_the_import(columns: list[str], data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.lists(CELLS, min_size=len(columns), max_size=len(columns))))
@@ -655,6 +656,7 @@ def test_no_table_crashes_the_import(columns: list[str], data: st.DataObject) ->
     _import_text(out.getvalue(), ".csv")
 
 
+@settings(deadline=None)  # a file is written and read
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
@@ -668,6 +670,7 @@ def test_no_json_crashes_the_import(value: Any) -> None:
         _import_text("\n".join(map(json.dumps, value)), ".jsonl")
 
 
+@settings(deadline=None)  # a file is written and read
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
 def test_no_text_crashes_the_import(text: str) -> None:
     for suffix in (".csv", ".tsv", ".json", ".txt"):
@@ -690,6 +693,7 @@ def _import_text(text: str, suffix: str) -> ImportedStudy | None:
     return made
 
 
+@settings(deadline=None)  # a file is written and read
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), st.booleans())
 def test_no_figure_is_changed(millionths: list[int], percent: bool) -> None:
     digits = [f"{n // 10**4}.{n % 10**4:04}" if percent else f"{n / 10**6:.6f}" for n in millionths]
@@ -699,6 +703,7 @@ def test_no_figure_is_changed(millionths: list[int], percent: bool) -> None:
     assert values(made) == [float(f"{n}e-6") for n in millionths]
 
 
+@settings(deadline=None)  # a file is written and read
 @given(
     st.lists(
         st.fixed_dictionaries(

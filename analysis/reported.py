@@ -15,9 +15,10 @@ from scipy import special
 
 from analysis import inference_cost
 from analysis.statistics.candidates import mean_interval
-from analysis.statistics.effects import PlannedRow, baseline_level, planned_rows, summarize
+from analysis.statistics.effects import summarize
 from analysis.statistics.power import CONFIDENCE
 from analysis.statistics.proportions import Z, wilson
+from analysis.statistics.rows import PlannedRow, baseline_level, planned_rows
 from analysis.table_formats import Block, joined
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
@@ -341,6 +342,12 @@ def _difference_cell(row: ReportedRow) -> tuple[str, str, str]:
     return f"{100 * row.difference:+.2f}", f"[{low},", f"{high}]"
 
 
+def provenance(source: Mapping[str, Any]) -> str:
+    """Say who reported figures, where they can be read, and under which licence."""
+    name, url, terms = (source.get(key) for key in ("name", "url", "license"))
+    return f"{name}{f', {url}' if url else ''}{f' (licence: {terms})' if terms else ''}"
+
+
 def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     """Say whose figures these are, and what a reader must know to compare them."""
     if not rows:
@@ -367,6 +374,8 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
         found.append(f"Ours: {'; '.join(reasons)}.")
     if any(row.parameters_equal is False for row in rows):
         found.append("≠: not the network that the source describes, or another way of counting.")
+    if source.get("url") or source.get("license"):
+        found.append(f"Source: {provenance(source)}.")
     found += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
     return list(map(printable, found))
 

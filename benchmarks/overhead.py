@@ -3,7 +3,7 @@
     python benchmarks/overhead.py [--finished 1000] [--measured 50]
 
 No network is trained: an executor that makes figures up drives the real coordinator, sampler,
-pruner and ledger. CPU seconds of this process, each way with a database of its own that already
+pruner and writer. CPU seconds of this process, each way with a database of its own that already
 holds finished trials.
 """
 
@@ -25,12 +25,14 @@ import optuna
 
 from study.plans.plan import Plan, load_plan
 from study.plans.space import suggest
-from study.run.coordinator import Coordinator, State, open_study
+from study.run.coordinator import Coordinator, State
 from study.run.executors import Watcher
+from study.run.opening import open_study
 from study.run.search import SearchWork
-from study.store import storage
-from study.store.durability import Keeper
-from study.store.writer import Ledger
+from study.run.weights import WeightFiles
+from study.store import location, ownership
+from study.store.durability import Durability
+from study.store.writer import StudyWriter
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 
@@ -108,18 +110,18 @@ def ours(plan: Plan, folder: Path, counts: Sequence[int]) -> list[float]:
     """Run `counts` trials one after the other; return CPU seconds per trial of each part."""
     executor = MadeUp()
     seconds = []
-    url = storage.locate(str(folder / "ours.db"))
-    with storage.own(url, "benchmark") as database:
-        keeper = Keeper(url, print)  # journal and backups, as every run has them
-        ledger = Ledger(database, "search", journal=keeper.journal)
-        open_study(ledger, plan, {"sha256": "none"})
+    url = location.locate(str(folder / "ours.db"))
+    with ownership.take(url, "benchmark") as database:
+        durability = Durability(url, print)  # journal and backups, as every run has them
+        writer = StudyWriter(database, "search", journal=durability.journal)
+        open_study(writer, plan, {"sha256": "none"})
         work = SearchWork(plan, [])
-        checkpoints = folder / "checkpoints"
+        weights = WeightFiles(folder, "studies.db", writer.name)
         coordinator = Coordinator(
-            work, ledger, executor, bank_size=1, checkpoints=checkpoints, view=Silent(),
-            back_up=lambda: keeper.mind(ledger),
+            work, writer, executor, bank_size=1, weights=weights, view=Silent(),
+            back_up=lambda: durability.mind(writer),
         )  # fmt: skip
-        with keeper.guarding(ledger):
+        with durability.guarding(writer):
             for count in counts:
                 executor.most = count
                 started = time.process_time()

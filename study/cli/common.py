@@ -11,15 +11,14 @@ import typer
 
 from study.plans import catalog
 from study.plans.plan import Plan, load_plan
-from study.store import storage
+from study.store import location
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:
     import sqlalchemy
     from rich.console import Console
 
-    from analysis.search_table import SearchTable
-    from analysis.tables import Table
+    from analysis.designs.base import Results
     from analysis.trials import Study, Trial
 
 app = typer.Typer(
@@ -37,7 +36,7 @@ def plan_for(source: str, storage_option: str | None, dataset: str | None, **cha
     if source in catalog.names() or source.endswith(".toml"):
         plan = load_plan(source, dataset=dataset)
     else:
-        stored = studies_if_any(storage.locate(storage_option))
+        stored = studies_if_any(location.locate(storage_option))
         plans = {study.name: study.plan for study in stored if study.plan}
         if source not in plans:
             raise UserError(choose("study", source, _known(plans)))
@@ -51,7 +50,7 @@ def _known(stored: Iterable[str]) -> list[str]:
 
 def stored_studies(url: "sqlalchemy.URL") -> "list[Study]":
     """Read every study of a database that is there."""
-    storage.check_readable(url)
+    location.check_readable(url)
     from analysis import trials
 
     with _reading(url):
@@ -60,7 +59,7 @@ def stored_studies(url: "sqlalchemy.URL") -> "list[Study]":
 
 def studies_if_any(url: "sqlalchemy.URL") -> "list[Study]":
     """Read every study; none where there is no database yet."""
-    return [] if storage.is_new(url) else stored_studies(url)
+    return [] if location.is_new(url) else stored_studies(url)
 
 
 def trials_of(url: "sqlalchemy.URL", study: "Study") -> "list[Trial]":
@@ -79,15 +78,15 @@ def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, ValueError, LookupError, TypeError) as error:
-        where = storage.display(url)
-        raise UserError(f"storage {where}: cannot be read: {storage.reason(error)}") from error
+        where = location.display(url)
+        raise UserError(f"storage {where}: cannot be read: {location.reason(error)}") from error
 
 
 def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":
     """Read a study: by its name, by its plan's (then the newest), or the one that ran last."""
     stored = stored_studies(url)
     if not stored:
-        raise UserError(f"storage {storage.display(url)}: holds no study yet")
+        raise UserError(f"storage {location.display(url)}: holds no study yet")
     if name is None:
         found = stored[-1]
     else:
@@ -99,7 +98,7 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
         found = (exact or of_plan)[-1]
     if found.damage:
         raise UserError(
-            f"storage {storage.display(url)}: study {found.name!r} is damaged: {found.damage}"
+            f"storage {location.display(url)}: study {found.name!r} is damaged: {found.damage}"
         )
     return found, trials_of(url, found)
 
@@ -118,9 +117,7 @@ def write_hiplot(study: "Study", trials: "list[Trial]", out: Path | None) -> Pat
 
 
 def write_report(
-    study: "Study",
-    trials: "list[Trial]",
-    table: "Table | SearchTable",
+    results: "Results[Any]",
     url: "sqlalchemy.URL",
     out: Path | None,
     figures: str | None = None,
@@ -128,9 +125,7 @@ def write_report(
     """Write the report page of a study, and its figures as files; return what was written.
 
     Args:
-        study: the study.
-        trials: all of its trials.
-        table: what was computed from them.
+        results: of the study.
         url: the database, which checkpoints lie beside.
         out: the folder; None: the study's own.
         figures: a format to write each figure in too.
@@ -139,16 +134,14 @@ def write_report(
     from analysis.figures.save import CannotDraw, save
     from study.lint import lint
 
-    folder, beside = page_folder(study.name, out), storage.sqlite_path(url)
+    folder, beside = page_folder(results.study.name, out), location.sqlite_path(url)
     try:
-        findings = [finding.as_dict() for finding in lint(study.plan, trials)]
+        findings = [finding.as_dict() for finding in lint(results.study.plan, results.trials)]
     except UserError as error:  # a plan that is no longer valid
         said = {"code": "not-checked", "severity": "warning", "where": "plan"}
         findings = [{**said, "message": str(error)}]
     report = report_page.build(
-        study,
-        trials,
-        table,
+        results,
         findings=findings,
         folder=Path.cwd() if beside is None else beside.parent,
         hiplot="hiplot.html" if (folder / "hiplot.html").exists() else None,

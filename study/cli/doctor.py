@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy
 
 from study.run.hardware import available_cores
-from study.store import storage
+from study.store import location
 from trainer.errors import UserError
 from trainer.files import default_data_dir
 
@@ -63,11 +63,11 @@ def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Finding]:
         yield "data", True, f"fashion-mnist in {data_dir or default_data_dir()}, MD5 as published"
     except UserError as error:
         yield "data", False, str(error)
-    path = storage.sqlite_path(url)
+    path = location.sqlite_path(url)
     try:
-        storage.check_writable(url)
+        location.check_writable(url)
         state = "is there" if path is None or path.exists() else "will be made by the first run"
-        yield "storage", True, f"{storage.display(url)} {state}"
+        yield "storage", True, f"{location.display(url)} {state}"
     except UserError as error:
         yield "storage", False, str(error)
     if path is not None and path.parent.is_dir():

@@ -7,7 +7,7 @@ import typer
 
 from study.cli.common import app, read
 from study.cli.options import DataDirOption, DatasetOption, StorageOption, StudyName
-from study.store import storage
+from study.store import location
 from trainer.errors import UserError
 
 
@@ -38,7 +38,7 @@ def doctor(storage_option: StorageOption = None, data_dir: DataDirOption = None)
     from study.cli.doctor import findings
 
     healthy = True
-    for what, fine, text in findings(storage.locate(storage_option), data_dir):
+    for what, fine, text in findings(location.locate(storage_option), data_dir):
         healthy = healthy and fine
         print(f"{'ok  ' if fine else 'FAIL'}  {what}: {text}")
     if not healthy:
@@ -55,24 +55,30 @@ def make_backup(
     """Copy the database, even while a study runs: one consistent state, checked."""
     import sqlite3
 
+    from sqlalchemy.exc import SQLAlchemyError
+
     from study.store import backup
 
-    url = storage.locate(storage_option)
-    storage.check_readable(url)
-    database = storage.sqlite_path(url)
+    url = location.locate(storage_option)
+    location.check_readable(url)
+    database = location.sqlite_path(url)
     if database is None:
         raise UserError(
-            f"storage {storage.display(url)}: is on a server, which has its own backups"
+            f"storage {location.display(url)}: is on a server, which has its own backups"
         )
     target = out or backup.backup_of(database)
     if target.exists() and target.samefile(database):
         raise UserError(f"--out = {target}: is the database itself")
     try:
-        holds = backup.back_up(database, target)
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(f"{target}: cannot be written: {error}") from error
-    studies = len({study for study, _ in holds})
-    print(f"{target}: {studies} studies, {sum(holds.values())} trials")
+        if out is not None:
+            backup.check_replaceable(out)
+        made = backup.back_up(database, target)
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+        raise UserError(f"{target}: cannot be written: {location.reason(error)}") from error
+    studies = len({study for study, _ in made.holds})
+    print(f"{target}: {studies} studies, {sum(made.holds.values())} trials")
+    for study, words in made.damaged.items():
+        print(f"study {study!r} is damaged, in the database as in the backup: {words}")
 
 
 @app.command()
@@ -90,8 +96,14 @@ def dashboard(
     import tempfile
     import threading
 
-    url = storage.locate(storage_option)
-    found, _ = read(url, study)
+    url = location.locate(storage_option)
+    database = location.sqlite_path(url)
+    if database is None:
+        raise UserError(
+            f"storage {location.display(url)}: is on a server, of which no snapshot is made; the "
+            "dashboard can delete studies, so it is not served from there"
+        )
+    chosen, _ = read(url, study)
     try:
         import optuna_dashboard
     except ImportError as error:
@@ -100,25 +112,21 @@ def dashboard(
         ) from error
     from wsgiref.simple_server import make_server
 
+    from study.cli.same_origin import SameOrigin
     from study.store import backup
 
     with tempfile.TemporaryDirectory() as folder:
-        database = storage.sqlite_path(url)
-        shown = url.render_as_string(hide_password=False)
-        if database is not None:
-            snapshot = Path(folder) / "snapshot.db"
-            backup.back_up(database, snapshot)
-            shown = f"sqlite:///{snapshot}"
+        snapshot = Path(folder) / "snapshot.db"
+        backup.back_up(database, snapshot)
+        application = SameOrigin(optuna_dashboard.wsgi(f"sqlite:///{snapshot}"), host)
         try:
-            server = make_server(host, port, optuna_dashboard.wsgi(shown))
+            server = make_server(host, port, application)
         except OSError as error:
             raise UserError(f"--host {host} --port {port}: {error.strerror}") from error
-        address = f"http://{host}:{server.server_port}/dashboard/studies/{found.id}"
+        address = f"http://{host}:{server.server_port}/dashboard/studies/{chosen.id}"
         # Not as an exception: the server would take it for the failure of a request, and go on.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-        print(
-            f"{address} ({'live' if database is None else 'a snapshot'}; Ctrl-C ends)", flush=True
-        )
+        print(f"{address} (a snapshot; Ctrl-C ends)", flush=True)
         with server:
             server.serve_forever()

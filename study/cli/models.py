@@ -8,7 +8,7 @@ import typer
 from fmnist_common.text import level_text
 from study.cli.common import app, print_json, read, say
 from study.cli.options import DataDirOption, DeviceOption, JsonOption, StorageOption, StudyName
-from study.store import storage
+from study.store import location
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ def best(
     from analysis.text import percent, printable
     from analysis.trials import finished
 
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     found, trials = read(url, study)
     winner = progress(found, trials).best
     if winner is None:
-        raise UserError(f"study {found.name!r}: no trial has finished yet")
+        why = "every variant failed on a seed" if finished(trials) else "no trial has finished yet"
+        raise UserError(f"study {found.name!r}: {why}")
     own = [trial for trial in finished(trials) if trial.label == winner.variant]
     # Of the winner's replicates, the weights with the best validation accuracy.
     trial = max(own, key=lambda trial: trial.value or 0.0)
@@ -84,7 +85,7 @@ def _weights(url: "sqlalchemy.URL", trial: "Trial") -> Path | None:
     """Return where a trial's weights are; None: they were never written."""
     if trial.checkpoint is None:
         return None
-    database = storage.sqlite_path(url)
+    database = location.sqlite_path(url)
     return (database.parent if database else Path.cwd()) / trial.checkpoint
 
 
@@ -167,7 +168,7 @@ def ensemble(
         raise UserError(f"top = {top}: must be at least 1")
     from analysis.ensemble import ENOUGH_SHARED, Ensemble, Member, as_dict, candidates, render, vote
 
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     found, trials = read(url, study)
     chosen = candidates(trials, distinct=distinct)[:top]
     if len(chosen) < top:

@@ -17,7 +17,7 @@ from study.cli.common import (
     write_report,
 )
 from study.cli.options import DatasetOption, JsonOption, StorageOption, StudyName
-from study.store import storage
+from study.store import location
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:
@@ -58,18 +58,19 @@ def report(
         raise UserError(choose("--format", output_format, FORMATS))
     if figures is not None and figures not in FIGURES:
         raise UserError(choose("--figures", figures, FIGURES))
-    url = storage.locate(storage_option)
-    from analysis import tables
+    url = location.locate(storage_option)
+    from analysis.designs import results
+    from analysis.documents import render
 
-    found, trials = read(url, study)
-    table = tables.table(found, trials)
-    print(tables.render(table, output_format))
+    chosen, trials = read(url, study)
+    found = results(chosen, trials)
+    print(render(found.table, output_format))
     parseable, pages = output_format != "text", []
     if hiplot:
-        pages.append(write_hiplot(found, trials, out))
+        pages.append(write_hiplot(chosen, trials, out))
         say(f"HiPlot page: {pages[-1]}", parseable=parseable)
     if html or figures or (open_page and not hiplot):
-        page, *drawn = write_report(found, trials, table, url, out, figures)
+        page, *drawn = write_report(found, url, out, figures)
         pages.append(page)
         say(f"report page: {page}", parseable=parseable)
         if drawn:
@@ -92,9 +93,9 @@ def compare(
     """Compare two studies: what differs, and the difference of each common variant."""
     if output_format not in FORMATS:
         raise UserError(choose("--format", output_format, FORMATS))
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     from analysis.compare import compare as beside
-    from analysis.compare import render
+    from analysis.documents import render
 
     print(render(beside(*read(url, first), *read(url, second)), output_format))
 
@@ -143,7 +144,7 @@ def _examined(
 
     A plan file has the results of a study of its name if that was made with this very plan.
     """
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     stored = {own.name: own for own in studies_if_any(url)}
     if study is None or (study in stored and dataset is None):
         found, trials = read(url, study)
@@ -184,16 +185,16 @@ def import_results(
     from study.importing import make_study, read_sheet, store
 
     chosen = None if factors is None else [name.strip() for name in factors.split(",")]
-    url = storage.locate(storage_option)
+    url = location.locate(storage_option)
     sheet = read_sheet(file)
     made = make_study(sheet, name=study_name, dataset=dataset, metric=metric, factors=chosen)
-    store(made, url, shlex.join(["fmnist-study", *map(storage.masked, sys.argv[1:])]))
+    store(made, url, shlex.join(["fmnist-study", *map(location.masked, sys.argv[1:])]))
     from analysis.text import printable
 
     width = max(len(printable(column)) for column in made.uses)
     for column, use in made.uses.items():
         print(f"{printable(column):{width}}  {printable(use)}")
     print()
-    print(printable(f"study {made.name} in {storage.display(url)}: {made.summary}"))
+    print(printable(f"study {made.name} in {location.display(url)}: {made.summary}"))
     for note in made.notes:
         print(printable(f"note: {note}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from study.plans.datasets import FACTS
-from study.store import storage
+from study.store import location, ownership
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,16 +28,18 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
         UserError: the name is taken, or the database cannot be used or refused the write; nothing
             has been written.
     """
-    with storage.own(url, command) as database:
+    with ownership.take(url, command) as database:
         from optuna.study import StudyDirection
         from optuna.trial import TrialState
 
-        from study.store.writer import EndedTrial, Ledger, NewTrial, StorageFailed
+        from study.store.failures import StorageFailed
+        from study.store.stored_trial import EndedTrial, NewTrial
+        from study.store.writer import StudyWriter
 
-        ledger = Ledger(database, made.name)
-        if ledger.exists:
+        writer = StudyWriter(database, made.name)
+        if writer.exists:
             raise UserError(
-                f"--study-name = {made.name!r}: is taken in {storage.display(url)}; choose another"
+                f"--study-name = {made.name!r}: is taken in {location.display(url)}; choose another"
             )
         own = _distributions(made)
         trials = [
@@ -62,10 +64,10 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
         if dataset in FACTS:
             attributes["dataset"] = {"name": dataset, "test_images": FACTS[dataset].test_images}
         try:
-            ledger.store([StudyDirection.MAXIMIZE], attributes, trials)
+            writer.store([StudyDirection.MAXIMIZE], attributes, trials)
         except StorageFailed as failure:
             raise UserError(
-                f"storage {storage.display(url)}: nothing written: {failure}"
+                f"storage {location.display(url)}: nothing written: {failure}"
             ) from failure
 
 

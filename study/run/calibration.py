@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import trainer
+from study.run.executors.import_path import path_for_children
 from trainer.config import FIELD_NAMES, PER_MEMBER, TrainConfig
 from trainer.errors import UserError
 
@@ -84,12 +85,12 @@ def known_curve(
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again, by the platform's custom."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    below = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    try:
+        base = Path(os.environ.get(variable) or Path.home() / below)
+    except RuntimeError:  # nobody's home: a container's user without a name
+        base = Path(tempfile.gettempdir())
     return base / "fmnist-study"
 
 
@@ -160,7 +161,8 @@ def _measure_apart(config: TrainConfig, device: str, data_dir: Path | None) -> C
     context = multiprocessing.get_context("spawn")
     pipe, child = context.Pipe()
     process = context.Process(target=_serve, args=(config, device, data_dir, child), daemon=True)
-    process.start()
+    with path_for_children():
+        process.start()
     child.close()
     curve: dict[int, float] = {}
     answer: dict[int, float] | str | None = None

@@ -80,7 +80,7 @@ class Journal:
         return [file for file in self._files("*.json") if _parse(file) is None]
 
     def _records(self, pattern: str) -> Iterator[dict[str, Any]]:
-        return (found for file in self._files(pattern) if (found := _parse(file)) is not None)
+        return (record for file in self._files(pattern) if (record := _parse(file)) is not None)
 
     def _files(self, pattern: str) -> list[Path]:
         return sorted(file for file in self.folder.glob(pattern) if not file.name.startswith("."))

@@ -9,14 +9,10 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from study.store import backup
-from study.store.journal import Journal, folder_of
+from study.store.journal import folder_of
 from trainer.atomic import sync_file, sync_folder
-
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
 
 Tell = Callable[[str], None]
 
@@ -41,32 +37,29 @@ def restore(database: Path, tell: Tell) -> None:
     if not is_possible(database):
         return
     copy, unfinished = backup.backup_of(database), folder_of(database).is_dir()
+    usable = copy.is_file() and backup.is_ours(copy)
     if not database.exists():
         if not unfinished:
             return  # removed on purpose
         fault = "is gone"
         # Its log may have stayed. SQLite would lay it over the backup, which it does not fit.
-        _put_aside(database, "gone")
+        backup.put_aside(database, "gone")
     else:
-        found = _fault(database, copy if unfinished else None)
-        if found is None or (database.stat().st_size == 0 and not copy.is_file()):
+        damage = _fault(database, copy if unfinished else None)
+        if damage is None or (database.stat().st_size == 0 and not usable):
             return
-        fault = f"{found}; it is kept as {_put_aside(database, 'damaged').name}"
-    if copy.is_file():
+        if not usable and not unfinished:
+            return  # there is nothing to put in its place
+        fault = f"{damage}; it is kept as {backup.put_aside(database, 'damaged').name}"
+    if copy.is_file() and not usable:
+        fault += (
+            f"; its backup is damaged too, and kept as {backup.put_aside(copy, 'damaged').name}"
+        )
+    if usable:
         _copy(copy, database)
         tell(f"{database.name} {fault}: its backup has been put in its place")
     else:
         tell(f"{database.name} {fault}: it is made again from its journal")
-
-
-def _put_aside(database: Path, why: str) -> Path:
-    """Rename what there is of a database and its side files; return its new name."""
-    kept = backup.aside(database, why)
-    for suffix in ("", *backup.SIDE_FILES):
-        file = database.with_name(database.name + suffix)
-        if file.exists():
-            file.rename(kept.with_name(kept.name + suffix))
-    return kept
 
 
 def _fault(database: Path, copy: Path | None) -> str | None:
@@ -93,38 +86,3 @@ def _copy(source: Path, target: Path) -> None:
     sync_file(temporary)
     temporary.replace(target)
     sync_folder(target.parent)
-
-
-def replay(database: "RDBStorage", journal: Journal, tell: Tell) -> None:
-    """Put the journal's results into the database, those that it has already excepted.
-
-    What cannot be put back (its number is another trial's now) stays in the journal's folder,
-    under another name.
-    """
-    from study.store.writer import Ledger
-
-    if not journal.exists:
-        return
-    for file in journal.damaged():
-        kept = file.rename(backup.aside(file, "damaged"))
-        tell(f"{kept}: is no record of the journal any more; left aside")
-    ledgers = {study["name"]: Ledger(database, study["name"]) for study in journal.studies()}
-    for study in journal.studies():
-        if not ledgers[study["name"]].exists:
-            ledgers[study["name"]].create_again(study)
-    restored = 0
-    for trial in journal.trials():
-        name = trial["study"]
-        ledger = ledgers.setdefault(name, Ledger(database, name))
-        fate = ledger.restore(trial) if ledger.exists else "conflict"
-        restored += fate == "restored"
-        if fate == "conflict":
-            file = journal.file_of(trial)
-            kept = file.rename(backup.aside(file, "conflict"))
-            tell(
-                f"trial {trial['number']} of {name} in the journal fits no trial of the database: "
-                f"it is kept as {kept}"
-            )
-    if restored:
-        results = "result" if restored == 1 else "results"
-        tell(f"{restored} {results} put back from the journal")

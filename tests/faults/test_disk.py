@@ -1,6 +1,7 @@
 """The disk is full: the study pauses, says where, and goes on when there is room."""
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from study.store.failures import DiskFull
 from study.store.journal import Journal
-from study.store.storage import locate
-from study.store.writer import DiskFull, Ledger
+from study.store.location import locate
+from study.store.writer import StudyWriter
 from tests.faults.machine import (
     RUN,
     SIMULATED,
@@ -155,26 +157,26 @@ def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
 def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study.run.coordinator import open_study
-    from study.store import storage
-    from study.store.writer import NewTrial
+    from study.run.opening import open_study
+    from study.store import ownership
+    from study.store.stored_trial import NewTrial
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with storage.own(locate(str(tmp_path / "x.db")), "test") as database:
+    with ownership.take(locate(str(tmp_path / "x.db")), "test") as database:
         journal = Journal(tmp_path / "x.db.journal")
-        ledger = Ledger(database, "x", journal=journal)
-        open_study(ledger, tiny(), {"sha256": ""})
-        (trial,) = ledger.start([NewTrial({}, {}, {})])
+        writer = StudyWriter(database, "x", journal=journal)
+        open_study(writer, tiny(), {"sha256": ""})
+        (trial,) = writer.start([NewTrial({}, {}, {})])
         with monkeypatch.context() as context:
             context.setattr("os.fsync", full)
             with pytest.raises(DiskFull, match="No space left"):
-                ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})])
-        assert not ledger.in_order
+                writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])
+        assert not writer.in_order
         assert journal.trials() == []
-        ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})])  # again, when there is room
-        assert ledger.in_order
+        writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])  # again, when there is room
+        assert writer.in_order
         assert len(journal.trials()) == 1
 
 
@@ -201,3 +203,20 @@ def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
     ]
     assert (tmp_path / "studies.db.backup").read_bytes() == before
     assert not list(tmp_path.glob(".*.tmp*"))
+
+
+def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    write_plan(tmp_path, seeds=100, epochs=2)
+    file = tmp_path / "studies.db"
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as own:
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 4, "some results")
+        log = file.with_name("studies.db-wal").stat().st_size
+        resource.prlimit(own.process.pid, resource.RLIMIT_FSIZE, (log + 50_000, log + 50_000))
+        assert own.ends() == 1, own.out
+    assert f"a file may have at most {log + 50_000} bytes here (ulimit -f)" in "".join(own.out)
+    kept = acknowledged(tmp_path / "acknowledged")
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+        assert own.ends() == 0, own.err
+    assert kept.items() <= stored(file).items()
+    assert len(results(file)) == 200
+    assert_sound(file)

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from study.cli import main
 from study.plans.plan import Plan, load_plan
 from study.run import session
-from study.run.coordinator import Coordinator, StudyFailed, open_study
+from study.run.coordinator import Coordinator, StudyFailed
 from study.run.executors import Job, Watcher
+from study.run.opening import open_study
 from study.run.session import work_for
-from study.store.storage import locate, own
-from study.store.writer import Ledger
+from study.run.weights import WeightFiles
+from study.store.location import locate
+from study.store.ownership import take
+from study.store.writer import StudyWriter
 from tests.faults.simulated import Simulated, result_of
 from tests.support.plans import TINY, Witness, fingerprint, run, tiny
 from trainer.config import FIELD_NAMES
@@ -296,17 +299,17 @@ def test_an_objective_that_is_none_is_a_failure_and_spares_the_others(
     tmp_path: Path, value: float | None
 ) -> None:
     plan = tiny(seeds=3)
-    with own(locate(str(tmp_path / "x.db")), "test") as opened:
-        ledger = Ledger(opened, "tiny")
-        open_study(ledger, plan, {"name": "digits", "sha256": ""})
+    with take(locate(str(tmp_path / "x.db")), "test") as opened:
+        writer = StudyWriter(opened, "tiny")
+        open_study(writer, plan, {"name": "digits", "sha256": ""})
         executor = Odd(1)
         executor.value = value
         coordinator = Coordinator(
-            work_for(plan, []), ledger, executor, bank_size=1,
-            checkpoints=tmp_path / "checkpoints", view=Witness(),
+            work_for(plan, []), writer, executor, bank_size=1,
+            weights=WeightFiles(tmp_path, "studies.db", plan.name), view=Witness(),
         )  # fmt: skip
         state = coordinator.run()
-        found = ledger.trials()
+        found = writer.trials()
     assert (state.done, state.failed) == (4, 2)
     for trial in found:
         odd = trial.user_attrs["seed"] == 1

@@ -11,13 +11,15 @@ import psutil
 import pytest
 
 from study.plans.plan import Plan, load_plan
-from study.run import session
-from study.run.coordinator import Coordinator, open_study
+from study.run import opening
+from study.run.coordinator import Coordinator
 from study.run.executors import Job
+from study.run.opening import open_study
 from study.run.session import work_for
-from study.store import storage
-from study.store.durability import Keeper
-from study.store.writer import Ledger
+from study.run.weights import WeightFiles
+from study.store import location, ownership
+from study.store.durability import Durability
+from study.store.writer import StudyWriter
 from tests.faults.machine import assert_sound, states
 from tests.faults.simulated import Simulated
 from tests.support.plans import Witness
@@ -55,19 +57,19 @@ def search(trials: int) -> Plan:
 
 def run(file: Path, plan: Plan) -> tuple[list[float], float]:
     """Run what is left; return the seconds of every report, and those to the first trial."""
-    url = storage.locate(str(file))
+    url = location.locate(str(file))
     began = time.perf_counter()
-    with storage.own(url, "test") as database:
-        keeper = Keeper(url, print)
-        ledger = Ledger(database, plan.name, journal=keeper.journal)
-        trials = ledger.sound_trials() if ledger.exists else []
+    with ownership.take(url, "test") as database:
+        durability = Durability(url, print)
+        writer = StudyWriter(database, plan.name, journal=durability.journal)
+        trials = writer.sound_trials() if writer.exists else []
         work = work_for(plan, trials, 1)
-        open_study(ledger, plan, {"name": "digits", "sha256": ""})
-        with keeper.guarding(ledger):
+        open_study(writer, plan, {"name": "digits", "sha256": ""})
+        with durability.guarding(writer):
             coordinator = Timed(
-                work, ledger, Simulated(16), bank_size=1, checkpoints=file.parent / "checkpoints",
-                view=Blind(), attempts=session.attempts(trials),
-                back_up=lambda: keeper.mind(ledger),
+                work, writer, Simulated(16), bank_size=1,
+                weights=WeightFiles(file.parent, file.name, plan.name), view=Blind(), attempts=opening.attempts(trials),
+                back_up=lambda: durability.mind(writer),
             )  # fmt: skip
             ready = time.perf_counter() - began
             coordinator.run()

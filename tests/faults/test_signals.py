@@ -11,10 +11,11 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from study.run.coordinator import open_study
-from study.store import storage
-from study.store import writer as ledger_module
-from study.store.writer import Ledger, NewTrial
+from study.run.opening import open_study
+from study.store import location, ownership, stored_trial
+from study.store import writer as writer_module
+from study.store.stored_trial import NewTrial
+from study.store.writer import StudyWriter
 from tests.faults.machine import (
     SIMULATED,
     Running,
@@ -178,7 +179,8 @@ def test_a_clock_that_is_set_by_an_hour_changes_no_result(
             real = datetime.now(UTC) + timedelta(hours=hours)
             return cls.fromtimestamp(real.timestamp(), UTC)
 
-    monkeypatch.setattr(ledger_module, "datetime", Shifted)
+    for module in (writer_module, stored_trial):
+        monkeypatch.setattr(module, "datetime", Shifted)
     state = run(tiny(seeds=2), file)
     assert (state.done, state.failed) == (4, 0)
     assert len(results(file)) == 4
@@ -191,13 +193,13 @@ def test_a_clock_that_is_set_by_an_hour_changes_no_result(
 
 
 def test_a_late_result_of_an_earlier_attempt_is_discarded(tmp_path: Path) -> None:
-    with storage.own(storage.locate(str(tmp_path / "x.db")), "test") as database:
-        ledger = Ledger(database, "x")
-        open_study(ledger, tiny(), {"sha256": ""})
-        (first,) = ledger.start([NewTrial({}, {}, {"attempt": 1})])
-        ledger.fail_running("its worker was paused")
-        (second,) = ledger.start([NewTrial({}, {}, {"attempt": 2})])
-        ledger.finish([(first, TrialState.COMPLETE, [0.9], {})])  # it goes on after all
-        ledger.finish([(second, TrialState.COMPLETE, [0.5], {})])
-        found = [(own.user_attrs["attempt"], own.state, own.value) for own in ledger.trials()]
+    with ownership.take(location.locate(str(tmp_path / "x.db")), "test") as database:
+        writer = StudyWriter(database, "x")
+        open_study(writer, tiny(), {"sha256": ""})
+        (first,) = writer.start([NewTrial({}, {}, {"attempt": 1})])
+        writer.fail_running("its worker was paused")
+        (second,) = writer.start([NewTrial({}, {}, {"attempt": 2})])
+        writer.finish([(first, TrialState.COMPLETE, [0.9], {})])  # it goes on after all
+        writer.finish([(second, TrialState.COMPLETE, [0.5], {})])
+        found = [(own.user_attrs["attempt"], own.state, own.value) for own in writer.trials()]
     assert found == [(1, TrialState.FAIL, None), (2, TrialState.COMPLETE, 0.5)]

@@ -7,8 +7,8 @@ from typing import Any
 from study.plans.plan import Plan
 from study.run import session
 from study.run.coordinator import State
-from study.run.session import Estimate, Machine
-from study.store import storage
+from study.run.machine import Estimate, Machine
+from study.store import location
 
 TINY = """
 name = "tiny"
@@ -64,7 +64,7 @@ def run(plan: Plan, file: Path, *, machine: Machine = INLINE, name: str | None =
     """Run a plan in this process, as the command does."""
     return session.run(
         plan,
-        storage.locate(str(file)),
+        location.locate(str(file)),
         machine,
         study_name=name,
         argv=["run", plan.name],

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from study.run.executors import TICK_SECONDS, Failure, Job, Watcher, WorkerSpec, describe_all
+from study.run.executors.import_path import path_for_children
 from study.run.executors.parent_death import die_with_parent
 from trainer import progress
 from trainer.config import TrainConfig
@@ -268,7 +270,7 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:
-            with _unheard_by_children():
+            with _unheard_by_children(), path_for_children():
                 (forkserver.ensure_running if _FORKED else process.start)()
             if _FORKED:
                 process.start()
@@ -276,7 +278,10 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
         except (EOFError, OSError) as error:
             failure = error
             time.sleep(0.1 * attempt)  # until it is seen to be dead
-    raise UserError(f"workers cannot be started: {type(failure).__name__}: {failure}")
+    hint = ""
+    if "AF_UNIX path too long" in str(failure):
+        hint = f"; TMPDIR = {tempfile.gettempdir()!r}: give a shorter one"
+    raise UserError(f"workers cannot be started: {type(failure).__name__}: {failure}{hint}")
 
 
 @contextlib.contextmanager

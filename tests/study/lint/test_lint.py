@@ -22,7 +22,7 @@ from study.lint.context import Case, lead, standard_error
 from study.plans import catalog
 from study.plans.datasets import FACTS
 from study.plans.plan import Plan, Variant, load_plan
-from study.store import storage
+from study.store import location
 from tests.support.plans import run, tiny
 from trainer.data import ImageData
 from trainer.errors import UserError
@@ -274,7 +274,7 @@ def test_the_catalogue_notes_what_its_sources_did() -> None:
 
 
 def stored_trials(file: Path) -> tuple[dict[str, Any], list[Trial]]:
-    engine = connect(storage.locate(str(file)))
+    engine = connect(location.locate(str(file)))
     (study,) = studies(engine)
     return study.plan, trials(engine, study.id)
 
@@ -723,7 +723,7 @@ def test_hostile_names_steer_no_terminal(tmp_path: Path) -> None:
         parse_sheet(Path("a.csv"), "a\x1b[31m,b\u202e,val_acc\n1,x,0.9\n2,y,0.8\n".encode()),
         name="theirs",
     )
-    store(made, storage.locate(url[1]), "import")
+    store(made, location.locate(url[1]), "import")
     printed = command("lint", *url, cwd=tmp_path).stdout
     assert "\\x1b[31m" in printed
     assert not any(c in printed for c in "\x1b\u202e")
@@ -733,7 +733,7 @@ def test_results_of_ours_and_theirs_are_seen_alike(tmp_path: Path) -> None:
     """What `lint` reads of a trial is what the database holds."""
     text = (FIXTURES / "edge-of-range.csv").read_text(encoding="utf-8")
     made = make_study(parse_sheet(Path("a.csv"), text.encode()), name="theirs")
-    store(made, storage.locate(str(tmp_path / "a.db")), "import")
+    store(made, location.locate(str(tmp_path / "a.db")), "import")
     plan, rows = stored_trials(tmp_path / "a.db")
     assert lint(plan, rows) == lint(*results(text))
     assert Case(plan, rows).design == "ablation"

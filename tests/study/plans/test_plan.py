@@ -14,9 +14,9 @@ from optuna.distributions import distribution_to_json
 from analysis import trials as stored
 from fmnist_common.text import level_text
 from study.plans.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, load_plan
-from study.run.coordinator import plan_differences
+from study.run.opening import plan_differences
 from study.run.work import pending
-from study.store import storage
+from study.store import location
 from study.store.writer import categorical
 from tests.support.plans import TINY, tiny
 from trainer.config import DATASETS
@@ -143,7 +143,7 @@ def test_a_plan_survives_json() -> None:
 
 def test_the_published_study_can_be_gone_on_with() -> None:
     published = Path(__file__).parents[3] / "studies.db"
-    engine = stored.connect(storage.locate(str(published)))
+    engine = stored.connect(location.locate(str(published)))
     study = next(own for own in stored.studies(engine) if own.name == "reference/ablation")
     trials = stored.trials(engine, study.id)
 

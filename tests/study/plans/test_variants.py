@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from analysis import trials as stored
 from study.plans.plan import BASELINE, Plan, Row, Variant, load_plan
 from study.plans.variants import VARIANT_FIELDS
-from study.store import storage
+from study.store import location
 from tests.support.plans import run, tiny
 from trainer.errors import UserError
 
@@ -271,7 +271,7 @@ def test_listed_variants_run_and_go_on(tmp_path: Path) -> None:
     state = run(own, file)
 
     assert (state.planned, state.done, state.failed) == (5, 5, 0)
-    engine = stored.connect(storage.locate(str(file)))
+    engine = stored.connect(location.locate(str(file)))
     (study,) = stored.studies(engine)
     trials = stored.trials(engine, study.id)
     assert [trial.variant for trial in trials] == [own.label for own in own.variants]

@@ -23,14 +23,15 @@ from study.run.coordinator import (
     OutOfTime,
     State,
     StudyFailed,
-    open_study,
-    plan_differences,
 )
 from study.run.executors import Failure, Job, Watcher
-from study.run.session import Machine, name_for, work_for
+from study.run.machine import Machine
+from study.run.opening import name_for, open_study, plan_differences
+from study.run.session import work_for
+from study.run.weights import WeightFiles
 from study.run.work import Task, banks, pending, settled
-from study.store import signals, storage
-from study.store.writer import Ledger
+from study.store import location, ownership, signals
+from study.store.writer import StudyWriter
 from tests.support import results
 from tests.support.plans import INLINE, Witness, fingerprint, run, tiny
 from tests.support.studies import POOLING, database, trial
@@ -223,11 +224,11 @@ def test_another_plan_is_refused_and_nothing_changes(
 
 
 def test_other_data_is_refused(own_copy: Path) -> None:
-    with storage.own(storage.locate(str(own_copy)), "test") as opened:
-        ledger = Ledger(opened, "tiny")
+    with ownership.take(location.locate(str(own_copy)), "test") as opened:
+        writer = StudyWriter(opened, "tiny")
         with pytest.raises(UserError, match="differs from this plan in the content of digits"):
-            open_study(ledger, tiny(seeds=3), {"name": "digits", "sha256": "0" * 64})
-        assert ledger.plan() == tiny().to_dict()
+            open_study(writer, tiny(seeds=3), {"name": "digits", "sha256": "0" * 64})
+        assert writer.plan() == tiny().to_dict()
 
 
 def test_a_study_of_another_tool_is_refused(tmp_path: Path) -> None:
@@ -320,21 +321,22 @@ class Scripted:
 def scripted(tmp_path: Path) -> Iterator[Callable[..., Coordinator]]:
     """Make a coordinator whose executor follows a script."""
     with ExitStack() as stack:
-        opened = stack.enter_context(storage.own(storage.locate(str(tmp_path / "x.db")), "test"))
+        url = location.locate(str(tmp_path / "x.db"))
+        opened = stack.enter_context(ownership.take(url, "test"))
 
         def make(
             plan: Plan, fate: Fate, *, bank: int = 1, deadline: float | None = None
         ) -> Coordinator:
-            ledger = Ledger(opened, plan.name)
-            open_study(ledger, plan, {"name": "digits", "sha256": ""})
-            work = work_for(plan, ledger.trials(), bank)
+            writer = StudyWriter(opened, plan.name)
+            open_study(writer, plan, {"name": "digits", "sha256": ""})
+            work = work_for(plan, writer.trials(), bank)
             work.learn([Cost(1.0, 1) for _ in work.kinds()])
             return Coordinator(
                 work,
-                ledger,
+                writer,
                 Scripted(fate),
                 bank_size=bank,
-                checkpoints=tmp_path / "checkpoints",
+                weights=WeightFiles(tmp_path, "studies.db", writer.name),
                 view=Witness(),
                 deadline=deadline,
             )
@@ -347,7 +349,7 @@ Make = Callable[..., Coordinator]
 
 
 def outcomes(coordinator: Coordinator) -> Mapping[TrialState, int]:
-    return Counter(found.state for found in coordinator.ledger.trials())
+    return Counter(found.state for found in coordinator.writer.trials())
 
 
 def jobs(coordinator: Coordinator) -> list[Job]:
@@ -363,7 +365,7 @@ def test_a_cell_whose_worker_dies_is_tried_again(scripted: Make) -> None:
     coordinator = scripted(tiny(), fate)
     assert coordinator.run().failed == 0
     assert outcomes(coordinator) == {TrialState.FAIL: 4, TrialState.COMPLETE: 4}
-    assert set(cells(coordinator.ledger.trials())) == set(planned(tiny()))
+    assert set(cells(coordinator.writer.trials())) == set(planned(tiny()))
 
 
 def test_a_cell_is_tried_only_so_often(scripted: Make) -> None:
@@ -376,7 +378,7 @@ def test_a_cell_is_tried_only_so_often(scripted: Make) -> None:
     state = coordinator.run()
     assert (state.done, state.failed) == (5, 1)
     assert outcomes(coordinator) == {TrialState.FAIL: MAX_ATTEMPTS, TrialState.COMPLETE: 5}
-    failed = [t for t in coordinator.ledger.trials() if t.state == TrialState.FAIL]
+    failed = [t for t in coordinator.writer.trials() if t.state == TrialState.FAIL]
     assert {t.user_attrs["failure_reason"] for t in failed} == {"worker died"}
     assert {t.user_attrs["failure_kind"] for t in failed} == {"infrastructure"}
 
@@ -399,7 +401,7 @@ def test_banks_too_large_for_the_memory_are_halved(scripted: Make, fits: int) ->
     coordinator = scripted(plan, fate, bank=4)
     state = coordinator.run()
     assert (state.done, state.failed) == (24, 0)
-    assert Counter(cells(coordinator.ledger.trials())) == Counter(planned(plan))
+    assert Counter(cells(coordinator.writer.trials())) == Counter(planned(plan))
 
 
 def test_a_single_trial_that_does_not_fit_fails(scripted: Make) -> None:
@@ -415,7 +417,7 @@ def test_equal_failures_in_a_row_stop_the_study(scripted: Make) -> None:
     with pytest.raises(StudyFailed, match="5 failures in a row: no such operator"):
         coordinator.run()
     assert TrialState.RUNNING not in outcomes(coordinator)
-    failed = [t.user_attrs["failure_reason"] for t in coordinator.ledger.trials()]
+    failed = [t.user_attrs["failure_reason"] for t in coordinator.writer.trials()]
     assert failed.count("no such operator") == MAX_EQUAL_FAILURES
     assert "stopped: StudyFailed" in failed  # the one that was running meanwhile
     assert isinstance(coordinator.executor, Scripted)
@@ -451,7 +453,7 @@ def test_whatever_ends_a_run_nothing_is_left_running_and_the_rest_is_kept(
     coordinator = scripted(PLAN, fate)
     with pytest.raises(error):
         coordinator.run()
-    found = coordinator.ledger.trials()
+    found = coordinator.writer.trials()
     assert outcomes(coordinator) == {TrialState.COMPLETE: 3, TrialState.FAIL: 2}
     assert [t.user_attrs["failure_reason"] for t in found if t.state == TrialState.FAIL] == [
         reason
@@ -461,20 +463,20 @@ def test_whatever_ends_a_run_nothing_is_left_running_and_the_rest_is_kept(
 
     again = scripted(PLAN, lambda *_: None)
     assert again.run() == State(10, 10, 0, 0, None)
-    assert Counter(cells(again.ledger.trials())) == Counter(planned(PLAN))
+    assert Counter(cells(again.writer.trials())) == Counter(planned(PLAN))
 
 
 def test_a_signal_in_the_middle_of_a_commit_loses_nothing(
     scripted: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish = Ledger.finish
+    finish = StudyWriter.finish
 
-    def interrupted(self: Ledger, ends: Any) -> None:
+    def interrupted(self: StudyWriter, ends: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         finish(self, ends)
 
     coordinator = scripted(PLAN, lambda *_: None)
-    monkeypatch.setattr(Ledger, "finish", interrupted)
+    monkeypatch.setattr(StudyWriter, "finish", interrupted)
     # Closed first, so that the abandoned trials are written undisturbed.
     monkeypatch.setattr(coordinator.executor, "close", monkeypatch.undo)
     with signals.handled(), pytest.raises(KeyboardInterrupt):

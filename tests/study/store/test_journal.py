@@ -9,9 +9,10 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from study.store import backup, restore, storage
+from study.store import backup, location, ownership, replay, restore
 from study.store.journal import Journal, folder_of
-from study.store.writer import Ledger, NewTrial, categorical
+from study.store.stored_trial import NewTrial
+from study.store.writer import StudyWriter, categorical
 from trainer.errors import UserError
 
 LEVELS = {"pooling": categorical(["max", "avg"])}
@@ -67,12 +68,12 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(file: Path) -> Iterator[Any]:
-    with storage.own(storage.locate(str(file)), "test") as opened:
+    with ownership.take(location.locate(str(file)), "test") as opened:
         yield opened
 
 
-def ledger_in(database: Any, journal: Journal) -> Ledger:
-    found = Ledger(database, "own", journal=journal)
+def writer_in(database: Any, journal: Journal) -> StudyWriter:
+    found = StudyWriter(database, "own", journal=journal)
     if not found.exists:
         found.create([StudyDirection.MAXIMIZE])
         found.describe({"plan": {"name": "own"}})
@@ -83,34 +84,34 @@ def new(seed: int) -> NewTrial:
     return NewTrial({"pooling": "avg"}, LEVELS, {"variant": "x", "seed": seed})
 
 
-def finish(ledger: Ledger, trial: int, value: float) -> None:
-    ledger.report(trial, 1, value)
-    ledger.finish([(trial, TrialState.COMPLETE, [value], {"seconds": value})])
+def finish(writer: StudyWriter, trial: int, value: float) -> None:
+    writer.report(trial, 1, value)
+    writer.finish([(trial, TrialState.COMPLETE, [value], {"seconds": value})])
 
 
 def said_by(database: Any, journal: Journal) -> list[str]:
     said: list[str] = []
-    restore.replay(database, journal, said.append)
+    replay.replay(database, journal, said.append)
     return said
 
 
 def test_what_the_database_has_is_left_alone(database: Any, journal: Journal) -> None:
-    ledger = ledger_in(database, journal)
-    finish(ledger, ledger.start([new(0)])[0], 0.5)
-    before = ledger.trials()
+    writer = writer_in(database, journal)
+    finish(writer, writer.start([new(0)])[0], 0.5)
+    before = writer.trials()
     assert said_by(database, journal) == []
-    assert Ledger(database, "own").trials() == before
+    assert StudyWriter(database, "own").trials() == before
 
 
 def test_a_result_that_was_not_committed_ends_its_running_trial(
     database: Any, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = ledger_in(database, journal)
-    (trial,) = ledger.start([new(0)])
-    monkeypatch.setattr(ledger, "_close", lambda _: None)  # killed between journal and commit
-    finish(ledger, trial, 0.5)
+    writer = writer_in(database, journal)
+    (trial,) = writer.start([new(0)])
+    monkeypatch.setattr(writer, "_close", lambda _: None)  # killed between journal and commit
+    finish(writer, trial, 0.5)
     assert said_by(database, journal) == ["1 result put back from the journal"]
-    (found,) = Ledger(database, "own").sound_trials()
+    (found,) = StudyWriter(database, "own").sound_trials()
     assert (found.state, found.values, found.params) == (
         TrialState.COMPLETE,
         [0.5],
@@ -123,14 +124,14 @@ def test_a_result_that_was_not_committed_ends_its_running_trial(
 def test_a_study_is_made_again_with_its_numbers(
     tmp_path: Path, database: Any, journal: Journal
 ) -> None:
-    ledger = ledger_in(database, journal)
-    trials = ledger.start([new(seed) for seed in range(4)])
+    writer = writer_in(database, journal)
+    trials = writer.start([new(seed) for seed in range(4)])
     for trial in trials[1:3]:
-        finish(ledger, trial, 0.5)
-    url = storage.locate(str(tmp_path / "other.db"))
-    with storage.own(url, "test") as other:
+        finish(writer, trial, 0.5)
+    url = location.locate(str(tmp_path / "other.db"))
+    with ownership.take(url, "test") as other:
         assert said_by(other, journal) == ["2 results put back from the journal"]
-        again = Ledger(other, "own")
+        again = StudyWriter(other, "own")
         assert again.plan() == {"name": "own"}
         found = again.sound_trials()
         assert [trial.number for trial in found] == [0, 1, 2]
@@ -143,12 +144,12 @@ def test_a_study_is_made_again_with_its_numbers(
 def test_a_result_that_fits_nowhere_is_kept(
     tmp_path: Path, database: Any, journal: Journal
 ) -> None:
-    ledger = ledger_in(database, journal)
-    finish(ledger, ledger.start([new(0)])[0], 0.5)
+    writer = writer_in(database, journal)
+    finish(writer, writer.start([new(0)])[0], 0.5)
     other_journal = Journal(tmp_path / "other")
-    url = storage.locate(str(tmp_path / "other.db"))
-    with storage.own(url, "test") as other:
-        another = ledger_in(other, other_journal)
+    url = location.locate(str(tmp_path / "other.db"))
+    with ownership.take(url, "test") as other:
+        another = writer_in(other, other_journal)
         finish(another, another.start([new(9)])[0], 0.9)
         (said,) = said_by(other, journal)
         assert "trial 0 of own in the journal fits no trial of the database" in said
@@ -158,8 +159,8 @@ def test_a_result_that_fits_nowhere_is_kept(
 
 
 def test_a_damaged_record_is_left_aside(database: Any, journal: Journal) -> None:
-    ledger = ledger_in(database, journal)
-    finish(ledger, ledger.start([new(0)])[0], 0.5)
+    writer = writer_in(database, journal)
+    finish(writer, writer.start([new(0)])[0], 0.5)
     (file,) = journal.folder.glob("*-[0-9]*.json")
     file.write_bytes(file.read_bytes()[:-9])
     (said,) = said_by(database, journal)
@@ -174,11 +175,11 @@ def test_a_damaged_record_is_left_aside(database: Any, journal: Journal) -> None
 def test_a_damaged_database_is_not_backed_up_over_a_good_backup(
     file: Path, journal: Journal
 ) -> None:
-    with storage.own(storage.locate(str(file)), "test") as opened:
-        ledger = ledger_in(opened, journal)
-        finish(ledger, ledger.start([new(0)])[0], 0.5)
+    with ownership.take(location.locate(str(file)), "test") as opened:
+        writer = writer_in(opened, journal)
+        finish(writer, writer.start([new(0)])[0], 0.5)
     target = backup.backup_of(file)
-    assert backup.back_up(file, target) == {("own", "COMPLETE"): 1}
+    assert backup.back_up(file, target).holds == {("own", "COMPLETE"): 1}
     assert backup.is_current(file)
     good = target.read_bytes()
     content = bytearray(file.read_bytes())
@@ -194,13 +195,13 @@ def test_a_log_that_its_database_left_is_not_laid_over_the_backup(
     file: Path, journal: Journal
 ) -> None:
     said: list[str] = []
-    with storage.own(storage.locate(str(file)), "test") as opened:
-        ledger = ledger_in(opened, journal)
-        finish(ledger, ledger.start([new(0)])[0], 0.5)
+    with ownership.take(location.locate(str(file)), "test") as opened:
+        writer = writer_in(opened, journal)
+        finish(writer, writer.start([new(0)])[0], 0.5)
         backup.back_up(file, backup.backup_of(file))
         with backup.reading(file) as reader:  # holds the log open
             reader.execute("BEGIN")
-            finish(ledger, ledger.start([new(1)])[0], 0.6)
+            finish(writer, writer.start([new(1)])[0], 0.6)
             file.unlink()
             log = file.with_name(file.name + "-wal").read_bytes()
             assert log
@@ -217,4 +218,4 @@ def test_a_reader_is_told_of_the_journal_of_a_database_that_is_gone(
 ) -> None:
     journal.write(RECORDS)
     with pytest.raises(UserError, match="its journal is there"):
-        storage.check_readable(storage.locate(str(file)))
+        location.check_readable(location.locate(str(file)))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from study.store import storage
-from study.store.storage import check_readable, check_writable, display, is_new, locate, own
+from study.store import location
+from study.store.location import check_readable, check_writable, display, is_new, locate
+from study.store.ownership import take
 from tests.support.plans import fingerprint
 from tests.support.studies import POOLING, database, trial
 from trainer.errors import UserError
@@ -45,13 +46,13 @@ def test_any_path_works(tmp_path: Path, name: str) -> None:
     url = locate(str(folder / name))
     assert is_new(url)
 
-    with own(url, "first"):
+    with take(url, "first"):
         pass
 
     assert (folder / name).is_file()
     assert not is_new(url)
     check_readable(url)
-    with own(url, "second") as found:
+    with take(url, "second") as found:
         assert found.get_all_studies() == []
 
 
@@ -85,8 +86,8 @@ def test_what_is_no_url_is_refused_without_its_password(where: str) -> None:
 def test_a_password_is_never_shown(where: str) -> None:
     url = locate(where)
     assert "secret" not in display(url)
-    assert "secret" not in storage.masked(where)
-    assert "secret" not in storage.masked(f"--storage={where}")
+    assert "secret" not in location.masked(where)
+    assert "secret" not in location.masked(f"--storage={where}")
     assert "host" in display(url)
     with pytest.raises(UserError, match=r"^storage") as caught:  # no driver, or no such host
         check_readable(url)
@@ -94,7 +95,7 @@ def test_a_password_is_never_shown(where: str) -> None:
 
 
 def test_a_path_is_shown_as_it_is() -> None:
-    assert storage.masked("a@b/c d.db") == "a@b/c d.db"
+    assert location.masked("a@b/c d.db") == "a@b/c d.db"
 
 
 def test_a_missing_database_is_a_reader_s_error_only(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_what_is_not_ours_is_refused_and_stays_as_it_is(
     before = fingerprint(file) if file.is_file() else None
     url = locate(str(file))
 
-    for use in (check_readable, check_writable, lambda url: own(url, "test").__enter__()):
+    for use in (check_readable, check_writable, lambda url: take(url, "test").__enter__()):
         with pytest.raises(UserError, match=message):
             use(url)
 
@@ -202,7 +203,7 @@ def test_pragmas_hold_on_every_connection_from_the_first_on(tmp_path: Path) -> N
     listener = lambda connection, _record: opened.append(connection)  # noqa: E731 # removed below
     sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", listener)
     try:
-        with own(locate(str(tmp_path / "x.db")), "test") as found:
+        with take(locate(str(tmp_path / "x.db")), "test") as found:
             first, second = opened[0], found.engine.raw_connection().dbapi_connection
             for connection in (first, second):
                 assert connection is not None
@@ -222,7 +223,7 @@ def test_pragmas_hold_on_every_connection_from_the_first_on(tmp_path: Path) -> N
 
 
 def test_nothing_but_the_database_and_its_lock_is_left(tmp_path: Path) -> None:
-    with own(locate(str(tmp_path / "x.db")), "test"):
+    with take(locate(str(tmp_path / "x.db")), "test"):
         note = json.loads((tmp_path / "x.db.owner.json").read_text())
         assert (note["pid"], note["command"]) == (os.getpid(), "test")
     assert {path.name for path in tmp_path.iterdir()} <= {"x.db", "x.db.lock"}
@@ -230,8 +231,8 @@ def test_nothing_but_the_database_and_its_lock_is_left(tmp_path: Path) -> None:
 
 OWNER = """
 import sys, time
-from study.store import storage
-with storage.own(storage.locate(sys.argv[1]), "fmnist-study run first"):
+from study.store import location, ownership
+with ownership.take(location.locate(sys.argv[1]), "fmnist-study run first"):
     print("owned", flush=True)
     time.sleep(60)
 """
@@ -246,7 +247,7 @@ def test_a_second_owner_is_told_who_the_first_is_and_a_dead_one_owns_nothing(
     try:
         assert first.stdout is not None
         assert first.stdout.readline() == "owned\n"
-        with pytest.raises(UserError) as caught, own(locate(str(ours)), "second"):
+        with pytest.raises(UserError) as caught, take(locate(str(ours)), "second"):
             pass
         message = str(caught.value)
         assert f"is in use by process {first.pid} on " in message
@@ -257,5 +258,43 @@ def test_a_second_owner_is_told_who_the_first_is_and_a_dead_one_owns_nothing(
         assert first.stdout is not None
         first.stdout.close()
 
-    with own(locate(str(ours)), "third") as found:
+    with take(locate(str(ours)), "third") as found:
         assert [study.study_name for study in found.get_all_studies()] == ["test"]
+
+
+def test_a_missing_driver_names_its_package() -> None:
+    with pytest.raises(UserError, match=r"its driver is not installed .*: pip install mysqlclient"):
+        check_readable(locate("mysql://localhost/s"))
+
+
+@pytest.mark.parametrize("where", ["x" * 300, "a\0b", "x/" * 3000])
+def test_a_path_that_cannot_be_one_is_refused_in_one_line(where: str) -> None:
+    with pytest.raises(UserError, match=r"^storage .{1,150}$") as caught:
+        check_writable(locate(where))
+    assert "\n" not in str(caught.value)
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.db").symlink_to("b.db")
+    (tmp_path / "b.db").symlink_to("a.db")
+    with pytest.raises(UserError, match=r"^storage "):
+        check_writable(locate(str(tmp_path / "a.db")))
+
+
+@pytest.mark.parametrize("content", ["[]", '{"pid": 1}', "[" * 100_000, "3", '{"pid": "\\u001b"'])
+def test_a_note_of_the_owner_that_is_none_is_no_hindrance(tmp_path: Path, content: str) -> None:
+    url = locate(str(tmp_path / "x.db"))
+    with take(url, "first"):
+        (tmp_path / "x.db.owner.json").write_text(content)
+        with pytest.raises(UserError, match="is in use by another process"), take(url, "second"):
+            pass
+
+
+def test_a_note_of_the_owner_does_not_control_the_terminal(tmp_path: Path) -> None:
+    url = locate(str(tmp_path / "x.db"))
+    with take(url, "first"):
+        note = {"pid": 1, "host": "\x1b[2J", "started": "now\n", "command": "x"}
+        (tmp_path / "x.db.owner.json").write_text(json.dumps(note))
+        with pytest.raises(UserError, match="is in use by process 1") as caught, take(url, "two"):
+            pass
+    assert str(caught.value).isprintable()

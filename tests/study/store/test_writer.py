@@ -1,4 +1,4 @@
-"""What the ledger writes is what Optuna reads: same rows, fewer transactions."""
+"""What the writer of a study writes is what Optuna reads: same rows, fewer transactions."""
 
 import math
 import re
@@ -16,26 +16,29 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_common.checksums import CHECKSUM, SEAL
-from study.store import storage
+from study.store import location, ownership
 from study.store import writer as module
-from study.store.writer import Ledger, NewTrial, StorageFailed, categorical
+from study.store.failures import StorageFailed
+from study.store.stored_trial import NewTrial
+from study.store.writer import StudyWriter, categorical
+from trainer.errors import UserError
 
 DISTRIBUTIONS = {"pooling": categorical(["max", "avg"]), "batchnorm": categorical([True, False])}
 PARAMS: dict[str, Any] = {"pooling": "avg", "batchnorm": False}
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with storage.own(storage.locate(str(tmp_path / "studies.db")), "test") as opened:
-        found = Ledger(opened, "own")
+def writer(tmp_path: Path) -> Iterator[StudyWriter]:
+    with ownership.take(location.locate(str(tmp_path / "studies.db")), "test") as opened:
+        found = StudyWriter(opened, "own")
         assert not found.exists
         assert found.plan() is None
         found.create([StudyDirection.MAXIMIZE])
         yield found
 
 
-def start(ledger: Ledger, attributes: dict[str, Any] | None = None) -> int:
-    (trial,) = ledger.start([NewTrial(PARAMS, DISTRIBUTIONS, attributes or {})])
+def start(writer: StudyWriter, attributes: dict[str, Any] | None = None) -> int:
+    (trial,) = writer.start([NewTrial(PARAMS, DISTRIBUTIONS, attributes or {})])
     return trial
 
 
@@ -65,13 +68,13 @@ def steps(file: Path) -> int:
         connection.close()
 
 
-def test_optuna_reads_what_was_written(ledger: Ledger, file: Path) -> None:
-    ledger.describe({"plan": {"name": "own"}, "hosts": ["ä"]})
-    trial = start(ledger, {"variant": "pooling=avg", "seed": 3})
+def test_optuna_reads_what_was_written(writer: StudyWriter, file: Path) -> None:
+    writer.describe({"plan": {"name": "own"}, "hosts": ["ä"]})
+    trial = start(writer, {"variant": "pooling=avg", "seed": 3})
     for epoch, value in enumerate((0.5, 0.75, 0.7), start=1):
-        ledger.report(trial, epoch, value)
+        writer.report(trial, epoch, value)
     attributes = {"history": [{"epoch": 1, "loss": 1e-300}], "nothing": None, "words": 'ü"\n'}
-    ledger.finish([(trial, TrialState.COMPLETE, [0.75], attributes)])
+    writer.finish([(trial, TrialState.COMPLETE, [0.75], attributes)])
 
     study = theirs(file)
     (found,) = study.trials
@@ -95,17 +98,17 @@ def test_optuna_reads_what_was_written(ledger: Ledger, file: Path) -> None:
     assert abs(now - found.datetime_complete) < timedelta(seconds=20)
 
 
-def test_rows_are_those_that_optuna_writes(ledger: Ledger, file: Path) -> None:
+def test_rows_are_those_that_optuna_writes(writer: StudyWriter, file: Path) -> None:
     study = theirs(file)
     trial = study.ask(DISTRIBUTIONS)
     trial.suggest_categorical("pooling", ["max", "avg"])
     trial.set_user_attr("seed", 3)
     trial.report(0.5, 1)
     study.tell(trial, 0.75)
-    ledger = Ledger(ledger.storage, "own")  # one that knows of the other trial
-    (own,) = ledger.start([NewTrial(trial.params, DISTRIBUTIONS, {"seed": 3})])
-    ledger.report(own, 1, 0.5)
-    ledger.finish([(own, TrialState.COMPLETE, [0.75], {})])
+    writer = StudyWriter(writer.storage, "own")  # one that knows of the other trial
+    (own,) = writer.start([NewTrial(trial.params, DISTRIBUTIONS, {"seed": 3})])
+    writer.report(own, 1, 0.5)
+    writer.finish([(own, TrialState.COMPLETE, [0.75], {})])
 
     connection = sqlite3.connect(file)
     try:
@@ -133,56 +136,56 @@ def test_rows_are_those_that_optuna_writes(ledger: Ledger, file: Path) -> None:
 
 
 def test_epochs_are_written_in_batches(
-    ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
+    writer: StudyWriter, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = start(ledger)
-    ledger.report(trial, 1, 0.5)
-    ledger.flush_if_due()
+    trial = start(writer)
+    writer.report(trial, 1, 0.5)
+    writer.flush_if_due()
     assert steps(file) == 0  # not due yet
 
     later = time.monotonic() + module.FLUSH_SECONDS + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    ledger.report(trial, 2, 0.6)
+    writer.report(trial, 2, 0.6)
     assert steps(file) == 0
-    ledger.flush_if_due()
+    writer.flush_if_due()
     assert steps(file) == 2
-    ledger.flush_if_due()
+    writer.flush_if_due()
     assert steps(file) == 2  # each once
 
-    ledger.report(trial, 3, 0.7)
-    ledger.finish([(trial, TrialState.COMPLETE, [0.7], {})])
+    writer.report(trial, 3, 0.7)
+    writer.finish([(trial, TrialState.COMPLETE, [0.7], {})])
     assert steps(file) == 3
 
 
 @pytest.mark.parametrize("values", [[math.nan], [math.inf], [0.5, -math.inf], None])
 def test_a_trial_without_finite_values_is_not_complete(
-    ledger: Ledger, values: list[float] | None
+    writer: StudyWriter, values: list[float] | None
 ) -> None:
-    good, bad = (start(ledger) for _ in range(2))
+    good, bad = (start(writer) for _ in range(2))
     with pytest.raises(ValueError, match="finite"):
-        ledger.finish(
+        writer.finish(
             [(good, TrialState.COMPLETE, [0.5], {}), (bad, TrialState.COMPLETE, values, {})]
         )
-    assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING] * 2
+    assert [trial.state for trial in writer.trials()] == [TrialState.RUNNING] * 2
 
 
-def test_an_ended_trial_stays_as_it_is(ledger: Ledger, file: Path) -> None:
-    trial = start(ledger)
-    ledger.finish([(trial, TrialState.COMPLETE, [0.5], {"seconds": 1.0})])
+def test_an_ended_trial_stays_as_it_is(writer: StudyWriter, file: Path) -> None:
+    trial = start(writer)
+    writer.finish([(trial, TrialState.COMPLETE, [0.5], {"seconds": 1.0})])
     before = theirs(file).trials
 
-    ledger.finish([(trial, TrialState.COMPLETE, [0.9], {"seconds": 2.0, "late": True})])
-    ledger.finish([(trial, TrialState.FAIL, None, {"failure_reason": "late"})])
+    writer.finish([(trial, TrialState.COMPLETE, [0.9], {"seconds": 2.0, "late": True})])
+    writer.finish([(trial, TrialState.FAIL, None, {"failure_reason": "late"})])
 
     assert theirs(file).trials == before
 
 
-def test_what_a_dead_owner_left_running_fails(ledger: Ledger, file: Path) -> None:
-    done, left = (start(ledger) for _ in range(2))
-    ledger.finish([(done, TrialState.COMPLETE, [0.5], {})])
+def test_what_a_dead_owner_left_running_fails(writer: StudyWriter, file: Path) -> None:
+    done, left = (start(writer) for _ in range(2))
+    writer.finish([(done, TrialState.COMPLETE, [0.5], {})])
 
-    assert ledger.fail_running("the owner died") == 1
-    assert ledger.fail_running("again") == 0
+    assert writer.fail_running("the owner died") == 1
+    assert writer.fail_running("again") == 0
 
     first, second = theirs(file).trials
     assert (first.state, second.state) == (TrialState.COMPLETE, TrialState.FAIL)
@@ -191,29 +194,46 @@ def test_what_a_dead_owner_left_running_fails(ledger: Ledger, file: Path) -> Non
     assert left == second._trial_id
 
 
-def test_all_ends_of_one_call_are_one_transaction(ledger: Ledger) -> None:
-    first, second = (start(ledger) for _ in range(2))
+def test_all_ends_of_one_call_are_one_transaction(writer: StudyWriter) -> None:
+    first, second = (start(writer) for _ in range(2))
     with pytest.raises(TypeError):
-        ledger.finish(
+        writer.finish(
             [
                 (first, TrialState.COMPLETE, [0.5], {"seconds": 1.0}),
                 (second, TrialState.COMPLETE, [0.5], {"seconds": object()}),
             ]
         )
-    assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING] * 2
+    assert [trial.state for trial in writer.trials()] == [TrialState.RUNNING] * 2
 
 
-def test_a_database_that_refuses_says_so(ledger: Ledger) -> None:
-    trial = start(ledger)
+def test_a_database_that_refuses_says_so(writer: StudyWriter) -> None:
+    trial = start(writer)
     sqlalchemy.event.listen(
-        ledger.storage.engine,
+        writer.storage.engine,
         "checkout",
         lambda connection, *_: connection.execute("PRAGMA query_only = 1"),
     )
     for write in (
-        lambda: ledger.finish([(trial, TrialState.COMPLETE, [0.5], {})]),
-        lambda: start(ledger),
-        lambda: ledger.describe({"a": 1}),
+        lambda: writer.finish([(trial, TrialState.COMPLETE, [0.5], {})]),
+        lambda: start(writer),
+        lambda: writer.describe({"a": 1}),
     ):
         with pytest.raises(StorageFailed, match=r"^attempt to write a readonly database$"):
             write()
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "{}", '{"name": 1}', "[" * 100_000, '{"total": 3, "attributes": []}']
+)
+def test_a_damaged_seal_is_said_in_one_line(writer: StudyWriter, file: Path, text: str) -> None:
+    writer.describe({"plan": {}})
+    connection = sqlite3.connect(file)
+    connection.execute(
+        "UPDATE study_user_attributes SET value_json = ? WHERE key = ?", (text, SEAL)
+    )
+    connection.commit()
+    connection.close()
+    with pytest.raises(
+        UserError, match=r"^study 'own': its attributes in the database are damaged"
+    ):
+        StudyWriter(writer.storage, "own")

@@ -61,7 +61,7 @@ def pretend(library: Path) -> None:
     for module in (sys.modules["torch.cuda.amp.common"], sys.modules["torch.amp.autocast_mode"]):
         if "amp_definitely_not_available" in vars(module):
             vars(module)["amp_definitely_not_available"] = lambda: False
-    torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore[assignment]
+    torch.cuda.is_bf16_supported = lambda *_, **__: True
     torch.cuda.set_device = lambda _: None  # type: ignore[assignment]
 
 

@@ -1,0 +1,291 @@
+"""Many variants on the same replicate seeds, compared with a common control: a block design.
+
+The values of a study follow variant + seed, and what is left is the variants' own scatter.
+Differences are estimated by least squares over all cells that are there; without missing cells each
+is the mean of its paired differences. The scatter of a variant is estimated from its residuals and
+moderated by those of the others (`moderated`). What others are compared with keeps its own: its
+error is in every comparison at once, so that borrowing would be wrong in all of them together.
+
+Pure functions over arrays. docs/statistics.md has the simulations that this rests on.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from analysis.statistics.dunnett import loadings, two_sided_tail
+from analysis.statistics.effect_sizes import ROUNDING
+from analysis.statistics.moderated import moderate
+from analysis.statistics.power import ALPHA
+from analysis.statistics.simultaneous import Judgement, Statistic, judge
+
+Array = NDArray[np.floating[Any]]
+Comparison = tuple[Hashable, Hashable]  # a variant, and the one it is compared with
+Values = Mapping[Hashable, Mapping[Any, float]]  # by variant and seed
+FEWEST_PAIRS = 2
+ESTIMABLE = 1e-9  # of numbers that are at most 1, and would be 0 but for rounding
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Variant minus reference, and what may be said of it beside the table's other comparisons."""
+
+    n: int  # seeds that both have; if not paired, the size of the smaller sample
+    paired: bool
+    delta: float
+    error: float | None = None  # standard error; None: there is no spread to judge by
+    freedom: float | None = None  # degrees of freedom of that
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True)
+class Omnibus:
+    """Whether any of several comparisons differs from 0: an F test."""
+
+    f: float
+    degrees: int
+    error_degrees: float
+    p_value: float
+
+
+NO_CHANGE = Judgement(low=0.0, high=0.0, bound=0.0, p_single=1.0, p_value=1.0, p_negligible=0.0)
+
+
+def compare(
+    comparisons: Sequence[Comparison],
+    values: Values,
+    negligible: float | None = None,
+    alpha: float = ALPHA,
+) -> dict[Comparison, Estimate]:
+    """Estimate all comparisons of a table, and judge them together.
+
+    A comparison with fewer than two common seeds is judged by Welch's t, marked as not paired, and
+    corrected with the others; one with too few values for that has a difference alone, and one
+    without any value of either variant is left out. A variant whose values are all those of its
+    reference has the interval [0, 0] and p = 1.
+
+    Args:
+        comparisons: a variant and the one it is compared with; repeated ones count once.
+        values: finite; variants in no comparison help to estimate the seeds and what is usual.
+        negligible: a difference, in the unit of the values, that would not matter.
+        alpha: chance of any false claim.
+    """
+    design = BlockDesign(comparisons, values)
+    estimates = {}
+    for pair in dict.fromkeys(comparisons):
+        if pair[0] != pair[1] and (estimate := design.estimate(pair)) is not None:
+            estimates[pair] = estimate
+    unpaired = [
+        (pair, Statistic(estimate.delta, estimate.error, estimate.freedom))
+        for pair, estimate in estimates.items()
+        if pair not in design.comparisons and estimate.error and estimate.freedom
+    ]
+    judged = [*zip(design.comparisons, design.statistics(), strict=True), *unpaired]
+    if judged:
+        groups = [*design.groups(), *[np.zeros(1)] * len(unpaired)]
+        verdicts = judge([statistic for _, statistic in judged], groups, negligible, alpha)
+        for (pair, _), verdict in zip(judged, verdicts, strict=True):
+            if estimates[pair].judgement is None:
+                estimates[pair] = Estimate(**{**vars(estimates[pair]), "judgement": verdict})
+    return estimates
+
+
+class BlockDesign:
+    """The model variant + seed, fitted to the cells that are there.
+
+    Attributes:
+        comparisons: those that the model judges: at least two common seeds, and a spread.
+    """
+
+    def __init__(self, comparisons: Sequence[Comparison], values: Values) -> None:
+        self.values = values
+        self.variants = [variant for variant, row in values.items() if row]
+        self.references = {reference for _, reference in comparisons}
+        seeds = list(dict.fromkeys(seed for row in values.values() for seed in row))
+        cells = [
+            (row, seeds.index(seed))
+            for row, variant in enumerate(self.variants)
+            for seed in values[variant]
+        ]
+        self.y = np.array([value for name in self.variants for value in values[name].values()])
+        self.row = np.array([row for row, _ in cells], int)  # of each value, as `seed`
+        seed = np.array([seed for _, seed in cells], int)
+        columns = np.zeros((len(cells), len(self.variants) + len(seeds)))
+        columns[np.arange(len(cells)), self.row] = 1
+        columns[np.arange(len(cells)), len(self.variants) + seed] = 1
+        self._basis, self._solve = _least_squares(columns)
+        self.residual_degrees = len(cells) - self._basis.shape[1]
+        self.comparisons = [
+            pair for pair in dict.fromkeys(comparisons) if pair[0] != pair[1] and self._spread(pair)
+        ]
+
+    def _spread(self, pair: Comparison) -> bool:
+        if len(paired(self.values, pair)) < FEWEST_PAIRS:
+            return False
+        variance = float(np.sum(self._weights([pair]) ** 2 * self.scatter[0][self.row]))
+        return variance > ROUNDING**2
+
+    def _weights(self, comparisons: Sequence[Comparison]) -> Array:
+        index = {variant: row for row, variant in enumerate(self.variants)}
+        contrasts = np.zeros((len(comparisons), self._solve.shape[1]))
+        for number, (variant, reference) in enumerate(comparisons):
+            contrasts[number, [index[variant], index[reference]]] = 1, -1
+        weights: Array = contrasts @ self._solve.T @ self._basis.T
+        return weights
+
+    @cached_property
+    def weights(self) -> Array:
+        """What each value counts for in each difference, [comparison, cell]."""
+        return self._weights(self.comparisons)
+
+    @cached_property
+    def deltas(self) -> Array:
+        """The differences, shape (comparisons,)."""
+        deltas: Array = self.weights @ self.y
+        return deltas
+
+    @cached_property
+    def scatter(self) -> tuple[Array, Array]:
+        """Variances of the variants about the model, and their degrees of freedom.
+
+        Shapes (variants,). Mean and variance of a variant's sum of squared residuals give its
+        variance and degrees of freedom: without missing cells exactly n - 1.
+        """
+        residual = self.y - self._basis @ (self._basis.T @ self.y)
+        variances, freedoms = np.zeros(len(self.variants)), np.zeros(len(self.variants))
+        for row in range(len(self.variants)):
+            cells = self.row == row
+            free = np.eye(int(cells.sum())) - self._basis[cells] @ self._basis[cells].T
+            if (trace := float(np.trace(free))) > ESTIMABLE:
+                variances[row] = np.sum(residual[cells] ** 2) / trace
+                freedoms[row] = trace**2 / np.sum(free**2)
+        estimable = freedoms > 0
+        if np.any(variances > ROUNDING**2):
+            keep = np.array([variant in self.references for variant in self.variants])
+            found = moderate(variances[estimable], freedoms[estimable], keep[estimable])
+            variances[estimable], freedoms[estimable] = found.variances, found.freedoms
+        return variances, freedoms
+
+    @cached_property
+    def covariance(self) -> Array:
+        """The covariance of the differences, [comparison, comparison]."""
+        covariance: Array = self.weights * self.scatter[0][self.row] @ self.weights.T
+        return covariance
+
+    @cached_property
+    def freedoms(self) -> Array:
+        """Degrees of freedom of each difference's variance (Satterthwaite 1946)."""
+        variances, own = self.scatter
+        parts = np.zeros((len(self.variants), len(self.comparisons)))  # of the variances
+        np.add.at(parts, self.row, (self.weights**2 * variances[self.row]).T)
+        usable = own > 0
+        below = np.sum(parts[usable] ** 2 / own[usable, None], axis=0)
+        freedoms: Array = np.minimum(parts.sum(axis=0) ** 2 / below, self.residual_degrees)
+        return freedoms
+
+    def statistics(self) -> list[Statistic]:
+        """Return each comparison with its errors, of the model and of its own pairs."""
+        errors = np.sqrt(np.diag(self.covariance))
+        return [
+            Statistic(delta, error, freedom, *pair_error(paired(self.values, pair)))
+            for pair, delta, error, freedom in zip(
+                self.comparisons,
+                self.deltas.tolist(),
+                errors.tolist(),
+                self.freedoms.tolist(),
+                strict=True,
+            )
+        ]
+
+    def groups(self) -> list[Array]:
+        """For each reference, what its comparisons load on its error; see `dunnett`."""
+        sd = np.sqrt(np.diag(self.covariance))
+        correlation = self.covariance / np.outer(sd, sd)
+        found = []
+        for reference in dict.fromkeys(reference for _, reference in self.comparisons):
+            inside = np.array([reference == other for _, other in self.comparisons])
+            cells = self.row == self.variants.index(reference)
+            shared = self.weights[np.ix_(inside, cells)] ** 2 @ self.scatter[0][self.row[cells]]
+            found.append(loadings(correlation[np.ix_(inside, inside)], shared / sd[inside] ** 2))
+        return found
+
+    def estimate(self, pair: Comparison) -> Estimate | None:
+        """Estimate a comparison by itself: in the model or, with too few pairs, by Welch's t."""
+        level, reference = (list(self.values.get(variant, {}).values()) for variant in pair)
+        if not level or not reference:
+            return None
+        deltas = paired(self.values, pair)
+        if len(deltas) >= FEWEST_PAIRS and np.all(np.abs(deltas) < ROUNDING):
+            return Estimate(len(deltas), True, 0.0, judgement=NO_CHANGE)
+        if pair in self.comparisons:
+            number = self.comparisons.index(pair)
+            return Estimate(
+                len(deltas),
+                True,
+                float(self.deltas[number]),
+                math.sqrt(self.covariance[number, number]),
+                float(self.freedoms[number]),
+            )
+        if len(deltas) >= FEWEST_PAIRS or (len(deltas) and min(len(level), len(reference)) < 2):
+            return Estimate(len(deltas), True, float(deltas.mean()))
+        return _welch(level, reference)
+
+    def omnibus(self, comparisons: Sequence[Comparison]) -> Omnibus | None:
+        """Test whether any of some comparisons differs from 0; None where none can be judged.
+
+        An F test with the differences' covariance, and the fewest degrees of freedom among them.
+        Of a single comparison it is the t test, never surer than that of its own pairs.
+        """
+        which = [self.comparisons.index(pair) for pair in dict.fromkeys(comparisons)
+                 if pair in self.comparisons]  # fmt: skip
+        if not which:
+            return None
+        deltas, covariance = self.deltas[which], self.covariance[np.ix_(which, which)]
+        degrees = int(np.linalg.matrix_rank(covariance))
+        f = float(deltas @ np.linalg.pinv(covariance) @ deltas) / degrees
+        error_degrees = float(self.freedoms[which].min())
+        p_value = float(special.fdtrc(degrees, error_degrees, f))
+        if len(which) == 1:
+            error, freedom = pair_error(paired(self.values, self.comparisons[which[0]]))
+            if error > 0:
+                p_value = max(p_value, float(two_sided_tail(deltas[0] / error, freedom)))
+        return Omnibus(f, degrees, error_degrees, p_value)
+
+
+def _least_squares(columns: Array) -> tuple[Array, Array]:
+    """Return an orthonormal basis of a model's columns, and what turns it into coefficients."""
+    if not columns.size:
+        return np.zeros((len(columns), 0)), np.zeros((0, columns.shape[1]))
+    left, sizes, right = np.linalg.svd(columns, full_matrices=False)
+    rank = int(np.sum(sizes > ESTIMABLE * sizes.max()))
+    return left[:, :rank], right[:rank] / sizes[:rank, None]
+
+
+def paired(values: Values, pair: Comparison) -> Array:
+    """Return the differences of a comparison on the seeds that both variants have."""
+    level, reference = (values.get(variant, {}) for variant in pair)
+    return np.array([level[seed] - reference[seed] for seed in level if seed in reference])
+
+
+def pair_error(deltas: Array) -> tuple[float, float]:
+    """Return the standard error of a mean of paired differences, and its degrees of freedom."""
+    error = float(np.std(deltas, ddof=1)) / math.sqrt(len(deltas))
+    return (error if error > ROUNDING else 0.0), len(deltas) - 1.0
+
+
+def _welch(level: Sequence[float], reference: Sequence[float]) -> Estimate:
+    delta, n = float(np.mean(level) - np.mean(reference)), min(len(level), len(reference))
+    if n < FEWEST_PAIRS:
+        return Estimate(n, False, delta)
+    parts = np.array([np.var(sample, ddof=1) / len(sample) for sample in (level, reference)])
+    if parts.sum() < ROUNDING**2:
+        same = abs(delta) < ROUNDING
+        return Estimate(n, False, 0.0 if same else delta, judgement=NO_CHANGE if same else None)
+    below = np.sum(parts**2 / (np.array([len(level), len(reference)]) - 1))
+    return Estimate(n, False, delta, math.sqrt(parts.sum()), float(parts.sum() ** 2 / below))

@@ -1,0 +1,102 @@
+"""Connections to a database that is written: Optuna's storage over them, with our pragmas."""
+
+import sqlite3
+from typing import Any, Protocol
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from fmnist_common.sqlite import is_wal
+from study.store import location
+from study.store.failures import StorageFailed, refusals
+from trainer.errors import UserError
+
+BUSY_SECONDS = 0.5  # of one try to write; `StudyWriter` tries again, and hears signals between
+
+
+class Claim(Protocol):
+    """What makes a process the only owner of a database."""
+
+    def fault(self, connection: sqlalchemy.Connection) -> str | None:
+        """Say why it is not any more; None: it is.
+
+        Args:
+            connection: in the transaction that is to be committed.
+        """
+
+
+class OwnedStorage(RDBStorage):
+    """Optuna's storage of a database that this process owns; looked at before each commit."""
+
+    claim: Claim | None = None
+
+    def guard(self, claim: Claim) -> None:
+        """Commit nothing from here on unless a claim still holds."""
+        self.claim = claim
+        sqlalchemy.event.listen(self.engine, "commit", self._check)
+
+    def check(self) -> None:
+        """Check that this process is still the only owner.
+
+        Raises:
+            StorageFailed: it is not, or that cannot be told.
+        """
+        with refusals(), self.engine.connect() as connection:
+            self._check(connection)
+
+    def _check(self, connection: sqlalchemy.Connection) -> None:
+        fault = self.claim.fault(connection) if self.claim else None
+        if fault:
+            raise StorageFailed(fault)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.remove_session()
+        self.engine.dispose()
+
+
+def open_storage(url: sqlalchemy.URL) -> OwnedStorage:
+    """Open a database for writing; its owner does.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = location.sqlite_path(url)
+    if path is None:
+        return OwnedStorage(url.render_as_string(hide_password=False))
+
+    wal = location.is_new(url) or is_wal(path)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        if wal:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    # Connections come from `connect`, so that the pragmas hold from the first one on; Optuna would
+    # also take braces in a path for a template.
+    options: dict[str, Any] = {"creator": connect, "poolclass": sqlalchemy.QueuePool}
+    try:
+        return OwnedStorage("sqlite:///studies.db", engine_kwargs=options)
+    except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
+        raise UserError(f"storage {location.display(url)}: {location.reason(error)}") from error
+
+
+def use_wal(storage: RDBStorage) -> None:
+    """Let readers read while this process writes: the file's first change, if it is another tool's.
+
+    Raises:
+        UserError: somebody reads it just now.
+    """
+    if storage.engine.dialect.name != "sqlite":
+        return
+    try:
+        with storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except SQLAlchemyError as error:
+        raise UserError(f"the database cannot be written: {location.reason(error)}") from error

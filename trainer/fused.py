@@ -98,6 +98,7 @@ def _normalised(
     members = len(kernels)
     assert norm.running_mean is not None
     assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
     assert norm.momentum is not None
     with torch.no_grad():
         mean, moments = _statistics(patches.to(kernels.dtype), placement)
@@ -111,6 +112,7 @@ def _normalised(
         count = 4 * patches.shape[1]
         norm.running_mean.lerp_(means.flatten(), norm.momentum)
         norm.running_var.lerp_(variances.flatten() * (count / (count - 1)), norm.momentum)
+        norm.num_batches_tracked.add_(1)
     pooled = _pooled(patches, placement, scaled)
     return pooled + shift.to(pooled.dtype)[:, None]
 

@@ -105,7 +105,7 @@ class ChannelNorm(nn.BatchNorm2d):
         """Normalise."""
         if self.training:
             self.check(x)
-        return _normalised(self, x)
+        return _normalised(self, x) if x.device.type == "cuda" else super().forward(x)
 
     def check(self, x: Tensor) -> None:
         """Refuse to normalise single values."""
@@ -123,11 +123,13 @@ class FeatureNorm(nn.BatchNorm1d):
         """Normalise."""
         if self.training:
             _check_count(len(x))
-        return _normalised(self, x.flatten(1)).view(x.shape)
+        flat = x.flatten(1)
+        on_gpu = x.device.type == "cuda"
+        return (_normalised(self, flat) if on_gpu else super().forward(flat)).view(x.shape)
 
 
 def _normalised(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Apply a norm as PyTorch does, but for the counter of its steps: a kernel for nothing."""
+    """Apply a norm without counting its steps, which nobody reads and which costs a kernel."""
     assert norm.momentum is not None
     return F.batch_norm(
         x,

@@ -8,9 +8,9 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Protocol
 
-from study.plans.datasets import FACTS, Facts
 from study.plans.plan import Level, Plan, Row, Variant
 from trainer.config import TrainConfig
+from trainer.datasets import DATASETS, DataSet
 
 ENOUGH = 3  # replicates; two leave one degree of freedom, and any two may agree by chance
 CONFIDENCE = 0.95
@@ -140,9 +140,9 @@ class Case:
         self.baseline: Mapping[str, Level] = plan.get("baseline", {})
 
     @cached_property
-    def facts(self) -> Facts | None:
+    def facts(self) -> DataSet | None:
         """What is known of the data set; of one that is not named, nothing."""
-        return FACTS.get(str(self.plan.get("dataset")))
+        return DATASETS.get(str(self.plan.get("dataset")))
 
     @cached_property
     def finished(self) -> list[Result]:

@@ -117,7 +117,7 @@ def _softmax_loss(case: Case) -> Iterator[Finding]:
 
 def _classes(case: Case) -> int | None:
     if case.facts is not None:
-        return case.facts.classes
+        return len(case.facts.classes)
     return 10 if case.plan.get("dataset") is None else None  # most small data sets have ten
 
 
@@ -139,7 +139,7 @@ def _not_training(case: Case) -> Iterator[Finding]:
     still: Mapping[str, list[str]] = {"chance": [], "flat": []}
     for trial in runs:
         course = _courses(trial)
-        if case.facts is not None and _at_chance(course, case.facts.classes):
+        if case.facts is not None and _at_chance(course, len(case.facts.classes)):
             still["chance"].append(trial.label)
         elif case.ours is None and _flat(course):
             still["flat"].append(trial.label)
@@ -148,7 +148,7 @@ def _not_training(case: Case) -> Iterator[Finding]:
             continue
         told = {
             "chance": "never leaves chance: after every epoch about as many answers are right as "
-            f"by guessing among {case.facts.classes if case.facts else 0} classes",
+            f"by guessing among {len(case.facts.classes) if case.facts else 0} classes",
             "flat": "does not move: its loss and accuracy are those of the first epoch throughout",
         }[kind]
         names = ", ".join(dict.fromkeys(labels[:3])) + (" and others" if len(labels) > 3 else "")

@@ -20,11 +20,11 @@ from study.importing.sheet import parse_sheet
 from study.lint import CODES, SEVERITIES, Finding, lint
 from study.lint.context import Case, lead, standard_error
 from study.plans import catalog
-from study.plans.datasets import FACTS
 from study.plans.plan import Plan, Variant, load_plan
 from study.store import location
 from tests.support.plans import run, tiny
 from trainer.data import ImageData
+from trainer.datasets import DATASETS
 from trainer.errors import UserError
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -578,11 +578,11 @@ def test_a_variance_is_told_from_a_standard_deviation(
 
 
 def test_what_is_known_of_digits_is_what_they_are(digits: ImageData) -> None:
-    known = FACTS["digits"]
+    known = DATASETS["digits"]
     mean, std = digits.normalisation
     assert [known.mean, known.std] == pytest.approx([mean, std], abs=1e-4)
     sizes = (len(digits.train_labels), len(digits.test_labels), len(digits.classes))
-    assert sizes == (known.train_images, known.test_images, known.classes)
+    assert sizes == (known.train_images, known.test_images, len(known.classes))
 
 
 @pytest.mark.real
@@ -590,7 +590,7 @@ def test_what_is_known_of_fashion_mnist_is_what_it_is(fashion_mnist_dir: Path) -
     from trainer.data import load
 
     data = load("fashion-mnist", fashion_mnist_dir, download=False)
-    known = FACTS["fashion-mnist"]
+    known = DATASETS["fashion-mnist"]
     assert data.normalisation == pytest.approx((known.mean, known.std), abs=1e-4)
 
 

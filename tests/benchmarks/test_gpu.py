@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_the_whole_command_runs_on_a_cpu_and_judges_nothing_there(tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--out", tmp_path / "x.json"]
+    out = str(tmp_path / "x.json")
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--out", out]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads((tmp_path / "x.json").read_text())

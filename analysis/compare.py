@@ -12,17 +12,15 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.statistics.effects import Row, columns
+from analysis.statistics.effects import FEWEST_PAIRS, Row, columns
 from analysis.statistics.paired import holm, paired_difference
 from analysis.statistics.power import ALPHA
-from analysis.table_formats import WRITERS, Block, Page, joined
-from analysis.tables import FEWEST_PAIRS
+from analysis.table_formats import Block, Page, joined
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
 
-FORMATS = ("text", "markdown", "csv", "latex", "json")
 # What a config says beside the variant: the replicate, and the data, which is compared by content.
 NOT_VARIANT = {"seed", "dataset", "subset"}
 # What seeds must have in common to be pairs: the same images in the same split.
@@ -72,6 +70,18 @@ class Comparison:
     only_first: list[str]  # names of variants
     only_second: list[str]
     notes: list[str]
+
+    def page(self) -> Page:
+        """Lay the comparison out for readers."""
+        return _page(self)
+
+    def csv(self) -> str:
+        """Write a row per common variant: fractions at full precision."""
+        return _csv(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form; keys are only ever added."""
+        return asdict(self)
 
 
 def compare(
@@ -246,21 +256,6 @@ def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: 
             "difference, this comparison cannot tell."
         )
     return notes
-
-
-def render(comparison: Comparison, format: str) -> str:
-    """Write a comparison as `text`, `markdown`, `csv`, `latex` or `json`; ends with a line break.
-
-    CSV and JSON hold fractions, the others percentages.
-    """
-    if format == "json":
-        return json.dumps(as_dict(comparison), indent=2, allow_nan=False) + "\n"
-    return _csv(comparison) if format == "csv" else WRITERS[format](_page(comparison))
-
-
-def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """Return the JSON form. Keys are only ever added."""
-    return asdict(comparison)
 
 
 def _page(comparison: Comparison) -> Page:

@@ -1,10 +1,12 @@
 """How far a study is: its trials by state, what is planned, what is best so far."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from analysis.failures import failures, is_diverged
+from analysis.ranking import leader
 from analysis.statistics.candidates import first_trials, ranked, replicates, settled
 from analysis.statistics.effects import summarize
 from analysis.statistics.rows import planned_cells, planned_points
@@ -24,7 +26,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class Best:
-    """The variant with the best mean objective so far."""
+    """The variant with the best mean objective so far, as `ranking.leader` has it."""
 
     variant: str
     n: int
@@ -52,7 +54,8 @@ class Progress:
     replicates: dict[str, int]  # those of them that a search ran on further seeds, unplanned
     planned: int | None  # cells; None where the study has no fixed plan
     done: int  # cells with a finished trial; of a search, with any result: pruned, diverged
-    missing: int | None  # cells without one
+    diverged: int  # cells that will never have one, as they would diverge again
+    missing: int | None  # cells that are still to be trained
     epochs: int | None  # planned for a trial
     best: Best | None
     running: list[Running]
@@ -74,6 +77,9 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     budget = study.plan.get("search", {}).get("trials")
     planned = planned_cells(study.plan) if search is None else budget
     cells = len(done) - len(finished(further)) if search is None else sum(map(settled, search))
+    beyond = {trial.number for trial in further}
+    diverged = sum(map(is_diverged, failures(t for t in trials if t.number not in beyond)))
+    over = cells + (diverged if search is None else 0)
     return Progress(
         study=study.name,
         objective=study.compared if study.plan else "objective",
@@ -81,9 +87,10 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         replicates={} if search is None else _counts(replicates(trials)),
         planned=planned,
         done=cells,
-        missing=None if planned is None else max(0, planned - cells),
+        diverged=diverged,
+        missing=None if planned is None else max(0, planned - over),
         epochs=study.plan.get("epochs"),
-        best=_best(study, done) if search is None else _best_candidate(trials),
+        best=_best(study, trials, done) if search is None else _best_candidate(trials),
         running=[
             Running(trial.number, trial.label, trial.seed, trial.epochs)
             for trial in trials
@@ -115,18 +122,19 @@ def _counts(trials: Iterable[Trial]) -> dict[str, int]:
     return {word: states[state] for state, word in STATES.items() if states[state]}
 
 
-def _best(study: Study, done: Sequence[Trial]) -> Best | None:
-    values: dict[str, list[float]] = defaultdict(list)
+def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best | None:
+    sign = -1 if study.directions[:1] == ("MINIMIZE",) else 1
+    values: dict[str, dict[Hashable, float]] = defaultdict(dict)
     for trial in done:
         if trial.value is not None:
-            values[trial.label].append(trial.value)
-    sign = -1 if study.directions[:1] == ("MINIMIZE",) else 1
-    best = [
-        Best(variant, summary.n, summary.mean, summary.std)
-        for variant, summary in ((name, summarize(found)) for name, found in values.items())
-        if summary.mean is not None
-    ]
-    return max(best, key=lambda found: sign * found.mean, default=None)
+            values[trial.label][trial.seed] = sign * trial.value
+    failed = {trial.label for trial in failures(trials)}
+    variant = leader(values, failed, study.plan.get("seeds"))
+    if variant is None:
+        return None
+    reached = summarize([sign * value for value in values[variant].values()])
+    assert reached.mean is not None  # it has a value
+    return Best(variant, reached.n, reached.mean, reached.std)
 
 
 def _best_candidate(trials: Sequence[Trial]) -> Best | None:
@@ -150,6 +158,9 @@ def count_line(progress: Progress) -> str:
     beside = Counter(progress.replicates) + Counter(progress.combinations)
     planned_kind = Counter(progress.counts) - beside
     parts = [f"{count:,} {word}" for word, count in planned_kind.items()]
+    if progress.diverged:
+        failed = f"{planned_kind['failed']:,} failed"
+        parts[parts.index(failed)] += f" ({progress.diverged:,} diverged)"
     if progress.missing:
         parts.append(f"{progress.missing:,} missing")
     planned = "" if progress.planned is None else f" of {progress.planned:,} planned"

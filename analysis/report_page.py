@@ -17,27 +17,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from analysis.designs.base import Results
 from analysis.figures.base import Figure
-from analysis.page.effects import effects, factors
-from analysis.page.factorial import variance
-from analysis.page.model import best_model
 from analysis.page.parts import Section
 from analysis.page.provenance import checks, provenance, reading
-from analysis.page.reported import reported
-from analysis.page.search import candidates, importance
-from analysis.page.trials import costs, courses, parallel
-from analysis.search_table import SearchTable
-from analysis.summary import Summary, summarise
-from analysis.tables import Table
+from analysis.summary.answers import Summary
 from analysis.text import printable
-from analysis.trials import Study, Trial
 
 TEMPLATES = Path(__file__).with_name("templates")
-KINDS = {
-    "ablation": "Ablation study, one factor at a time",
-    "factorial": "Factorial study, every combination",
-    "search": "Search for the best combination",
-}
 
 
 @dataclass(frozen=True)
@@ -58,9 +45,7 @@ class Report:
 
 
 def build(
-    study: Study,
-    trials: Sequence[Trial],
-    table: Table | SearchTable,
+    results: Results[Any],
     *,
     findings: Sequence[Mapping[str, Any]] | None = None,
     folder: Path | None = None,
@@ -69,34 +54,23 @@ def build(
     """Compute what is on the page of a study.
 
     Args:
-        study: of any design, or of another tool.
-        trials: all of its trials, of any state.
-        table: what `tables.table` computed from them.
+        results: of a study of any design, or of another tool.
         findings: of the methodology checks: code, severity, where, message; None: not checked.
         folder: where the database is, which checkpoints lie beside; None: no such folder.
         hiplot: address of the HiPlot page, if there is one.
     """
     sections = [
-        *effects(table),
-        *variance(table, trials),
-        *candidates(table),
-        *factors(study, trials, table),
-        *importance(table, trials),
-        *courses(study, trials, table),
-        *costs(study, trials, table),
-        *reported(table),
-        *best_model(study, trials, table, folder),
-        *parallel(study, trials, hiplot),
+        *results.sections(folder, hiplot),
         *checks(findings),
-        provenance(study, trials),
-        reading(table),
+        provenance(results.study, results.trials),
+        reading(results.table.notes),
     ]
     now = datetime.now(UTC)
     return Report(
-        title=printable(study.name),
-        kind=KINDS.get(str(study.plan.get("design")), "Study"),
-        facts=list(table.facts),
-        summary=summarise(study, trials, table),
+        title=printable(results.study.name),
+        kind=results.title,
+        facts=list(results.table.facts),
+        summary=results.summary(),
         sections=sections,
         footer=f"Written by fmnist-study on {now:%Y-%m-%d %H:%M} UTC.",
     )

@@ -342,6 +342,12 @@ def _difference_cell(row: ReportedRow) -> tuple[str, str, str]:
     return f"{100 * row.difference:+.2f}", f"[{low},", f"{high}]"
 
 
+def provenance(source: Mapping[str, Any]) -> str:
+    """Say who reported figures, where they can be read, and under which licence."""
+    name, url, terms = (source.get(key) for key in ("name", "url", "license"))
+    return f"{name}{f', {url}' if url else ''}{f' (licence: {terms})' if terms else ''}"
+
+
 def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     """Say whose figures these are, and what a reader must know to compare them."""
     if not rows:
@@ -368,6 +374,8 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
         found.append(f"Ours: {'; '.join(reasons)}.")
     if any(row.parameters_equal is False for row in rows):
         found.append("≠: not the network that the source describes, or another way of counting.")
+    if source.get("url") or source.get("license"):
+        found.append(f"Source: {provenance(source)}.")
     found += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
     return list(map(printable, found))
 

@@ -8,7 +8,8 @@ rounds of a size alternate with rounds of one member, and ratios are medians of 
     python benchmarks/bank.py [--device cpu|cuda] [--most 64] [--networks ...] [--quick]
 
 On a GPU, `python benchmarks/bank.py --device cuda` is the whole measurement: banks in CUDA graphs,
-and the wall time of seed 001's 24 cells and of a 4-conv training of 20 epochs on the real images.
+and the wall time of the plan `pooling` (24 cells) and of a 4-conv training of 20 epochs on the real
+images.
 """
 
 import sys
@@ -112,7 +113,7 @@ def goals(data_dir: Path | None, device: torch.device) -> None:
     for configs in groups.values():
         train(configs, data, device=device)
     spent = time.perf_counter() - started
-    print(f"\nseed 001's {len(plan.cells)} cells, as planned here: {spent:.1f} s", flush=True)
+    print(f"\npooling, {len(plan.cells)} cells, as planned here: {spent:.1f} s", flush=True)
     started = time.perf_counter()
     train([TrainConfig(depth=4, epochs=20)], data, device=device)
     print(f"4 conv, 20 epochs of the full set: {time.perf_counter() - started:.1f} s", flush=True)

@@ -1,7 +1,8 @@
 """Does bf16 learn what fp32 learns? Paired trainings: same seed, split, start and data order.
 
-The 2-conv network of seed 003 on real Fashion-MNIST: 10,000 images to train on, 10,000 to validate.
-Prints each pair and the mean difference in validation accuracy with its 95 % interval (paired t).
+The 2-conv network of the plan `structure` on real Fashion-MNIST: 10,000 images to train on, 10,000
+to validate. Prints each pair and the mean difference in validation accuracy with its 95 % interval
+(paired t).
 
     python benchmarks/precision.py [--data-dir DIR] [--seeds N] [--epochs N] [--depth N]
 """

@@ -1,8 +1,9 @@
 """The wall time of one small study, three ways.
 
-The study: the 2-conv network of seed 003 with and without batch norm, with max and average pooling,
-and with dropout 0, 0.2 and 0.5: 12 trials of 3 epochs on 6,000 real images, validated after every
-epoch and tested at the end. All ways use all cores, from nothing to the last result:
+The study: the 2-conv network of the plan `structure` with and without batch norm, with max and
+average pooling, and with dropout 0, 0.2 and 0.5: 12 trials of 3 epochs on 6,000 real images,
+validated after every epoch and tested at the end. All ways use all cores, from nothing to the last
+result:
 
 ours       `fmnist-study run`, with everything it writes
 processes  plain PyTorch as the reference projects write it, a process per trial, as many at once as

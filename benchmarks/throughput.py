@@ -106,14 +106,15 @@ class Network:
 
 _PLAIN = {"activation": "relu", "conv_bias": True, "batchnorm": False}
 NETWORKS = {
-    "2conv": Network("2 conv, seed 003", lambda: _convnet(2), {"depth": 2}, flip=True),
-    "4conv": Network("4 conv, seed 003", lambda: _convnet(4), {"depth": 4}, flip=True),
-    "seed001": Network(
-        "seed 001", _convnet3, {"architecture": "convnet3", "width": 64, **_PLAIN}, flip=False
+    "2conv": Network("2 conv", lambda: _convnet(2), {"depth": 2}, flip=True),
+    "4conv": Network("4 conv", lambda: _convnet(4), {"depth": 4}, flip=True),
+    "pooling": Network(
+        "pooling's network",
+        _convnet3,
+        {"architecture": "convnet3", "width": 64, **_PLAIN},
+        flip=False,
     ),
-    "lenet": Network(
-        "LeNet, seed 000", _lenet, {"architecture": "lenet", "activation": "relu"}, flip=True
-    ),
+    "lenet": Network("LeNet", _lenet, {"architecture": "lenet", "activation": "relu"}, flip=True),
 }
 
 

@@ -1,14 +1,21 @@
-"""Imports go one way, and no file names this machine."""
+"""Imports go one way and in no circle, files and functions are short, a type's name is its own.
+
+`python -m tests.support.house` prints how the house stands.
+"""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
-ROOT = Path(__file__).parent.parent
+from tests.support import house
+from tests.support.house import PACKAGES, ROOT
+
 HEAVY = {"torch", "torchvision", "optuna", "plotly", "hiplot"}
 
 
@@ -94,3 +101,80 @@ def test_no_tracked_file_names_this_machine() -> None:
             text = file.read_text(encoding="utf-8", errors="replace")
             named += [(name, place) for place in places if place in text]
     assert named == []
+
+
+# The shape of the house. Each test names all that offend.
+
+
+def none_of(offenders: Iterable[object]) -> None:
+    """Fail with a line for each offender: pytest would leave most of them out."""
+    lines = [str(own) for own in offenders]
+    assert not lines, "\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_import_each_other_not_even_late_or_for_types(package: str) -> None:
+    none_of(house.circles(house.imports(package)))
+
+
+def test_study_has_three_floors() -> None:
+    wings = house.wings("study")
+    none_of(house.circles(wings))
+    floors = house.floors(wings)
+    assert max(floors.values()) == 3
+    assert {wing for wing, floor in floors.items() if floor == 1} == {"plans", "store"}
+    assert {wing for wing, floor in floors.items() if floor == 3} == {"cli"}
+
+
+def test_a_file_tells_one_idea() -> None:
+    none_of(f"{name}: {n}" for name, n in house.lengths(*PACKAGES).items() if n > 450)
+
+
+def test_a_function_fits_a_screen() -> None:
+    functions = house.functions(*PACKAGES)
+    none_of(own for own in functions if own.lines > 70)
+    assert house.percentile([own.lines for own in functions], 0.95) <= 30
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_type_has_its_name_to_itself(package: str) -> None:
+    none_of(f"{name}: {at}" for name, at in house.types(package).items() if len(at) > 1)
+
+
+def test_the_build_finds_every_package_and_what_says_that_it_is_typed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    include = settings["tool"]["setuptools"]["packages"]["find"]["include"]
+    found = set(find_packages(str(ROOT), include=include))
+    tracked = {
+        name
+        for package in PACKAGES
+        for name, file in house.modules(package).items()
+        if file.name == "__init__.py"
+    }
+    assert found == tracked
+    data = settings["tool"]["setuptools"]["package-data"]
+    for package in PACKAGES:
+        assert (ROOT / package / "py.typed").is_file()
+        assert any("py.typed" in names for key, names in data.items() if key in (package, "*"))
+
+
+def test_the_house_is_measured_as_it_is() -> None:
+    """A circle through a function or through types is one; so is a chain of floors."""
+    graph = {"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset({"b"}), "d": frozenset()}
+    assert house.circles(graph) == [["b", "c"]]
+    assert house.floors({"a": frozenset({"b"}), "b": frozenset()}) == {"a": 2, "b": 1}
+    assert house.percentile([1, 2, 3, 4], 0.5) == 2
+    late = house.imports("study")["study.cli.running"]  # only inside its commands
+    assert "study.run.session" in late
+
+
+def test_no_tracked_file_calls_a_project_by_a_number() -> None:
+    """A seed is a random seed; who reads the repository sees no list of issues."""
+    words = r"seeds?[ _]?00[0-9]|issue #?[0-9]"
+    found = subprocess.run(
+        ["git", "-C", str(ROOT), "grep", "-I", "-niE", words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if found.returncode not in (0, 1):
+        pytest.skip("not a git checkout: nothing says which files are tracked")
+    assert found.stdout == ""

@@ -5,9 +5,9 @@ bytes. Rotation interpolates; erasing blanks a box; noise is added to every pixe
 draws does not depend on what its neighbours in the bank do.
 
 Probabilities and ranges are those of the reference projects: flip, erase and translate with
-probability 0.5 (seed 003), crop (zero padding 3 of 28 pixels) and rotation (up to 7 degrees) always
-(seed 002). Distances scale with the image's side. Noise is a wish of seed 001 without a figure: a
-twentieth of the pixels' range is ours.
+probability 0.5 (aralhekimoglu/FashionMNIST), crop (zero padding 3 of 28 pixels) and rotation (up to
+7 degrees) always (serge-m/code-training). Distances scale with the image's side. Noise is a wish of
+plscoggers/fashion-mnist without a figure: a twentieth of the pixels' range is ours.
 """
 
 import math

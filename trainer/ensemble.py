@@ -1,6 +1,6 @@
 """Several trained networks, and maybe a random forest, asked about the same images.
 
-The forest is the companion of seed 000: a classifier that errs elsewhere than a network does.
+The forest is the companion of the LeNet notebook's network: it errs elsewhere than a network does.
 """
 
 import pickle

@@ -6,7 +6,8 @@ from typing import Any
 
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
-from analysis.figures.effects import forest, replicates
+from analysis.figures.forest import forest
+from analysis.figures.replicates import replicates
 from analysis.page.parts import (
     Cell,
     Column,
@@ -20,27 +21,24 @@ from analysis.page.parts import (
     number,
     spread,
 )
-from analysis.search_table import SearchTable
 from analysis.statistics.effects import Effect, Row
 from analysis.statistics.rows import PlannedRow, baseline_level, groups
-from analysis.summary import some
-from analysis.tables import Table, verdict
+from analysis.tables.effects import EffectTable
 from analysis.text import p_text, printable
 from analysis.trials import Study, Trial, finished
+from analysis.wording import some
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text, variant_label
 
 CURVES_OF_LEVELS = 12  # levels whose mean curves can be told apart
 
 
-def effects(table: Table | SearchTable) -> list[Section]:
+def effects(table: EffectTable) -> list[Section]:
     """Show the difference that every level makes."""
-    if isinstance(table, SearchTable) or table.design is None:
-        return []
     intro, shown = [], []
     known = [effect for effect in table.effects if effect.delta is not None]
     if known:
-        words = [verdict(effect) for effect in table.effects]
+        words = [effect.claim for effect in table.effects]
         shown = [forest(table.effects, words)]
     elif table.effects:
         intro = ["Nothing can be compared yet."]
@@ -48,7 +46,7 @@ def effects(table: Table | SearchTable) -> list[Section]:
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
 
-def _effect_sheet(table: Table) -> Sheet:
+def _effect_sheet(table: EffectTable) -> Sheet:
     compared = table.progress.objective
     columns = [
         Column("factor", numeric=False),
@@ -77,21 +75,25 @@ def _effect_sheet(table: Table) -> Sheet:
         )
 
     before, after = results(table.baseline)
-    middle = [Cell("", "", "number"), Cell("", "", "number"), Cell("", "")]
+    middle = [
+        Cell("", "", "number"),
+        Cell("", "", "number"),
+        Cell(table.told_of_baseline(), ""),
+    ]
     # A factorial need not contain the baseline.
-    known = table.baseline.n > 0 or table.design != "factorial"
-    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if known else []
+    shown = table.baseline.n > 0 or table.rows_are_variants
+    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if shown else []
     rows = []
     for effect in table.effects:
         before, after = results(effect)
-        rows.append([*_named(effect), *before, *_judged(effect), *after])
+        rows.append([*_named(effect), *before, *_judged(effect, table.told(effect)), *after])
     return Sheet("Every level against the baseline", columns, rows, pinned)
 
 
-def _judged(effect: Effect) -> list[Cell]:
-    word = verdict(effect)
+def _judged(effect: Effect, told: str) -> list[Cell]:
+    word = effect.claim
     if effect.delta is None:
-        return [missing(), missing(), Cell(word, kind="open")]
+        return [missing(), missing(), Cell(told, kind="open")]
     text = points(effect.delta)
     if effect.delta_low is not None and effect.delta_high is not None:
         text += f" [{points(effect.delta_low)}, {points(effect.delta_high)}]"
@@ -99,7 +101,7 @@ def _judged(effect: Effect) -> list[Cell]:
     return [
         Cell(text + ("" if effect.paired else " *"), effect.delta, "number"),
         missing() if p is None else Cell(p_text(p), p, "number"),
-        Cell(word, kind=word if word in ("better", "worse") else "open"),
+        Cell(told, kind=word if word in ("better", "worse") else "open"),
     ]
 
 
@@ -159,9 +161,9 @@ def _chance(effect: Effect) -> Cell:
     return Cell(text, effect.improvement, "number")
 
 
-def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
+def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[Section]:
     """Show each factor's trials, level by level, and how they learned."""
-    if isinstance(table, SearchTable) or not table.effects:
+    if not table.effects:
         return []
     by_factor = levels_of(study, trials)
     parts = []
@@ -176,7 +178,7 @@ def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
         if len(shown) <= CURVES_OF_LEVELS:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
             own += [curves] if curves is not None else []
-        parts.append(Part(printable(factor), [_verdicts(levels_effects)], figures=own))
+        parts.append(Part(printable(factor), [_verdicts(table, levels_effects)], figures=own))
     if not parts:
         return []
     intro = [
@@ -193,13 +195,13 @@ def factors(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
     return [Section("factors", "Factor by factor", intro, parts)]
 
 
-def _verdicts(effects: Sequence[Effect]) -> str:
+def _verdicts(table: EffectTable, effects: Sequence[Effect]) -> str:
     """Say what came of a factor: "Worse: 1 (−4.40 points). Not proven: 5 (+0.25 points)."."""
     words: dict[str, list[str]] = {}
     for effect in effects:
         delta = f" ({points(effect.delta)} points)" if effect.delta else ""
         level = printable(level_text(effect.level))
-        words.setdefault(verdict(effect), []).append(level + delta)
+        words.setdefault(table.told(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())
 
 

@@ -4,27 +4,29 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from analysis import factorial_table
 from analysis.figures.base import slug
-from analysis.figures.effects import interaction
+from analysis.figures.interaction import interaction
 from analysis.page.parts import Part, Section, sheets
-from analysis.search_table import SearchTable
 from analysis.statistics.factorial import Anova
-from analysis.tables import Table
+from analysis.tables import variance as tables
 from analysis.trials import Trial, finished
 
 MOST_PAIRS = 6  # interactions that are drawn, those that explain most
 
 
-def variance(table: Table | SearchTable, trials: Sequence[Trial]) -> list[Section]:
-    """Show the analysis of variance of a factorial, and its interactions."""
-    if isinstance(table, SearchTable) or table.anova is None:
-        return []
-    notes = factorial_table.notes(table.anova)
-    if not isinstance(table.anova, Anova):
+def variance(result: Anova | str, trials: Sequence[Trial], compared: str) -> list[Section]:
+    """Show the analysis of variance of a factorial, and its interactions.
+
+    Args:
+        result: the analysis; a text: why there is none.
+        trials: of the study.
+        compared: which accuracy it is of, such as "validation accuracy".
+    """
+    notes = tables.notes(result)
+    if isinstance(result, str):
         return [Section("variance", "Analysis of variance", notes, [])]
     pairs = sorted(
-        (term for term in table.anova.terms if len(term.factors) == 2),
+        (term for term in result.terms if len(term.factors) == 2),
         key=lambda term: -term.sum_squares,
     )[:MOST_PAIRS]
     shown = []
@@ -34,17 +36,10 @@ def variance(table: Table | SearchTable, trials: Sequence[Trial]) -> list[Sectio
         for trial in finished(trials):
             if trial.value is not None:
                 cells[trial.params.get(first), trial.params.get(second)].append(trial.value)
-        shown.append(
-            interaction(
-                first,
-                second,
-                cells,
-                table.progress.objective,
-                f"interaction-{slug(f'{first}-{second}', index)}",
-            )
-        )
+        name = f"interaction-{slug(f'{first}-{second}', index)}"
+        shown.append(interaction(first, second, cells, compared, name))
     parts = [
-        Part(sheets=sheets(factorial_table.blocks(table.anova))),
+        Part(sheets=sheets(tables.blocks(result))),
         Part("Interactions" if shown else "", figures=shown),
     ]
     return [Section("variance", "Analysis of variance", notes, parts)]

@@ -7,18 +7,16 @@ from pathlib import Path
 from analysis.figures.confusion import confusion
 from analysis.misclassified import mistakes, png
 from analysis.page.parts import Image, Part, Section
-from analysis.search_table import SearchTable
-from analysis.summary import listed
-from analysis.tables import Table
+from analysis.progress import Best
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
+from analysis.wording import listed
 
 
 def best_model(
-    study: Study, trials: Sequence[Trial], table: Table | SearchTable, folder: Path | None
+    study: Study, trials: Sequence[Trial], best: Best | None, folder: Path | None
 ) -> list[Section]:
     """Show the confusion matrix and the most confident mistakes of the best model."""
-    best = table.progress.best
     if best is None or not study.plan:
         return []
     own = [trial for trial in finished(trials) if trial.label == best.variant]

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import reported
 from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
-from analysis.search_table import SearchTable
-from analysis.summary import listed, wall_seconds
-from analysis.tables import Table
+from analysis.summary.costs import wall_seconds
 from analysis.text import printable
 from analysis.trials import Study, Trial
+from analysis.wording import listed
 from fmnist_common.text import duration
 
 MOST_VARIANTS = 300  # rows of the table of costs
@@ -34,6 +34,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
     """Say where the figures come from and what they took."""
     attributes, dataset = study.attributes, study.dataset
     versions = attributes.get("versions")
+    source = study.plan.get("source")
     named = {
         "Command": attributes.get("command"),
         "Host": attributes.get("host"),
@@ -44,6 +45,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         "Data SHA-256": dataset.get("sha256"),
         "Plan SHA-256": attributes.get("plan_hash"),
         "Last run": study.last_run,
+        "Figures of others": reported.provenance(source) if source else None,
     }
     facts = [(name, _fact(value)) for name, value in named.items() if value]
     rows = _cost_rows(trials)
@@ -106,6 +108,6 @@ def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
     return rows
 
 
-def reading(table: Table | SearchTable) -> Section:
+def reading(notes: Sequence[str]) -> Section:
     """Say what a reader must know to read the figures."""
-    return Section("reading", "How to read this", [*table.notes], [])
+    return Section("reading", "How to read this", list(notes), [])

@@ -3,13 +3,12 @@
 from analysis import reported as figures
 from analysis.figures.reported import beside_ours
 from analysis.page.parts import Part, Section, sheets
-from analysis.search_table import SearchTable
-from analysis.tables import Table
+from analysis.tables.effects import EffectTable
 
 
-def reported(table: Table | SearchTable) -> list[Section]:
+def reported(table: EffectTable) -> list[Section]:
     """Set the reported figures beside ours."""
-    if isinstance(table, SearchTable) or not table.reported:
+    if not table.reported:
         return []
     figure = beside_ours(table.reported)
     part = Part(

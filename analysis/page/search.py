@@ -16,23 +16,22 @@ from analysis.page.parts import (
     number,
     spread,
 )
-from analysis.search_table import SearchTable
 from analysis.statistics import marginal
-from analysis.statistics.candidates import Candidate, best_so_far
+from analysis.statistics.candidates import Candidate
 from analysis.statistics.dependence import dependences
-from analysis.summary import count
-from analysis.tables import Table
+from analysis.tables.search import SearchTable
 from analysis.text import percent, printable
 from analysis.trials import Trial
+from analysis.wording import count
 from fmnist_common.text import level_text
 
 MOST_CANDIDATES = 100  # rows of the table of a search
 MOST_DEPENDENCES = 6  # parameters, the most important ones
 
 
-def candidates(table: Table | SearchTable) -> list[Section]:
+def candidates(table: SearchTable) -> list[Section]:
     """List the best candidates of a search."""
-    if not isinstance(table, SearchTable) or not table.candidates:
+    if not table.candidates:
         return []
     shown = table.candidates[:MOST_CANDIDATES]
     on_front = {own.number for own in table.front}
@@ -89,32 +88,27 @@ def _changes(changes: Mapping[str, Any]) -> str:
     return printable(" ".join(words)) or "nothing"
 
 
-def importance(table: Table | SearchTable, trials: Sequence[Trial]) -> list[Section]:
-    """Show what matters in a search, and its course."""
-    if not isinstance(table, SearchTable):
-        return []
-    sections = []
+def importance(table: SearchTable, trials: Sequence[Trial]) -> list[Section]:
+    """Show what matters in a search."""
     shown = figures.importance(table.importances)
     warning = [table.importances.warning] if table.importances.warning else []
-    if shown is not None or warning:
-        sections.append(
-            Section(
-                "importance",
-                "What matters",
-                warning,
-                [
-                    Part(figures=[shown] if shown else []),
-                    *_dependences(table, trials),
-                    Part(sheets=_marginal_sheet(table)),
-                ],
-            )
-        )
-    curve = best_so_far(trials)
-    course = figures.best_so_far(curve, {trial.number: trial for trial in trials})
-    if course is not None:
-        told = Part(sentences=_spent(table), figures=[course])
-        sections.append(Section("progress", "Course of the search", [], [told]))
-    return sections
+    if shown is None and not warning:
+        return []
+    parts = [
+        Part(figures=[shown] if shown else []),
+        *_dependences(table, trials),
+        Part(sheets=_marginal_sheet(table)),
+    ]
+    return [Section("importance", "What matters", warning, parts)]
+
+
+def course(table: SearchTable, trials: Sequence[Trial]) -> list[Section]:
+    """Show the best so far over the epochs that were spent."""
+    drawn = figures.best_so_far(table.curve, {trial.number: trial for trial in trials})
+    if drawn is None:
+        return []
+    told = Part(sentences=_spent(table), figures=[drawn])
+    return [Section("progress", "Course of the search", [], [told])]
 
 
 def _marginal_sheet(table: SearchTable) -> list[Sheet]:
@@ -146,7 +140,7 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
     return [Sheet("Mean accuracy by value", columns, rows, notes=notes, folded=True)]
 
 
-def _values(part: marginal.Part) -> str:
+def _values(part: marginal.ValueRange) -> str:
     first, last = (
         f"{value:.4g}" if isinstance(value, float) else level_text(value)
         for value in (part.first, part.last)

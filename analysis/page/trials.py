@@ -11,15 +11,12 @@ from analysis.figures.base import Level, sample
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, fit
 from analysis.figures.parallel import Dimension
-from analysis.page.parts import NOTHING, Part, Section, Sheet, sheets
+from analysis.page.parts import NOTHING, Part, Section, sheets
+from analysis.progress import Best
 from analysis.scales import FEW, is_logarithmic
-from analysis.search_table import SearchTable
-from analysis.statistics.candidates import first_trials
-from analysis.statistics.effects import Row
-from analysis.summary import count
-from analysis.tables import Table
-from analysis.text import printable
+from analysis.table_formats import Block
 from analysis.trials import Study, Trial, finished, known
+from analysis.wording import count
 from fmnist_common.text import duration, level_text
 
 MOST_LINES = 4000  # trials of the parallel coordinates
@@ -31,14 +28,16 @@ COSTS: list[tuple[str, str, Callable[[float], str]]] = [
 ]
 
 
-def courses(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
-    """Show how trials learned, the pruned ones too."""
-    if not study.plan:  # nobody knows what another tool reported by epoch
-        return []
-    own = first_trials(trials) if isinstance(table, SearchTable) else trials
-    best = table.progress.best
+def courses(trials: Sequence[Trial], drawn: Sequence[Trial], best: Best | None) -> list[Section]:
+    """Show how trials learned, the pruned ones too.
+
+    Args:
+        trials: of the study, among which are the replicates of the best variant.
+        drawn: those whose curves are drawn.
+        best: the best variant.
+    """
     label = None if best is None else best.variant
-    both = [all_courses(own, metric, label) for metric in ("val_accuracy", "train_accuracy")]
+    both = [all_courses(drawn, metric, label) for metric in ("val_accuracy", "train_accuracy")]
     variants: dict[str, dict[Hashable, Trial]] = {
         name: {trial.seed: trial for trial in finished(trials) if trial.label == name}
         for name in dict.fromkeys(["baseline", *([label] if label else [])])
@@ -56,10 +55,14 @@ def courses(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -
     return [Section("curves", "Learning curves", [], parts)] if parts else []
 
 
-def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> list[Section]:
-    """Show what accuracy costs: parameters, multiply-adds, latency, training time."""
+def costs(study: Study, trials: Sequence[Trial], inference: Sequence[Block] = ()) -> list[Section]:
+    """Show what accuracy costs: parameters, multiply-adds, latency, training time.
+
+    Args:
+        inference: how fast each level's network answers.
+    """
     by_variant: dict[str, list[Trial]] = defaultdict(list)
-    for trial in finished(trials) if study.plan else ():
+    for trial in finished(trials):
         by_variant[trial.label].append(trial)
     drawn = [
         against_cost(
@@ -72,7 +75,7 @@ def costs(study: Study, trials: Sequence[Trial], table: Table | SearchTable) -> 
         for name, title, words in COSTS
     ]
     shown = [figure for figure in drawn if figure is not None]
-    part = Part(figures=shown, sheets=_inference(table))
+    part = Part(figures=shown, sheets=sheets(inference))
     if not part.figures and not part.sheets:
         return []
     intro = ["Up and to the left is better."] if shown else []
@@ -86,18 +89,6 @@ def _points(by_variant: Mapping[str, Sequence[Trial]], name: str) -> list[Point]
         if cost is not None:
             found.append(Point(label, known(own, "value"), cost, label == "baseline"))
     return found
-
-
-def _inference(table: Table | SearchTable) -> list[Sheet]:
-    """Say how fast each level's network answers."""
-    if isinstance(table, SearchTable) or table.design is None:
-        return []
-    rows: list[Row] = [table.baseline, *table.effects]
-    labels = {
-        "factor": ["baseline", *(printable(effect.factor) for effect in table.effects)],
-        "level": ["", *(printable(level_text(effect.level)) for effect in table.effects)],
-    }
-    return sheets(inference_cost.blocks(labels, rows))
 
 
 def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[Section]:

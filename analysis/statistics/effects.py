@@ -5,7 +5,7 @@ difference of two variants is taken seed by seed, which removes what the seed it
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from analysis import inference_cost
+from analysis.failures import failures, is_diverged
 from analysis.statistics.block_design import BlockDesign, Comparison
 from analysis.statistics.comparisons import (
     SIMULTANEOUS,
@@ -38,7 +39,7 @@ FEWEST_PAIRS = 3
 
 
 @dataclass(frozen=True)
-class Summary:
+class Moments:
     """Mean and standard deviation (n - 1 in the denominator) of `n` values."""
 
     n: int
@@ -51,6 +52,8 @@ class Row:
     """What the finished trials of one level have in common. Accuracies are fractions."""
 
     n: int
+    failed: int = 0  # further trainings that ended without a result
+    diverged: int = 0  # of these
     val_accuracy_mean: float | None
     val_accuracy_std: float | None
     test_accuracy_mean: float | None
@@ -69,7 +72,7 @@ class Effect(Judged, Evidence, Row):
 
     factor: str
     level: Any
-    failed: int  # planned trainings that ended without a value
+    reference_failed: int = 0  # trainings that failed of what it is compared with
     planned: int | None  # trainings; None: nobody planned any
     test_delta: float | None  # of test accuracy, judged in the same way: it decides nothing
     test_delta_low: float | None
@@ -88,24 +91,30 @@ class Effect(Judged, Evidence, Row):
         """What the data prove about the level, in a word.
 
         A level of which a training failed is never better, nor negligible: its other seeds may be
-        the easier ones.
+        the easier ones. For the same reason none is worse than a reference of which one failed.
         """
         if self.n == 0:
-            return "diverged" if self.failed else "not run"
+            return self._lost()
         if self.is_reference:
             return "reference"
         if self.delta == self.delta_low == self.delta_high == 0:
             return "identical"
         return "too few" if self.compared < FEWEST_PAIRS else self._proven()
 
+    def _lost(self) -> str:
+        if not self.failed:
+            return "not run"
+        return "diverged" if self.diverged == self.failed else "failed"
+
     def _proven(self) -> str:
-        if self.p_negligible is not None and self.p_negligible <= ALPHA and not self.failed:
+        sound = not self.failed and not self.reference_failed
+        if self.p_negligible is not None and self.p_negligible <= ALPHA and sound:
             return "negligible"
         if self.delta is None or self.p_adjusted is None or self.p_adjusted > ALPHA:
             return "not proven"
         if self.delta < 0:
-            return "worse"
-        return "not proven" if self.failed else "better"
+            return "not proven" if self.reference_failed else "worse"
+        return "failed" if self.failed else "better"
 
 
 @dataclass(frozen=True)
@@ -132,10 +141,10 @@ class Ablation:
     method: str  # of `comparisons`
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float]) -> Moments:
     """Describe values of shape (n,)."""
     n = len(values)
-    return Summary(
+    return Moments(
         n,
         float(np.mean(values)) if n else None,
         float(np.std(values, ddof=1)) if n > 1 else None,
@@ -158,14 +167,13 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
         strict: judge every comparison by its own values alone, and correct by Holm.
     """
     trials = list(trials)
-    done = finished(trials)
+    done, lost = finished(trials), failures(trials)
     rows = groups(plan, done)
     values = _judged(plan, rows, done, "value", strict)
     test = _judged(plan, rows, done, "test_accuracy", strict)
-    failures = _failures(plan, trials)
     method = STRICT if strict else SIMULTANEOUS
     effects = []
-    for row, own, other in rows:
+    for (row, own, other), (_, failed, failed_there) in zip(rows, groups(plan, lost), strict=True):
         pair = _comparison(row)
         more = NO_EVIDENCE if row.is_reference else evidence(*_samples(plan, own, other))
         test_judged = test.get(pair, nothing_judged(method))
@@ -173,7 +181,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
             Effect(
                 factor=row.factor,
                 level=row.level,
-                failed=failures[variant_key(row.changes)],
+                reference_failed=len(failed_there),
                 planned=_planned(plan, row),
                 test_delta=test_judged.delta,
                 test_delta_low=test_judged.delta_low,
@@ -183,12 +191,15 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
                 against=row.against,
                 **vars(values.get(pair, nothing_judged(method))),
                 **vars(more),
-                **columns(list(own.values())),
+                **columns(list(own.values()), list(failed.values())),
             )
         )
-    baseline = [trial for trial in done if trial.variant is not None and not trial.changes]
+    baseline, failed_baseline = (
+        [trial for trial in part if trial.variant is not None and not trial.changes]
+        for part in (done, lost)
+    )
     return Ablation(
-        baseline=Row(**columns(baseline)),
+        baseline=Row(**columns(baseline, failed_baseline)),
         effects=effects,
         family=sum(judged.p_adjusted is not None for judged in values.values()),
         spread=spread_of_differences(plan, trials),
@@ -275,22 +286,6 @@ def _factor_tests(
     ]
 
 
-def _failures(plan: Mapping[str, Any], trials: Sequence[Trial]) -> Counter[Hashable]:
-    """Count each row's trainings that ended without a value, and were not made good."""
-    factors = plan.get("factors", {}) if plan.get("design") == "factorial" else {}
-    have = {(trial.label, trial.seed) for trial in finished(trials)}
-    ended = {
-        (trial.label, trial.seed): trial
-        for trial in trials
-        if trial.state in ("FAIL", "COMPLETE") and (trial.label, trial.seed) not in have
-    }
-    failures: Counter[Hashable] = Counter()
-    for trial in ended.values():
-        changes = [{name: trial.params.get(name)} for name in factors] or [trial.changes]
-        failures.update(variant_key(own) for own in changes)
-    return failures
-
-
 def _planned(plan: Mapping[str, Any], row: PlannedRow) -> int | None:
     seeds = plan.get("seeds")
     if plan.get("imported") or not isinstance(seeds, int):
@@ -329,11 +324,13 @@ def _values(trials: Group, name: str = "value") -> Values:
     }
 
 
-def columns(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Compute the fields of a `Row` from finished trials."""
+def columns(trials: Sequence[Trial], failed: Sequence[Trial] = ()) -> dict[str, Any]:
+    """Compute the fields of a `Row` from finished trials, and those that failed beside them."""
     val, test = summarize(known(trials, "value")), summarize(known(trials, "test_accuracy"))
     return {
         "n": val.n,
+        "failed": len(failed),
+        "diverged": sum(map(is_diverged, failed)),
         "val_accuracy_mean": val.mean,
         "val_accuracy_std": val.std,
         "test_accuracy_mean": test.mean,

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import sqlalchemy
     from rich.console import Console
 
-    from analysis.search_table import SearchTable
-    from analysis.tables import Table
+    from analysis.designs.base import Results
     from analysis.trials import Study, Trial
 
 app = typer.Typer(
@@ -118,9 +117,7 @@ def write_hiplot(study: "Study", trials: "list[Trial]", out: Path | None) -> Pat
 
 
 def write_report(
-    study: "Study",
-    trials: "list[Trial]",
-    table: "Table | SearchTable",
+    results: "Results[Any]",
     url: "sqlalchemy.URL",
     out: Path | None,
     figures: str | None = None,
@@ -128,9 +125,7 @@ def write_report(
     """Write the report page of a study, and its figures as files; return what was written.
 
     Args:
-        study: the study.
-        trials: all of its trials.
-        table: what was computed from them.
+        results: of the study.
         url: the database, which checkpoints lie beside.
         out: the folder; None: the study's own.
         figures: a format to write each figure in too.
@@ -139,16 +134,14 @@ def write_report(
     from analysis.figures.save import CannotDraw, save
     from study.lint import lint
 
-    folder, beside = page_folder(study.name, out), location.sqlite_path(url)
+    folder, beside = page_folder(results.study.name, out), location.sqlite_path(url)
     try:
-        findings = [finding.as_dict() for finding in lint(study.plan, trials)]
+        findings = [finding.as_dict() for finding in lint(results.study.plan, results.trials)]
     except UserError as error:  # a plan that is no longer valid
         said = {"code": "not-checked", "severity": "warning", "where": "plan"}
         findings = [{**said, "message": str(error)}]
     report = report_page.build(
-        study,
-        trials,
-        table,
+        results,
         findings=findings,
         folder=Path.cwd() if beside is None else beside.parent,
         hiplot="hiplot.html" if (folder / "hiplot.html").exists() else None,

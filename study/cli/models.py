@@ -36,7 +36,8 @@ def best(
     found, trials = read(url, study)
     winner = progress(found, trials).best
     if winner is None:
-        raise UserError(f"study {found.name!r}: no trial has finished yet")
+        why = "every variant failed on a seed" if finished(trials) else "no trial has finished yet"
+        raise UserError(f"study {found.name!r}: {why}")
     own = [trial for trial in finished(trials) if trial.label == winner.variant]
     # Of the winner's replicates, the weights with the best validation accuracy.
     trial = max(own, key=lambda trial: trial.value or 0.0)

@@ -59,17 +59,18 @@ def report(
     if figures is not None and figures not in FIGURES:
         raise UserError(choose("--figures", figures, FIGURES))
     url = location.locate(storage_option)
-    from analysis import tables
+    from analysis.designs import results
+    from analysis.documents import render
 
-    found, trials = read(url, study)
-    table = tables.table(found, trials)
-    print(tables.render(table, output_format))
+    chosen, trials = read(url, study)
+    found = results(chosen, trials)
+    print(render(found.table, output_format))
     parseable, pages = output_format != "text", []
     if hiplot:
-        pages.append(write_hiplot(found, trials, out))
+        pages.append(write_hiplot(chosen, trials, out))
         say(f"HiPlot page: {pages[-1]}", parseable=parseable)
     if html or figures or (open_page and not hiplot):
-        page, *drawn = write_report(found, trials, table, url, out, figures)
+        page, *drawn = write_report(found, url, out, figures)
         pages.append(page)
         say(f"report page: {page}", parseable=parseable)
         if drawn:
@@ -94,7 +95,7 @@ def compare(
         raise UserError(choose("--format", output_format, FORMATS))
     url = location.locate(storage_option)
     from analysis.compare import compare as beside
-    from analysis.compare import render
+    from analysis.documents import render
 
     print(render(beside(*read(url, first), *read(url, second)), output_format))
 

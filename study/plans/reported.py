@@ -50,6 +50,13 @@ def _selected_on(value: Any) -> str | None:
     return None if value in SELECTED_ON else f"choose from {', '.join(SELECTED_ON)}"
 
 
+def _url(value: Any) -> str | None:
+    plain = text(value) is None and " " not in value
+    if plain and value.startswith(("https://", "http://")):
+        return None
+    return "must be an address that begins with https:// or http://"
+
+
 def _any_level(value: Any) -> str | None:
     return None if isinstance(value, (bool, int, float, str)) else "must be a level of the factor"
 
@@ -59,6 +66,8 @@ _SOURCE: Mapping[str, Check] = {
     "selected_on": _selected_on,  # which data chose the epoch whose figure was reported
     "test_images": _whole(1),
     "runs": _whole(0),  # per figure; 0: not known
+    "url": _url,
+    "license": text,  # of what is at the address, in any words
     "note": text,
 }
 _FIGURES: Mapping[str, Check] = {

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from fmnist_common.text import level_text
 from study.plans.plan import Plan
 from study.plans.space import Parameter, that_matter
-from study.plans.variants import Level, level_text
+from study.plans.variants import Level
 from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig
 
 _NETWORK_FIELDS = frozenset().union(*ARCHITECTURE_FIELDS.values())

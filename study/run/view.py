@@ -19,7 +19,7 @@ from study.plans.space import Search
 
 if TYPE_CHECKING:
     from study.run.coordinator import State, View
-    from study.run.session import Estimate
+    from study.run.machine import Estimate
 
 SHOWN_ROWS = 60
 WIDTH = 80  # of what is printed once
@@ -141,6 +141,10 @@ def show_plan(
     if source:
         chosen = f"chosen on {source['selected_on']} data"
         _say(f"{source['name']} reported figures of {len(reported)} variants, {chosen}")
+        if "url" in source:
+            print(f"  {source['url']}")
+        if "license" in source:
+            _say(f"  licence: {source['license']}", indent=4)
     width = max([len("factor"), *map(len, plan.factors)])
     if plan.factors:
         print(f"\n{'factor':{width}}  levels (* baseline)")

@@ -12,7 +12,8 @@ import pytest
 from optuna.trial import FrozenTrial
 from scipy import stats
 
-from analysis.compare import FORMATS, Comparison, compare, render
+from analysis.compare import Comparison, compare
+from analysis.documents import FORMATS, render
 from analysis.trials import Study, Trial, connect, studies, trials
 from tests.support.studies import POOLING, ablation_trials, database, plan, trial
 

@@ -1,5 +1,6 @@
 """Figures: what is drawn is what was computed, sampled where there is too much of it."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from analysis.figures.base import Level, limits, plain, rounded, sample, slug
 from analysis.figures.confusion import confusion
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, course, level_courses
-from analysis.figures.effects import forest, interaction, replicates
+from analysis.figures.forest import forest
+from analysis.figures.interaction import interaction
 from analysis.figures.parallel import Dimension, parallel
+from analysis.figures.replicates import replicates
 from analysis.figures.save import CannotDraw, save
 from analysis.statistics.effects import Ablation, ablation
 from analysis.trials import Trial
@@ -118,7 +121,8 @@ def test_many_curves_become_quantiles(tmp_path: Path) -> None:
 
 def test_a_history_that_is_none_is_no_curve(tmp_path: Path) -> None:
     kept: list[Any] = [3, {"epoch": "x", "val_accuracy": 1}, {"epoch": 2, "val_accuracy": 0.5}]
-    (row,) = stored(tmp_path, [trial(POOLING, {}, 0, 0.9, history=kept)], POOLING)
+    (row,) = stored(tmp_path, [trial(POOLING, {}, 0, 0.9)], POOLING)
+    row = dataclasses.replace(row, history=kept)
     first, second = course(row, "val_accuracy")
     assert math.isnan(first)
     assert second == 0.5

@@ -5,9 +5,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from analysis import tables
+from analysis.designs import results
+from analysis.documents import render
 from analysis.inference_cost import flat, median, typical
-from analysis.tables import Table, render
+from analysis.tables.effects import EffectTable
 from tests.support.studies import POOLING, SEARCH, read, searched, trial
 
 
@@ -47,8 +48,8 @@ def test_each_device_has_a_block(tmp_path: Path) -> None:
         trial(POOLING, {}, 0, 0.9, inference=measured(1.25, "cpu", "cuda"), **costs),
         trial(POOLING, {"pooling": "avg"}, 0, 0.9, inference=measured(10.0, "cpu")),
     ]
-    found = tables.table(*read(tmp_path, rows, POOLING))
-    assert isinstance(found, Table)
+    found = results(*read(tmp_path, rows, POOLING)).table
+    assert isinstance(found, EffectTable)
     text = render(found, "text")
     start = text.index("Inference on the CPU")
     assert text[start:].splitlines()[:10] == [
@@ -72,7 +73,7 @@ def test_each_device_has_a_block(tmp_path: Path) -> None:
 def test_candidates_of_a_search_have_costs_too(tmp_path: Path) -> None:
     own = searched(SEARCH, SEARCH["baseline"], 0, 0.9, inference=measured(2.0, "cpu"))
     (row,) = csv.DictReader(
-        io.StringIO(render(tables.table(*read(tmp_path, [own], SEARCH)), "csv"))
+        io.StringIO(render(results(*read(tmp_path, [own], SEARCH)).table, "csv"))
     )
     assert (row["cpu_32_p50_ms"], row["candidate"]) == ("16.0", "baseline")
     assert "inference" not in row

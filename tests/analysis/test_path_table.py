@@ -9,9 +9,10 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from analysis import tables
+from analysis.designs import results
+from analysis.documents import render
 from analysis.path import Path, path
-from analysis.tables import Table, as_dict, render
+from analysis.tables.ablation import AblationTable
 from analysis.trials import connect, trials
 from study.plans.plan import Plan
 from study.run.path import next_step
@@ -45,9 +46,9 @@ def trained(plan: Plan, *, steps: int = 9) -> list[FrozenTrial]:
     return [trial(of, dict(v.changes), seed, accuracy(dict(v.changes), seed)) for v, seed in cells]
 
 
-def table(folder: Folder, plan: Plan, rows: list[FrozenTrial]) -> Table:
-    found = tables.table(*read(folder, rows, plan.to_dict()))
-    assert isinstance(found, Table)
+def table(folder: Folder, plan: Plan, rows: list[FrozenTrial]) -> AblationTable:
+    found = results(*read(folder, rows, plan.to_dict())).table
+    assert isinstance(found, AblationTable)
     return found
 
 
@@ -57,11 +58,11 @@ def plan() -> Plan:
 
 
 @pytest.fixture
-def whole(tmp_path: Folder, plan: Plan) -> Table:
+def whole(tmp_path: Folder, plan: Plan) -> AblationTable:
     return table(tmp_path, plan, trained(plan))
 
 
-def test_the_steps_are_those_that_were_trained(whole: Table) -> None:
+def test_the_steps_are_those_that_were_trained(whole: AblationTable) -> None:
     assert whole.path is not None
     steps = whole.path.steps
     assert [(step.factor, step.level) for step in steps] == [
@@ -73,7 +74,7 @@ def test_the_steps_are_those_that_were_trained(whole: Table) -> None:
     assert [len(step.tried) for step in steps] == [0, 3, 2, 1]
 
 
-def test_gains_are_paired_differences_to_the_step_before(whole: Table) -> None:
+def test_gains_are_paired_differences_to_the_step_before(whole: AblationTable) -> None:
     assert whole.path is not None
     *_, second, third = whole.path.steps
     by_seed = [[accuracy(step.changes, seed) for seed in range(3)] for step in (second, third)]
@@ -97,7 +98,7 @@ def test_an_unfinished_path_says_what_is_left(tmp_path: Folder, plan: Plan) -> N
 def test_without_combinations_there_is_no_path(tmp_path: Folder, plan: Plan) -> None:
     found = table(tmp_path, plan, trained(plan, steps=0))
     assert found.path is None
-    assert as_dict(found)["path"] is None
+    assert found.as_dict()["path"] is None
     assert "Path" not in render(found, "text")
     rows = trials(connect(database(tmp_path, [], of=plan.to_dict(), name="empty")), 2)
     assert path(plan.to_dict() | {"design": "factorial"}, rows) is None
@@ -117,7 +118,7 @@ def test_a_change_that_diverged_on_top_is_passed_over(tmp_path: Folder, plan: Pl
     assert [own.val_accuracy_mean is None for own in found.steps[2].tried] == [False, True]
 
 
-def test_text_json_and_csv(whole: Table) -> None:
+def test_text_json_and_csv(whole: AblationTable) -> None:
     text = render(whole, "text")
     start = text.index("Path to the best combination")
     lines = text[start:].splitlines()
@@ -126,7 +127,7 @@ def test_text_json_and_csv(whole: Table) -> None:
     assert lines[3].startswith("+ activation=gelu  3")
     assert max(map(len, text.splitlines())) <= 80
     assert "Fawcett and Hoos 2016" in " ".join(text.split())
-    known = as_dict(whole)["path"]
+    known = whole.as_dict()["path"]
     assert known["steps"][3]["changes"] == {
         "activation": "gelu", "batchnorm": False, "pooling": "avg",
     }  # fmt: skip
@@ -139,7 +140,7 @@ def test_text_json_and_csv(whole: Table) -> None:
     assert float(rows[3]["delta"]) == pytest.approx(known["steps"][3]["gain"]["delta"])
 
 
-def test_trials_of_the_path_are_no_planned_ones(whole: Table, plan: Plan) -> None:
+def test_trials_of_the_path_are_no_planned_ones(whole: AblationTable, plan: Plan) -> None:
     found = whole.progress
     assert found.planned == found.done == len(plan.cells) == 15
     assert found.missing == 0

@@ -43,7 +43,9 @@ def test_counts_and_cells(halfway: Progress) -> None:
 
 def test_best_is_the_mean_validation_accuracy_of_finished_trials(halfway: Progress) -> None:
     assert halfway.best is not None
-    assert (halfway.best.variant, halfway.best.n, halfway.best.mean) == ("pooling=avg", 1, 0.93)
+    # pooling=avg is higher, on one seed, and has failed on another.
+    assert (halfway.best.variant, halfway.best.n) == ("baseline", 2)
+    assert halfway.best.mean == pytest.approx(0.905)
 
 
 def test_running_trials_show_their_last_epoch(halfway: Progress) -> None:
@@ -55,7 +57,7 @@ def test_text(halfway: Progress) -> None:
     assert render(halfway).splitlines() == [
         "test",
         "trials of 9 planned: 4 finished, 1 failed, 1 pruned, 1 running, 5 missing",
-        "best so far: pooling=avg, validation accuracy 93.00 %",
+        "best so far: baseline, validation accuracy 90.50 %, mean of n = 2",
         "running: pooling=avg seed 2, epoch 1 of 2",
         "a finished trial took 13.8 s on average",
     ]
@@ -64,7 +66,7 @@ def test_text(halfway: Progress) -> None:
 def test_json_form_has_every_field(halfway: Progress) -> None:
     found = json.loads(json.dumps(as_dict(halfway), allow_nan=False))
     assert found["counts"]["finished"] == 4
-    assert found["best"]["mean"] == 0.93
+    assert found["best"]["mean"] == pytest.approx(0.905)
     assert found["running"][0]["epoch"] == 1
 
 
@@ -106,7 +108,7 @@ def test_a_search_counts_settled_trials_and_not_its_replicates(tmp_path: Path) -
     assert (found.best.variant, found.best.n) == ("#1", 3)
     assert render(found).splitlines() == [
         "test",
-        "trials of 20 planned: 5 finished, 2 failed, 2 pruned, 1 running, 12 missing",
+        "trials of 20 planned: 5 finished, 2 failed (1 diverged), 2 pruned, 1 running, 12 missing",
         "beside them, replicates of the best on further seeds: 4 finished, 1 running",
         "best so far: #1, validation accuracy 92.53 %, mean of n = 3",
         "running: #13 seed 0, epoch 4 of 9",

@@ -16,7 +16,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis import tables
+from analysis.designs import results
 from analysis.figures.base import plain
 from analysis.report_page import Report, build, embed, render, write
 from analysis.trials import connect, studies, trials
@@ -68,9 +68,7 @@ def report(
     findings: Sequence[Mapping[str, Any]] | None = (),
     **more: Any,
 ) -> Report:
-    study, found = read(folder, rows, of, **more)
-    table = tables.table(study, found)
-    return build(study, found, table, findings=findings, folder=folder)
+    return build(results(*read(folder, rows, of, **more)), findings=findings, folder=folder)
 
 
 def said(of: Report) -> dict[str, str]:
@@ -216,10 +214,10 @@ def test_a_factorial_shows_interactions(tmp_path: Path) -> None:
 def test_findings_are_listed_and_their_absence_is_said(tmp_path: Path) -> None:
     finding = {"code": "single-run", "severity": "warning", "where": "plan", "message": "n = 1"}
     study, found = read(tmp_path, mixed(), FIVE)
-    table = tables.table(study, found)
+    measured = results(study, found)
 
     def checks(findings: Sequence[Mapping[str, Any]] | None) -> list[str]:
-        page = render(build(study, found, table, findings=findings))
+        page = render(build(measured, findings=findings))
         part = page.partition('<section id="checks">')[2].partition("</section>")[0]
         return re.sub(r"<[^>]*>", " ", part).split()
 
@@ -259,12 +257,11 @@ def test_no_file_outside_the_folder_is_read(tmp_path: Path, address: str) -> Non
     folder.mkdir()
     rows = [trial(POOLING, {}, 0, 0.9, confusion={"test": MATRIX}, checkpoint=address)]
     page = report(folder, rows, POOLING)
-    (section,) = [one for one in page.sections if one.id == "model"]
-    assert not any(part.images for part in section.parts)
+    assert not any(part.images for section in page.sections for part in section.parts)
 
 
 def test_a_study_without_a_confusion_matrix_says_so(tmp_path: Path) -> None:
-    for number, kept in enumerate([{}, {"test": [[1]]}, {"test": [[1, "x"], [0, 1]]}, []]):
+    for number, kept in enumerate([{}, {"test": [[1, 0], [0, 1]]}]):
         folder = tmp_path / str(number)
         folder.mkdir()
         rows = [trial(POOLING, {}, 0, 0.9, confusion=kept)]
@@ -286,11 +283,14 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
         "plan_hash": "f" * 64,
     }.items():
         study.set_user_attr(key, value)
+    source = {"name": "someone", "url": "https://example.org", "license": "MIT"}
+    study.set_user_attr("plan", {**FIVE, "source": source})
     (own,) = studies(connect(url))
     found = trials(connect(url), own.id)
-    page = build(own, found, tables.table(own, found))
+    page = build(results(own, found))
     (section,) = [one for one in page.sections if one.id == "provenance"]
     facts = dict(section.parts[0].facts)
+    assert facts["Figures of others"] == "someone, https://example.org (licence: MIT)"
     assert facts["Command"] == "fmnist-study run x"
     assert facts["Versions"] == "torch 2.13"
     assert facts["Devices"] == "cpu"
@@ -302,9 +302,9 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
 
 def test_hiplot_is_linked_where_it_is(tmp_path: Path) -> None:
     study, found = read(tmp_path, mixed(), FIVE)
-    table = tables.table(study, found)
-    assert 'href="hiplot.html"' in render(build(study, found, table, hiplot="hiplot.html"))
-    assert "hiplot.html" not in render(build(study, found, table))
+    measured = results(study, found)
+    assert 'href="hiplot.html"' in render(build(measured, hiplot="hiplot.html"))
+    assert "hiplot.html" not in render(build(measured))
 
 
 # The summary, in every state of a study
@@ -709,7 +709,7 @@ def test_many_trials_make_a_page_in_time(
     started = time.monotonic()
     (study,) = studies(connect(url))
     found = trials(connect(url), study.id)
-    page = build(study, found, tables.table(study, found), findings=[], folder=tmp_path)
+    page = build(results(study, found), findings=[], folder=tmp_path)
     path = write(page, tmp_path / "report.html")
     assert time.monotonic() - started < seconds
     assert path.stat().st_size < size

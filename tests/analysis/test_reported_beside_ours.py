@@ -12,12 +12,20 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import tables
+from analysis.designs import results
+from analysis.documents import render
 from analysis.reported import ReportedRow, compare_reported
-from analysis.tables import Table, ablation_table, as_dict, render
+from analysis.tables.effects import EffectTable
 from tests.support.studies import plan, read, trial
 
-SOURCE = {"name": "seed 003", "selected_on": "test", "test_images": 10_000, "runs": 0}
+SOURCE = {
+    "name": "someone",
+    "selected_on": "test",
+    "test_images": 10_000,
+    "runs": 0,
+    "url": "https://example.org/theirs",
+    "license": "no licence file",
+}
 BASE = {"pooling": "max", "depth": 4}
 
 
@@ -26,7 +34,7 @@ def ours(
     reported: Sequence[Mapping[str, Any]],
     accuracies: Mapping[str, Sequence[float]],
     **more: Any,
-) -> Table:
+) -> EffectTable:
     """Table of a plan of two poolings and a listed structure; `accuracies` are of the test."""
     of = plan(
         {"pooling": ["max", "avg"]},
@@ -46,7 +54,9 @@ def ours(
         for name, values in accuracies.items()
         for seed, value in enumerate(values)
     ]
-    return ablation_table(*read(folder, rows, of))
+    found = results(*read(folder, rows, of)).table
+    assert isinstance(found, EffectTable)
+    return found
 
 
 def row(
@@ -155,8 +165,8 @@ def test_a_cell_of_a_factorial_is_named_by_all_its_levels(tmp_path: Path) -> Non
         reported=[{"changes": changes, "test_accuracy": 0.9} for changes in ({}, {"depth": 2})],
     )
     rows = [trial(of, {"depth": 2}, seed, 0.9) for seed in range(3)]
-    found = tables.table(*read(tmp_path, rows, of))
-    assert isinstance(found, Table)
+    found = results(*read(tmp_path, rows, of)).table
+    assert isinstance(found, EffectTable)
     assert [one.cell for one in found.reported] == [
         {"pooling": "max", "depth": 4},
         {"pooling": "max", "depth": 2},
@@ -220,15 +230,14 @@ def test_text(tmp_path: Path) -> None:
         "",
     ]
     words = " ".join(text.split())
-    assert (
-        "Reported by seed 003, number of runs not given, chosen on test data: optimistic" in words
-    )
+    assert "Reported by someone, number of runs not given, chosen on test data: optimistic" in words
+    assert "Source: someone, https://example.org/theirs (licence: no licence file)." in words
     assert "Lower: ours is lower than the uncertainty of both explains." in words
     assert "structure 2 Conv: a|b" in words
 
 
 def test_json_holds_both_sides(tmp_path: Path) -> None:
-    found = as_dict(ours(tmp_path, REPORTED, MEASURED))
+    found = ours(tmp_path, REPORTED, MEASURED).as_dict()
     assert found["source"] == SOURCE
     baseline, two, avg = json.loads(json.dumps(found["reported"]))
     assert baseline["reported"]["test_accuracy"] == 0.9314

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, create_trial
 
-from analysis import tables
-from analysis.search_table import SearchTable
+from analysis.designs import results
+from analysis.documents import FORMATS, render
 from analysis.statistics import importance
-from analysis.tables import FORMATS, Table, ablation_table, as_dict, render, verdict
+from analysis.tables.ablation import ablation_table
+from analysis.tables.effects import EffectTable
+from analysis.tables.search import SearchTable
 from analysis.trials import connect, studies, trials
 from tests.support.studies import (
     PARETO,
@@ -44,14 +46,16 @@ HOSTILE = [
 
 def table(
     folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] | None, **more: Any
-) -> Table:
-    return ablation_table(*read(folder, rows, of, **more))
+) -> EffectTable:
+    found = results(*read(folder, rows, of, **more)).table
+    assert isinstance(found, EffectTable)
+    return found
 
 
 def search(
     folder: Path, rows: Iterable[FrozenTrial], of: dict[str, Any] = SEARCH, **more: Any
 ) -> SearchTable:
-    found = tables.table(*read(folder, rows, of, **more))
+    found = results(*read(folder, rows, of, **more)).table
     assert isinstance(found, SearchTable)
     return found
 
@@ -62,7 +66,7 @@ def pareto(tmp_path: Path) -> SearchTable:
 
 
 @pytest.fixture
-def pooling(tmp_path: Path) -> Table:
+def pooling(tmp_path: Path) -> EffectTable:
     values = {
         "baseline": [0.900, 0.910, 0.921],
         "pooling=avg": [0.920, 0.931, 0.940],
@@ -72,7 +76,7 @@ def pooling(tmp_path: Path) -> Table:
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> Table:
+def hostile(tmp_path: Path) -> EffectTable:
     of = plan({"pooling": ["max", *HOSTILE]}, {"pooling": "max"}, seeds=1)
     rows = [
         trial(of, {"pooling": level} if level != "max" else {}, 0, 0.9)
@@ -81,7 +85,7 @@ def hostile(tmp_path: Path) -> Table:
     return table(tmp_path, rows, of, name=HOSTILE[2])
 
 
-def test_text(pooling: Table) -> None:
+def test_text(pooling: EffectTable) -> None:
     text = render(pooling, "text")
     assert text.splitlines()[:21] == [
         "test",
@@ -128,14 +132,14 @@ def test_text_fits_80_columns_with_the_longest_usual_names(tmp_path: Path) -> No
     assert "  flip+erase+translate+crop+rotate" in lines
 
 
-def test_figures_stand_below_each_other(pooling: Table) -> None:
+def test_figures_stand_below_each_other(pooling: EffectTable) -> None:
     lines = render(pooling, "text").splitlines()[6:11]
     points = {line.index("±") for line in lines if "±" in line}
     bounds = {(line.index(","), line.index("]")) for line in lines if "]" in line}
     assert len(points) == len(bounds) == 1
 
 
-def test_json_is_the_contract(pooling: Table) -> None:
+def test_json_is_the_contract(pooling: EffectTable) -> None:
     found = json.loads(render(pooling, "json"))
 
     assert {"study", "dataset", "baseline", "effects"} <= found.keys()
@@ -159,7 +163,7 @@ def test_json_is_the_contract(pooling: Table) -> None:
     assert effect["delta"] == pytest.approx(-0.0045)
 
 
-def test_csv_holds_fractions_and_a_row_per_level(pooling: Table) -> None:
+def test_csv_holds_fractions_and_a_row_per_level(pooling: EffectTable) -> None:
     baseline, avg, _ = csv.DictReader(io.StringIO(render(pooling, "csv")))
 
     assert (baseline["factor"], baseline["level"], baseline["delta"]) == ("baseline", "", "")
@@ -167,14 +171,14 @@ def test_csv_holds_fractions_and_a_row_per_level(pooling: Table) -> None:
     assert float(avg["val_accuracy_mean"]) == pytest.approx(0.930333, abs=1e-6)
 
 
-def test_markdown_rows_have_the_columns_of_their_heading(pooling: Table) -> None:
+def test_markdown_rows_have_the_columns_of_their_heading(pooling: EffectTable) -> None:
     text = render(pooling, "markdown")
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert [row.count("|") for row in rows] == [8] * 5 + [6] * 5
     assert r"| pooling | avg | 3 | 93.03 ±1.00 | +2.00 \[1.75, 2.25\] | 0.002 | better |" in rows
 
 
-def test_latex_uses_nothing_but_booktabs(pooling: Table) -> None:
+def test_latex_uses_nothing_but_booktabs(pooling: EffectTable) -> None:
     text = render(pooling, "latex")
     known = {
         "begin", "end", "centering", "footnotesize", "caption", "par", "medskip", "smallskip",
@@ -210,7 +214,7 @@ def test_latex_compiles_and_fits_the_page(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_hostile_names_break_no_format(hostile: Table, format: str) -> None:
+def test_hostile_names_break_no_format(hostile: EffectTable, format: str) -> None:
     text = render(hostile, format)
     assert "\x1b" not in text
     assert len(hostile.effects) == len(HOSTILE)
@@ -246,7 +250,7 @@ def test_hostile_names_break_no_format(hostile: Table, format: str) -> None:
 def test_verdicts(tmp_path: Path, values: dict[str, list[float]], word: str) -> None:
     of = plan({"pooling": ["max", "avg"]}, {"pooling": "max"})
     (effect,) = table(tmp_path, ablation_trials(of, values), of).effects
-    assert verdict(effect) == word
+    assert effect.claim == word
 
 
 def test_what_others_are_compared_with_is_a_row_of_its_table(tmp_path: Path) -> None:
@@ -265,7 +269,7 @@ def test_what_others_are_compared_with_is_a_row_of_its_table(tmp_path: Path) -> 
     found = table(tmp_path, rows, of)
     text = render(found, "text")
 
-    assert [verdict(effect) for effect in found.effects] == ["reference", "not proven"]
+    assert [effect.claim for effect in found.effects] == ["reference", "not proven"]
     assert re.search(r"  32 +3  91.67 ±2.08 +reference\n", text)
     assert "level minus the baseline, or what the plan names instead, in points" in " ".join(
         text.split()
@@ -314,7 +318,7 @@ def test_a_hundred_trials_are_read_and_shown_well_under_a_second(tmp_path: Path)
     start = time.perf_counter()
     engine = connect(url)
     (study,) = studies(engine)
-    render(ablation_table(study, trials(engine, study.id)), "text")
+    render(results(study, trials(engine, study.id)).table, "text")
 
     assert study.trial_count == 100
     assert time.perf_counter() - start < 0.5
@@ -322,7 +326,7 @@ def test_a_hundred_trials_are_read_and_shown_well_under_a_second(tmp_path: Path)
 
 def test_one_entry_point_serves_every_design(tmp_path: Path) -> None:
     study, rows = read(tmp_path, [trial(POOLING, {}, 0, 0.9)], POOLING)
-    assert tables.table(study, rows) == ablation_table(study, rows)
+    assert results(study, rows).table == ablation_table(study, rows)
 
 
 def test_a_search_as_text(tmp_path: Path) -> None:
@@ -404,7 +408,7 @@ def test_the_front_of_several_objectives_is_a_block(pareto: SearchTable) -> None
     text = render(pareto, "text")
     assert "Pareto front of accuracy, parameters" in text
     assert re.search(r"1  #1 +1 +93.00 +4,000\n +width=33\n +4  #3 +1 +85.00 +900\n", text)
-    assert [own["candidate"] for own in as_dict(pareto)["pareto"]] == [1, 3]
+    assert [own["candidate"] for own in pareto.as_dict()["pareto"]] == [1, 3]
     rows = list(csv.DictReader(io.StringIO(render(pareto, "csv"))))
     assert [row["pareto"] for row in rows] == ["True", "False", "False", "True"]
 
@@ -474,6 +478,6 @@ def test_hostile_names_break_no_format_of_a_search(tmp_path: Path, format: str) 
 def test_a_study_without_factors_explains_no_comparison(tmp_path: Path) -> None:
     alone = plan({}, {})
     rows = [trial(alone, {}, seed, 0.9) for seed in range(3)]
-    text = render(tables.table(*read(tmp_path, rows, alone)), "text")
+    text = render(results(*read(tmp_path, rows, alone)).table, "text")
     assert "no factor is varied" in text
     assert "Holm" not in text

@@ -38,7 +38,7 @@ def check(reference: nn.Module, side: int = SIDE, **fields: Any) -> None:
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
-def test_convnet3_is_seed_001s(pooling: str, activation: str) -> None:
+def test_convnet3_is_that_of_plscoggers(pooling: str, activation: str) -> None:
     layers: list[nn.Module] = []
     for inputs, outputs in [(1, 8), (8, 16), (16, 32)]:
         layers.append(nn.Conv2d(inputs, outputs, 3, padding=1))
@@ -77,7 +77,7 @@ def test_lenet_is_two_convolutions_and_three_linear_layers() -> None:
 
 @pytest.mark.parametrize("batchnorm", [True, False])
 @pytest.mark.parametrize("side", [28, 8])
-def test_vgg_like_is_seed_002s(batchnorm: bool, side: int) -> None:
+def test_vgg_like_is_that_of_serge_m(batchnorm: bool, side: int) -> None:
     def step(inputs: int, outputs: int) -> list[nn.Module]:
         norm = [nn.BatchNorm2d(outputs)] if batchnorm else []
         return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), *norm]
@@ -107,7 +107,7 @@ def test_vgg_like_drops_half_as_much_after_its_blocks_as_before_its_classifier()
     assert scales == pytest.approx([1 / 0.75, 1 / 0.75, 1 / 0.5])
 
 
-def test_toy_is_seed_004s_first_network_without_its_softmax() -> None:
+def test_toy_is_shihvictors_first_network_without_its_softmax() -> None:
     reference = nn.Sequential(
         nn.Conv2d(1, 1, 3),
         nn.ReLU(),
@@ -124,7 +124,7 @@ def test_toy_is_seed_004s_first_network_without_its_softmax() -> None:
 
 
 @pytest.mark.parametrize("batchnorm", [True, False])
-def test_conv_pairs_is_seed_004s_v1_5_5_without_its_softmax(batchnorm: bool) -> None:
+def test_conv_pairs_is_shihvictors_v1_5_5_without_its_softmax(batchnorm: bool) -> None:
     side = 8
     layers: list[nn.Module] = []
     for inputs, outputs in [(1, 32), (32, 64), (64, 128)]:
@@ -185,7 +185,7 @@ def imagenet_stem(channels: int) -> list[nn.Module]:
 
 @pytest.mark.parametrize("side", [28, 8])
 @pytest.mark.parametrize("stem", ["3x3", "7x7"])
-def test_resnet_like_is_seed_002s_with_either_stem(stem: str, side: int) -> None:
+def test_resnet_like_is_that_of_serge_m_with_either_stem(stem: str, side: int) -> None:
     layers = small_stem(64, bias=True) if stem == "3x3" else imagenet_stem(64)
     reference = residual_network(layers, [64, 128, 256], [2, 2, 2], blocks=2)
     fields: dict[str, Any] = {"conv_bias": True, "activation": "relu", "stem": stem}
@@ -199,7 +199,7 @@ def test_the_cifar_resnets_are_those_of_he_et_al(architecture: str, blocks: int)
 
 
 @pytest.mark.parametrize("side", [28, 8])
-def test_mobilenet_v2_is_torchvisions_with_the_settings_of_seed_002(side: int) -> None:
+def test_mobilenet_v2_is_torchvisions_with_the_settings_of_serge_m(side: int) -> None:
     settings = [list(setting) for setting in SETTINGS]
     models = torchvision().models
     theirs = models.MobileNetV2(num_classes=CLASSES, inverted_residual_setting=settings)

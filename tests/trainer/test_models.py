@@ -46,21 +46,21 @@ def test_the_shapes_of_the_data_sets_are_known_without_reading_them(digits: Imag
         # One slope for each of four steps and for the two activations of each residual block.
         ({"depth": 4, "activation": "prelu"}, 247_978 + 4),
         ({"depth": 4, "activation": "prelu", "residual": True}, 402_538 + 12),
-        # Seed 000: 4.36 MB in fp32.
+        # The LeNet notebook: 4.36 MB in fp32.
         ({"architecture": "lenet"}, 1_089_046),
-        # Seed 001.
+        # plscoggers/fashion-mnist.
         ({"architecture": "convnet3", "width": 64, "conv_bias": True}, 393_610),
         (
             {"architecture": "convnet3", "width": 64, "conv_bias": True, "batchnorm": False},
             392_714,
         ),
-        # Seed 002.
+        # serge-m/code-training.
         ({"architecture": "vgg_like", "conv_bias": True}, 6_494_570),
         ({"architecture": "resnet_like", "conv_bias": True}, 2_780_810),
         # Its stem: 49 instead of 9 weights for 64 channels, and no bias.
         ({"architecture": "resnet_like", "conv_bias": True, "stem": "7x7"}, 2_780_810 + 39 * 64),
         ({"architecture": "mobilenet_v2"}, 680_202),
-        # Seed 004.
+        # shihvictor/LearnPytorchFashionMNIST.
         ({"architecture": "toy"}, 39_358),
         ({"architecture": "conv_pairs", "conv_bias": True, "batchnorm": False}, 25_993_898),
         ({"architecture": "conv_pairs", "conv_bias": True}, 25_994_986),
@@ -92,7 +92,7 @@ def test_a_network_has_the_described_parameters_per_member(architecture: str) ->
         ({"architecture": "resnet18"}, 2.11),
     ],
 )
-def test_multiply_adds_are_those_that_seed_004_printed_for_batches_of_64(
+def test_multiply_adds_are_those_that_shihvictor_printed_for_batches_of_64(
     fields: dict[str, Any], billions: float
 ) -> None:
     counted = 64 * describe(TrainConfig(**fields), SIDE, CLASSES).multiply_adds / 1e9

@@ -11,7 +11,7 @@ from trainer.layers import Convolution, Flatten, Linear, activation
 
 
 class ConvNet(nn.Module):
-    """The family of seed 003 is one point of it.
+    """The family of aralhekimoglu/FashionMNIST is one point of it.
 
     `depth` steps of [convolution -> batch norm -> activation -> pool], step s with `width * s`
     channels; only the first two steps pool; optionally a residual block after each step; dropout
@@ -65,7 +65,7 @@ def convolution_step(
 
 
 class Residual(nn.Module):
-    """1x1 to half the channels, 3x3 back, added to the input (seed 003's block)."""
+    """1x1 to half the channels, 3x3 back, added to the input (aralhekimoglu/FashionMNIST)."""
 
     def __init__(self, config: TrainConfig, members: int, channels: int) -> None:
         super().__init__()

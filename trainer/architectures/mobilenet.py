@@ -9,13 +9,13 @@ from trainer.chain import named
 from trainer.config import TrainConfig
 from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear
 
-# Expansion, output channels, blocks, stride of the first block: seed 002's reduced network.
+# Expansion, output channels, blocks, stride of the first block, as in serge-m/code-training.
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 STEM, LAST = 32, 1280  # channels
 
 
 def mobilenet_v2(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """Seed 002's reduced MobileNetV2, 1 channel; `dropout` comes before the classifier."""
+    """serge-m/code-training's reduced MobileNetV2, 1 channel; `dropout` precedes the classifier."""
     members = len(configs)
     network = named(stem=_unit(members, 1, STEM, 3, stride=2))
     inputs = STEM

@@ -13,7 +13,7 @@ from trainer.layers import POOLINGS, Convolution, Flatten, Linear, activation
 
 
 def lenet(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """Like LeNet-5 (LeCun et al., 1998), in the size of seed 000.
+    """Like LeNet-5 (LeCun et al., 1998), in the size of the LeNet notebook's.
 
     The seed publishes "a little over 1 million parameters, 4.36 MB", max pooling and dropout, but
     not its layers. These have 1,089,046 parameters, which are 4.36 MB in fp32.
@@ -37,10 +37,10 @@ def lenet(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequent
 
 
 def convnet3(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """Seed 001's network: three steps of [convolution -> activation -> pool -> batch norm].
+    """The network of plscoggers/fashion-mnist.
 
-    They have `width`, 2 and 4 `width` channels (64, 128, 256 there); `dropout` is the rate of whole
-    channels after the last one.
+    Three steps of [convolution -> activation -> pool -> batch norm] have `width`, 2 and 4 `width`
+    channels (64, 128, 256 there); `dropout` is the rate of whole channels after the last one.
     """
     config, members = configs[0], len(configs)
     side = pooled(side, 3, "architecture = 'convnet3'")
@@ -64,10 +64,10 @@ def convnet3(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequ
 
 
 def vgg_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """Seed 002's network: two blocks of two [convolution -> activation -> batch norm], two layers.
+    """The first network of serge-m/code-training.
 
-    The first block pools. `dropout` is the rate in front of the classifier (0.5 there); each block
-    drops half of that.
+    Two blocks of two [convolution -> activation -> batch norm], two layers. The first block pools.
+    `dropout` is the rate in front of the classifier (0.5 there); each block drops half of that.
     """
     config, members = configs[0], len(configs)
     side = pooled(side, 1, "architecture = 'vgg_like'")
@@ -97,9 +97,10 @@ def vgg_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequ
 
 
 def toy(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """Seed 004's first network: two convolutions of one channel, three linear layers.
+    """The first network of shihvictor/LearnPytorchFashionMNIST.
 
-    There a softmax follows, and the cross entropy takes its own of that; here are the logits.
+    Two convolutions of one channel, three linear layers. There a softmax follows, and the cross
+    entropy takes its own of that; here are the logits.
     """
     config, members = configs[0], len(configs)
     if side < 5:
@@ -119,11 +120,12 @@ def toy(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequentia
 
 
 def conv_pairs(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """Seed 004's v1_5_5: three pairs of convolutions without pooling, three linear layers.
+    """v1_5_5 of shihvictor/LearnPytorchFashionMNIST.
 
-    As there, nothing lies between the convolutions of a pair, so that together they are one linear
-    map; batch norm comes in front of every activation, and conv biases stay under it. As in `toy`,
-    the softmax in front of the loss is left out.
+    Three pairs of convolutions without pooling, three linear layers. As there, nothing lies between
+    the convolutions of a pair, so that together they are one linear map; batch norm comes in front
+    of every activation, and conv biases stay under it. As in `toy`, the softmax in front of the
+    loss is left out.
     """
     config, members = configs[0], len(configs)
     bias = config.conv_bias

@@ -13,16 +13,17 @@ from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear, acti
 
 
 def resnet_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """Seed 002's best network: three stages, each of which starts by halving the image.
+    """The best network of serge-m/code-training: three stages.
 
-    `conv_bias` gives its 3x3 stem the bias that the seed left under the batch norm.
+    Each starts by halving the image. `conv_bias` gives its 3x3 stem the bias that was left under
+    the batch norm.
     """
     bias = configs[0].conv_bias and configs[0].stem == "3x3"
     return _resnet(configs, classes, (64, 128, 256), blocks=2, strides=(2, 2, 2), stem_bias=bias)
 
 
 def resnet18(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """torchvision's ResNet-18 with a stem for 1 channel, as in seed 004."""
+    """torchvision's ResNet-18 with a stem for 1 channel (shihvictor/LearnPytorchFashionMNIST)."""
     as_there = [config.replace(activation="relu", stem="7x7") for config in configs]
     return _resnet(as_there, classes, (64, 128, 256, 512), blocks=2, strides=(1, 2, 2, 2))
 

@@ -17,7 +17,8 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from analysis import tables
+from analysis.designs import results
+from analysis.documents import FORMATS, render
 from analysis.statistics.factorial import (
     HIGHER,
     PAIRWISE,
@@ -29,7 +30,7 @@ from analysis.statistics.factorial import (
     Term,
     analyse,
 )
-from analysis.tables import FORMATS, Table, as_dict, render
+from analysis.tables.factorial import FactorialTable
 from tests.support.studies import plan, read, trial
 
 # D. C. Montgomery, "Design and Analysis of Experiments": life of a battery in hours by material
@@ -137,7 +138,7 @@ LEVELS: dict[str, list[Any]] = {
 
 
 def cells(seeds: int = 1, seed: int = 5) -> list[Observation]:
-    """Runs of the 24 cells of seed 001's design."""
+    """Runs of the 24 cells of the plan `pooling`."""
     rng = np.random.default_rng(seed)
     return [
         Observation(
@@ -307,7 +308,7 @@ OF = plan(
 )  # fmt: skip
 
 
-def report(folder: Path, runs: Iterable[Observation], own: dict[str, Any] = OF) -> Table:
+def report(folder: Path, runs: Iterable[Observation], own: dict[str, Any] = OF) -> FactorialTable:
     rows = [
         trial(
             own,
@@ -317,8 +318,8 @@ def report(folder: Path, runs: Iterable[Observation], own: dict[str, Any] = OF) 
         )
         for run in runs
     ]
-    found = tables.table(*read(folder, rows, own))
-    assert isinstance(found, Table)
+    found = results(*read(folder, rows, own)).table
+    assert isinstance(found, FactorialTable)
     return found
 
 
@@ -363,7 +364,7 @@ def test_an_unfinished_factorial_says_what_is_missing(tmp_path: Path) -> None:
     found = report(tmp_path, cells()[:1])
     assert found.anova == "no factor has results of two levels"
     assert "No analysis of variance: no factor has results of two levels." in render(found, "text")
-    assert as_dict(found)["anova"] is None
+    assert found.as_dict()["anova"] is None
     (tmp_path / "more").mkdir()
     assert "Not balanced" in render(report(tmp_path / "more", cells()[3:]), "text")
 

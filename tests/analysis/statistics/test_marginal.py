@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import tables
-from analysis.search_table import SearchTable
+from analysis.designs import results
+from analysis.documents import render
 from analysis.statistics.marginal import Marginal, marginals
-from analysis.tables import render
+from analysis.tables.search import SearchTable
 from tests.support.studies import SEARCH, read, searched, small_search
 
 
@@ -60,7 +60,7 @@ def test_equal_values_stay_together(tmp_path: Path) -> None:
 
 def test_json_has_them_and_the_best_so_far(tmp_path: Path) -> None:
     study, rows = read(tmp_path, small_search(), SEARCH)
-    table = tables.table(study, rows)
+    table = results(study, rows).table
     assert isinstance(table, SearchTable)
     found = json.loads(render(table, "json"))
     assert {one["parameter"] for one in found["marginal_effects"]} >= {"optimizer", "width"}
@@ -73,4 +73,4 @@ def test_json_has_them_and_the_best_so_far(tmp_path: Path) -> None:
 def test_nothing_finished_nothing_averaged(tmp_path: Path) -> None:
     study, rows = read(tmp_path, [], SEARCH)
     assert marginals(rows) == []
-    assert json.loads(render(tables.table(study, rows), "json"))["best_so_far"]["trials"] == []
+    assert json.loads(render(results(study, rows).table, "json"))["best_so_far"]["trials"] == []

@@ -16,7 +16,9 @@ import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import hiplot_page, tables
+from analysis import hiplot_page
+from analysis.designs import results
+from analysis.documents import render
 from analysis.progress import progress
 from analysis.statistics import effects
 from analysis.trials import Study, Trial, connect, studies, trials
@@ -371,7 +373,7 @@ def test_other_tables_are_kept_without_a_design(tmp_path: Path) -> None:
     assert made.plan["search"]["space"]["lr"] == {"low": 0.001, "high": 0.342719, "log": True}
     assert "no design found" in made.notes[0]
     study, found = stored(made, tmp_path)
-    table = tables.as_dict(tables.table(study, found))
+    table = results(study, found).table.as_dict()
     assert (table["best"]["val_accuracy_mean"], table["best"]["candidate"]) == (0.91, 11)
     assert table["importance"]["parameters"]
 
@@ -407,7 +409,7 @@ def test_one_setting_alone_is_a_baseline(tmp_path: Path) -> None:
     assert made.summary == "ablation, 1 settings, 2 runs"
     assert made.plan["baseline"] == {"lr": 0.1}
     study, rows = stored(made, tmp_path)
-    assert "no factor is varied" in tables.render(tables.table(study, rows), "text")
+    assert "no factor is varied" in render(results(study, rows).table, "text")
 
 
 # Replicates and epochs.
@@ -529,7 +531,7 @@ def test_the_study_is_read_by_report_status_hiplot_and_optuna(tmp_path: Path) ->
     now = progress(study, rows)
     assert now.best is not None
     assert now.best.mean == max(row.value or 0 for row in rows)
-    assert "batch_size" in tables.render(tables.table(study, rows), "markdown")
+    assert "batch_size" in render(results(study, rows).table, "markdown")
     page = hiplot_page.write(study, rows, tmp_path / "page.html")
     assert "invented" not in page.read_text(encoding="utf-8")
     url = sa.URL.create("sqlite", database=str(tmp_path / "studies.db")).render_as_string()
@@ -551,7 +553,7 @@ def test_the_report_says_which_accuracy_is_compared(
 ) -> None:
     text = f"lr,seed,{column}\n1,0,0.9\n1,1,0.8\n2,0,0.7\n2,1,0.75\n"
     study, rows = stored(imported(tmp_path, text), tmp_path)
-    table = tables.render(tables.table(study, rows), "text")
+    table = render(results(study, rows).table, "text")
     assert f"\n{words}\n" in table
     assert f"imported from results.csv; compared is {column}," in table
     assert "planned" not in table

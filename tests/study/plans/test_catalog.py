@@ -12,7 +12,7 @@ from analysis import trials as stored
 from study import cli
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, Variant, load_plan
-from study.run.session import Machine
+from study.run.machine import Machine
 from study.store import location
 from tests.support.plans import run
 from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
@@ -129,7 +129,7 @@ def test_a_description_cannot_steer_the_terminal(
 
 # The reference projects: what they varied, what they counted, what they said.
 
-SEEDS = ("lenet", "pooling", "pooling-wishes", "recipes", "structure", "batchnorm-lr")
+SOURCES = ("lenet", "pooling", "pooling-wishes", "recipes", "structure", "batchnorm-lr")
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def show(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any) -
     return rows
 
 
-# Factor and level -> parameters, exactly as SEED-FACTS has them.
+# Factor and level -> parameters, exactly as their code comes to.
 COUNTS: dict[str, dict[tuple[str | None, Any], int]] = {
     "pooling": {(None, None): 392_714, ("batchnorm", True): 393_610},
     "recipes": {
@@ -212,7 +212,7 @@ def test_networks_have_exactly_the_reported_sizes(name: str, show: Show) -> None
     assert all(row["multiply_adds"] > 0 and row["architecture"] for row in rows.values())
 
 
-def test_seed_004_counts_16_02_billion_multiply_adds_for_a_batch_of_64(show: Show) -> None:
+def test_conv_pairs_counts_16_02_billion_multiply_adds_for_a_batch_of_64(show: Show) -> None:
     rows = {(row["factor"], row["level"]): row["multiply_adds"] for row in show("batchnorm-lr")}
 
     assert round(rows["batchnorm", False] * 64 / 1e9, 2) == 16.02
@@ -220,14 +220,40 @@ def test_seed_004_counts_16_02_billion_multiply_adds_for_a_batch_of_64(show: Sho
     assert round(rows["network", "ResNet-18"] * 64 / 1e9, 2) == 2.11
 
 
-@pytest.mark.parametrize("name", [*SEEDS, "references"])
+def test_a_newcomer_sees_whose_figures_a_plan_repeats(
+    tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def printed(*args: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*args])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    listed = " ".join(printed("list").split())
+    sources = {
+        own["name"]: own["source"] for own in json.loads(printed("list", "--json")) if own["source"]
+    }
+    assert set(sources) == {*SOURCES, "references"}
+    for name, source in sources.items():
+        assert f"{name} {load_plan(name).description} after {source['name']}" in listed
+        shown = " ".join(printed("show", name).split())
+        assert f"{source['name']} reported figures of" in shown
+        assert f"{source['url']} licence: {source['license']}" in shown
+
+
+@pytest.mark.parametrize("name", [*SOURCES, "references"])
 def test_every_plan_of_a_reference_says_whose_figures_it_carries(name: str) -> None:
     figures = load_plan(name).to_dict()
 
-    assert figures["source"]["name"]
+    source = figures["source"]
+    repository = source["url"].removeprefix("https://github.com/")
+    assert repository.startswith(source["name"]) or name == "lenet"
+    assert source["license"]
     assert figures["source"]["test_images"] == 10_000
     assert figures["reported"]
-    # Only seed 000 kept its test data apart.
+    # Only the LeNet notebook kept its test data apart.
     assert figures["source"]["selected_on"] == ("validation" if name == "lenet" else "test")
 
 
@@ -257,7 +283,7 @@ def test_pooling_sets_out_24_cells_of_which_one_has_its_own_figure() -> None:
     assert (best.pooling, best.dropout, best.batchnorm, best.batch_size) == ("avg", 0.2, False, 128)
 
 
-def test_the_wishes_vary_what_seed_001_asks_for() -> None:
+def test_the_wishes_vary_what_their_author_asks_for() -> None:
     assert set(load_plan("pooling-wishes").tables) == {
         "learning_rate",
         "decay",
@@ -399,7 +425,7 @@ def test_a_large_plan_runs_whole(
 
 @pytest.mark.slow
 @pytest.mark.real
-@pytest.mark.parametrize("name", [*SEEDS, "references"])
+@pytest.mark.parametrize("name", [*SOURCES, "references"])
 def test_the_reference_plans_train_on_real_images(
     name: str, tmp_path: Path, fashion_mnist_dir: Path
 ) -> None:

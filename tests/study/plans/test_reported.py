@@ -1,20 +1,26 @@
 """Figures and conclusions of others: checked against the plan that they speak of."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from analysis.trials import connect, studies
 from study.plans.plan import Plan
-from tests.support.plans import tiny
+from study.store import location
+from tests.support.plans import run, tiny
 from trainer.errors import UserError
 
 SOURCE: dict[str, Any] = {
-    "name": "seed 003",
+    "name": "someone",
+    "url": "https://example.org/theirs",
+    "license": "no licence file",
     "selected_on": "test",
     "test_images": 10_000,
     "runs": 0,
     "note": "average of multiple runs",
 }
+REQUIRED = ("name", "selected_on", "test_images", "runs")
 
 
 def plan(**changes: Any) -> Plan:
@@ -57,6 +63,12 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"source": SOURCE | {"selected_on": "luck"}}, "source.selected_on = 'luck': choose from test"),
     ({"source": SOURCE | {"test_images": 0}}, "source.test_images = 0: must be a whole number"),
     ({"source": SOURCE | {"runs": -1}}, "source.runs = -1: must be a whole number from 0"),
+    (
+        {"source": SOURCE | {"url": "javascript:alert(1)"}},
+        "source.url = 'javascript:alert(1)': must",
+    ),
+    ({"source": SOURCE | {"url": "https://a b"}}, "source.url = 'https://a b': must be an address"),
+    ({"source": SOURCE | {"license": ""}}, "source.license = '': must be one line of 1 to 1000"),
     ({"source": SOURCE | {"runs": True}}, "source.runs = True: must be a whole number"),
     ({"source": SOURCE | {"name": "a\nb"}}, "source.name = 'a\\nb': must be one line"),
     ({"reported": {"changes": {}}}, "reported = {'changes': {}}: must be an array of tables"),
@@ -157,3 +169,16 @@ def test_figures_remember_the_epochs_they_were_planned_with() -> None:
     assert [entry.get("epochs") for entry in own.to_dict()["reported"]] == [None, None]
     shorter = own.override(epochs=2).override(epochs=3).to_dict()["reported"]
     assert [(entry["changes"], entry["epochs"]) for entry in shorter] == [({}, 15), ({}, 40)]
+
+
+def test_a_stored_study_goes_on_when_its_source_gets_another_name(tmp_path: Path) -> None:
+    """Whose figures are carried along is no part of a study's identity."""
+    file = tmp_path / "a.db"
+    run(plan(source={key: SOURCE[key] for key in REQUIRED} | {"name": "old"}), file)
+
+    state = run(plan(), file)
+
+    (study,) = studies(connect(location.locate(str(file))))
+    assert (state.done, state.failed) == (study.trial_count, 0)
+    assert study.trial_count == plan().trial_count
+    assert study.plan["source"] == SOURCE

@@ -8,8 +8,9 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis import tables
 from analysis import trials as rows
+from analysis.designs import results
+from analysis.documents import render
 from study.cli import main
 from study.plans.plan import Plan
 from tests.support.plans import run
@@ -102,7 +103,7 @@ def test_pruned_trials_are_in_no_mean(finished: Path) -> None:
     engine = rows.connect(f"sqlite:///{finished}")
     (study,) = rows.studies(engine)
     found = rows.trials(engine, study.id)
-    report = json.loads(tables.render(tables.table(study, found), "json"))
+    report = json.loads(render(results(study, found).table, "json"))
     assert report["effects"] == []
     shown = {own["candidate"] for own in report["candidates"]}
     assert shown.isdisjoint({t.number for t in found if t.state == "PRUNED"})
@@ -150,5 +151,5 @@ def test_two_objectives_have_two_values_and_a_front(tmp_path: Path) -> None:
     assert all(t.values[1] == t.user_attrs["parameters"] for t in found)
     engine = rows.connect(f"sqlite:///{file}")
     (study,) = rows.studies(engine)
-    report = json.loads(tables.render(tables.table(study, rows.trials(engine, study.id)), "json"))
+    report = json.loads(render(results(study, rows.trials(engine, study.id)).table, "json"))
     assert report["pareto"]

@@ -26,13 +26,15 @@ def verdict(term: Term) -> str:
     return "matters" if term.p_holm is not None and term.p_holm <= ALPHA else "not proven"
 
 
-def blocks(found: Anova) -> list[Block]:
+def blocks(result: Anova | str) -> list[Block]:
     """Lay out the terms by what they explain, and the pairs of proven interactions."""
+    if isinstance(result, str):
+        return []
     rows = [
-        *((name(term.factors), term, verdict(term)) for term in found.terms),
-        *([("seeds (blocks)", found.block, "")] if found.block else []),
-        *([(FURTHER, found.higher, "")] if found.higher else []),
-        ("error", found.error, ""),
+        *((name(term.factors), term, verdict(term)) for term in result.terms),
+        *([("seeds (blocks)", result.block, "")] if result.block else []),
+        *([(FURTHER, result.higher, "")] if result.higher else []),
+        ("error", result.error, ""),
     ]
     terms = [term for _, term, _ in rows]
     columns = {
@@ -43,8 +45,8 @@ def blocks(found: Anova) -> list[Block]:
         "p": [p_text(term.p_holm) for term in terms],
         "verdict": [word for *_, word in rows],
     }
-    proven = {term.factors for term in found.terms if verdict(term) == "matters"}
-    pairs = [pair for pair in found.pairs if pair.factors in proven]
+    proven = {term.factors for term in result.terms if verdict(term) == "matters"}
+    pairs = [pair for pair in result.pairs if pair.factors in proven]
     title = "What explains the variance of the accuracy"
     return [Block(title, columns, labels=1), *([_pair_block(pairs)] if pairs else [])]
 
@@ -81,55 +83,55 @@ SOURCES = {
 }
 
 
-def notes(found: Anova | str) -> list[str]:
+def notes(result: Anova | str) -> list[str]:
     """Say how the analysis was done, and what it leaves open."""
-    if isinstance(found, str):
-        return [f"No analysis of variance: {found}."]
+    if isinstance(result, str):
+        return [f"No analysis of variance: {result}."]
     lines = [
         f"Variance: share is a term's part of all squared deviations (eta squared, type II). F: "
-        f"against the error, {SOURCES[found.error_source]} (df {found.error.degrees}). p: "
-        f"corrected by Holm for all {len(found.terms)} factors and pairs. Matters: p is at most "
+        f"against the error, {SOURCES[result.error_source]} (df {result.error.degrees}). p: "
+        f"corrected by Holm for all {len(result.terms)} factors and pairs. Matters: p is at most "
         f"{ALPHA}. The differences further up take interactions for noise, and so see less.",
     ]
-    if found.error_source != REPLICATES:
+    if result.error_source != REPLICATES:
         lines.append(
             "No cell was run twice, so its interactions stand in for noise: if they are more than "
             "that, these tests are too cautious."
         )
-    interactions = [term for term in found.terms if len(term.factors) > 1]
+    interactions = [term for term in result.terms if len(term.factors) > 1]
     if interactions and all(verdict(term) == "not proven" for term in interactions):
         lines.append("No interaction is proven: the effects of the factors may simply add up.")
-    if not found.balanced:
+    if not result.balanced:
         lines.append(
             "Not balanced: some cells have no result, or fewer. Effects are those of a model that "
             "is fitted to the others, and shares do not add up to 100 %."
         )
-    lines += [f"{printable(what)}: left out, as {why}." for what, why in found.left_out.items()]
+    lines += [f"{printable(what)}: left out, as {why}." for what, why in result.left_out.items()]
     return lines
 
 
-def as_dict(found: Anova | str | None) -> dict[str, Any]:
+def as_dict(result: Anova | str) -> dict[str, Any]:
     """Return the keys that the analysis adds to a report; `anova` is None where there is none."""
-    if found is None:
-        return {}
-    if isinstance(found, str):
+    if isinstance(result, str):
         return {"anova": None, "main_effects": [], "interactions": []}
-    known = asdict(found)
-    levels, pairs = known.pop("levels"), known.pop("pairs")
-    known["terms"] = [
+    record = asdict(result)
+    levels, pairs = record.pop("levels"), record.pop("pairs")
+    record["terms"] = [
         {"name": " × ".join(term.factors), **asdict(term), "verdict": verdict(term)}
-        for term in found.terms
+        for term in result.terms
     ]
-    return {"anova": known, "main_effects": levels, "interactions": pairs}
+    return {"anova": record, "main_effects": levels, "interactions": pairs}
 
 
-def csv_rows(found: Anova) -> list[dict[str, Any]]:
+def csv_rows(result: Anova | str) -> list[dict[str, Any]]:
     """Return a line per term, then one per pair of levels."""
+    if isinstance(result, str):
+        return []
     terms = [
-        *((name(term.factors), term) for term in found.terms),
-        *([("seeds", found.block)] if found.block else []),
-        *([(FURTHER, found.higher)] if found.higher else []),
-        ("error", found.error),
+        *((name(term.factors), term) for term in result.terms),
+        *([("seeds", result.block)] if result.block else []),
+        *([(FURTHER, result.higher)] if result.higher else []),
+        ("error", result.error),
     ]
     lines: list[dict[str, Any]] = []
     for label, term in terms:
@@ -137,7 +139,7 @@ def csv_rows(found: Anova) -> list[dict[str, Any]]:
         del figures["factors"]
         word = verdict(term) if term.factors else None
         lines.append({"factor": "variance", "level": label, **figures, "verdict": word})
-    for pair in found.pairs:
+    for pair in result.pairs:
         lines.append(
             {
                 "factor": name(pair.factors),

@@ -75,7 +75,7 @@ class SearchTable:
         return _csv(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form; see `tables.as_dict`."""
+        """Return the JSON form; keys are only ever added."""
         return _as_dict(self)
 
 

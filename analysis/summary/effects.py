@@ -1,0 +1,213 @@
+"""What an ablation or a factorial found, in plain words.
+
+What matters most, by how much, how sure that is, what it costs, and what was not proven. Every
+number in a sentence is one of the table's; nothing is claimed that the correction does not allow.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.statistics.effects import FEWEST_PAIRS, Effect
+from analysis.statistics.rows import baseline_level
+from analysis.summary import costs
+from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, accuracy
+from analysis.tables.effects import EffectTable
+from analysis.text import percent, printable
+from analysis.trials import Trial
+from analysis.verdicts import PROVEN
+from analysis.wording import are, bounds, count, signed, size, some
+from fmnist_common.text import level_text, variant_label
+
+TOLD = 3  # effects of a kind that have a sentence of their own
+
+Plan = Mapping[str, Any]
+
+
+def answers(
+    plan: Plan, table: EffectTable, trials: Sequence[Trial]
+) -> tuple[str, dict[str, list[str]]]:
+    """Return the headline and the sentences on a study with a finished trial."""
+    effects = [effect for effect in table.effects if not effect.is_reference]
+    compared = [effect for effect in effects if effect.delta is not None]
+    cost = [*costs.of_best(table, trials), *costs.of_study(trials)]
+    if not compared:
+        return _nothing_compared(table, effects), {COSTS: cost}
+    proven = sorted(
+        (effect for effect in compared if effect.claim in PROVEN),
+        key=lambda effect: -abs(effect.delta or 0.0),
+    )
+    return _headline(plan, table, compared, proven), {
+        MATTERS: _matters(plan, compared, proven),
+        MUCH: _how_much(plan, table, proven),
+        SURE: _how_sure(table, compared),
+        COSTS: cost,
+        UNPROVEN: _not_proven(effects),
+    }
+
+
+def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
+    reached = (
+        f" It reaches {accuracy(table.baseline, table.progress.objective)}."
+        if table.baseline.n
+        else ""
+    )
+    lost = [effect for effect in effects if effect.failed and not effect.n]
+    if lost and len(lost) == len(effects) and table.baseline.n:
+        each = "The only other level" if len(lost) == 1 else f"Each of the {len(lost)} other levels"
+        return f"{each} {lost[0].claim} on every seed.{reached}"
+    if not effects:
+        return f"The study varies nothing: it measures the baseline alone.{reached}"
+    if table.baseline.n:
+        return f"Only the baseline has finished: there is nothing to compare it with yet.{reached}"
+    return "Nothing can be compared yet: no two variants that belong together have finished."
+
+
+def _headline(
+    plan: Plan, table: EffectTable, compared: Sequence[Effect], proven: Sequence[Effect]
+) -> str:
+    words = {effect.claim for effect in compared}
+    if words == {"identical"}:
+        return "No change made any difference at all."
+    if words <= {"too few", "identical"}:
+        return (
+            f"Too few seeds for any claim: it takes {FEWEST_PAIRS}, and what looks like a "
+            "difference may be chance."
+        )
+    if not proven:
+        return "No change was proven to matter: chance may explain every difference."
+    first = proven[0]
+    does = "gains" if (first.delta or 0.0) > 0 else "costs"
+    sentence = (
+        f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {does} "
+        f"{size(first.delta)} points of {table.compared} compared with {_reference(plan, first)}."
+    )
+    best = next((effect for effect in proven if effect.claim == "better"), None)
+    if best is first:
+        return sentence
+    if best is None:
+        return f"{sentence} Nothing was proven better than {table.base}."
+    return f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points."
+
+
+def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -> list[str]:
+    if not proven:
+        sound = [effect for effect in compared if not effect.failed]
+        largest = max(sound, key=lambda effect: abs(effect.delta or 0.0), default=None)
+        if largest is None or not largest.delta:
+            return []
+        return [
+            "Nothing for certain. The largest difference seen, "
+            f"{signed(largest.delta)} points for {_level(largest)} compared with "
+            f"{_reference(plan, largest)}"
+            f"{bounds(largest.delta_low, largest.delta_high)}, is not proven."
+        ]
+    factors = list(dict.fromkeys(printable(effect.factor) for effect in proven))
+    if len(factors) == 1:
+        return [f"{factors[0]}: no other factor has a proven effect."]
+    return [f"In this order: {some(factors)}."]
+
+
+def _how_much(plan: Plan, table: EffectTable, proven: Sequence[Effect]) -> list[str]:
+    sentences = []
+    for word, does in (("better", "raises"), ("worse", "lowers")):
+        effects = [effect for effect in proven if effect.claim == word]
+        for effect in effects[:TOLD]:
+            ends = sorted(abs(b) for b in (effect.delta_low, effect.delta_high) if b is not None)
+            interval = bounds(*ends, sign=False) if len(ends) == 2 else ""
+            sentences.append(
+                f"{_level(effect)} {does} {table.compared} by {size(effect.delta)} points "
+                f"compared with {_reference(plan, effect)}{interval}."
+            )
+        more = [_level(effect) for effect in effects[TOLD:]]
+        if more:
+            sentences.append(f"Also proven {word}: {some(more)}.")
+    return sentences
+
+
+def _how_sure(table: EffectTable, compared: Sequence[Effect]) -> list[str]:
+    sentences = []
+    pairs = sorted({effect.compared for effect in compared if effect.paired})
+    if pairs:
+        over = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
+        sentences.append(
+            "A difference is taken between trainings that have all else in common, over "
+            f"{over} {table.unit}{'' if pairs == [1] else 's'}."
+        )
+    unpaired = [effect for effect in compared if not effect.paired]
+    if unpaired:
+        sentences.append(
+            f"{count(len(unpaired), 'difference')} {are(len(unpaired))} not paired, as fewer than "
+            "two seeds are in common."
+        )
+    tested = sum(effect.p_holm is not None for effect in compared)
+    if tested > 1:
+        sentences.append(
+            f"The chance of any false claim among all {tested} comparisons is at most 5 % (Holm's "
+            "correction)."
+        )
+    smallest = table.detectable_difference()
+    if smallest is not None:
+        sentences.append(
+            f"By the usual spread of its differences, the study proves a true one of "
+            f"{percent(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
+        )
+    few = sum(effect.claim == "too few" for effect in compared)
+    if few:
+        have = "has" if few == 1 else "have"
+        sentences.append(
+            f"{count(few, 'comparison')} {have} fewer than {FEWEST_PAIRS} pairs: no claim is made."
+        )
+    return sentences
+
+
+def _not_proven(effects: Sequence[Effect]) -> list[str]:
+    words = [(effect, effect.claim) for effect in effects]
+    unsettled = [effect for effect, word in words if word in ("not proven", "too few")]
+    sentences = []
+    if unsettled:
+        its = "their differences" if len(unsettled) > 1 else "its difference"
+        sentences.append(
+            f"{len(unsettled):,} of {count(len(effects), 'level')}: chance may explain {its}, "
+            "which does not mean that there is none."
+        )
+        settled = {effect.factor for effect, word in words if word in PROVEN}
+        untouched = dict.fromkeys(e.factor for e in unsettled if e.factor not in settled)
+        if untouched:
+            sentences.append(f"Without any proven effect: {some(list(map(printable, untouched)))}.")
+    identical = [_level(effect) for effect, word in words if word == "identical"]
+    if identical:
+        was = "was" if len(identical) == 1 else "were"
+        sentences.append(f"{some(identical)} {was} exactly as good, seed by seed.")
+    absent = [_level(effect) for effect, word in words if word == "not run"]
+    if absent:
+        have = "has" if len(absent) == 1 else "have"
+        sentences.append(f"{some(absent)} {have} no finished trial.")
+    return sentences + _failed(effects)
+
+
+def _failed(effects: Sequence[Effect]) -> list[str]:
+    """Say which levels diverged, and whose results are those of survivors."""
+    sentences = []
+    for word, does in (("diverged", "diverged"), ("failed", "failed")):
+        levels = [_level(e) for e in effects if e.n == 0 and e.claim == word]
+        if levels:
+            sentences.append(f"{some(levels)} {does} on every seed.")
+    partly = [e for e in effects if e.failed and e.n]
+    names = [f"{_level(e)} ({e.failed} of {e.failed + e.n})" for e in partly]
+    if names:
+        sentences.append(
+            f"Trainings of {some(names)} failed: what the others reach is no evidence that a level "
+            "is better."
+        )
+    return sentences
+
+
+def _level(effect: Effect) -> str:
+    return printable(f"{effect.factor} = {level_text(effect.level)}")
+
+
+def _reference(plan: Plan, effect: Effect) -> str:
+    """Name what a level is compared with: another level, the baseline, or a variant."""
+    if effect.factor in plan.get("factors", {}) and effect.changes.keys() == {effect.factor}:
+        return printable(level_text(baseline_level(plan, effect.factor)))
+    return printable(variant_label(effect.against)) if effect.against else "the baseline"

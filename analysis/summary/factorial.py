@@ -1,0 +1,57 @@
+"""What a factorial found, in plain words: its effects, and which of them do not just add up."""
+
+from collections.abc import Sequence
+
+from analysis.statistics.factorial import Anova
+from analysis.summary import effects
+from analysis.summary.answers import MATTERS, SURE
+from analysis.summary.effects import Plan
+from analysis.tables import variance
+from analysis.tables.factorial import FactorialTable
+from analysis.text import printable
+from analysis.trials import Trial
+from analysis.verdicts import PROVEN
+from analysis.wording import some
+
+
+def answers(
+    plan: Plan, table: FactorialTable, trials: Sequence[Trial]
+) -> tuple[str, dict[str, list[str]]]:
+    """Return the headline and the sentences on a factorial with a finished trial."""
+    headline, sentences = effects.answers(plan, table, trials)
+    if MATTERS not in sentences or not isinstance(table.anova, Anova):
+        return headline, sentences
+    more = {MATTERS: _interactions(table.anova), SURE: _unconfirmed(table, table.anova)}
+    return headline, sentences | {
+        question: sentences[question] + added for question, added in more.items()
+    }
+
+
+def _interactions(anova: Anova) -> list[str]:
+    """Name the factors whose effects do not just add up."""
+    names = [
+        variance.name(term.factors)
+        for term in anova.terms
+        if len(term.factors) == 2 and variance.verdict(term) == "matters"
+    ]
+    if not names:
+        return []
+    return [
+        f"Effects do not just add up: proven interaction{'s' * (len(names) > 1)} of {some(names)}."
+    ]
+
+
+def _unconfirmed(table: FactorialTable, anova: Anova) -> list[str]:
+    """Say where the analysis of variance does not find what a paired difference shows."""
+    matters = {term.factors: variance.verdict(term) == "matters" for term in anova.terms}
+    names = dict.fromkeys(
+        printable(effect.factor)
+        for effect in table.effects
+        if effect.claim in PROVEN and matters.get((effect.factor,)) is False
+    )
+    if not names:
+        return []
+    return [
+        f"The analysis of variance, which tests interactions too, does not confirm "
+        f"{some(list(names))}."
+    ]

@@ -1,0 +1,147 @@
+"""What a search found, in plain words."""
+
+from collections.abc import Sequence
+
+from analysis.statistics.candidates import Candidate
+from analysis.statistics.effects import FEWEST_PAIRS
+from analysis.statistics.paired import Difference, paired_difference
+from analysis.summary import costs
+from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, Sentences, accuracy
+from analysis.summary.costs import ALIKE, times
+from analysis.tables.search import SearchTable
+from analysis.text import percent, printable
+from analysis.trials import Trial, finished
+from analysis.wording import bounds, count, listed, signed, size
+from fmnist_common.text import duration
+
+
+def answers(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Sentences]:
+    """Return the headline and the sentences on a search with a finished candidate."""
+    best, base = table.candidates[0], table.baseline
+    name = printable(best.variant)
+    gain = None if base is None or base is best else _between(trials, base, best)
+    headline = (
+        f"The best of {count(len(table.candidates), 'finished candidate')} is {name}, with "
+        f"{accuracy(best, table.progress.objective)}."
+    )
+    return headline, {
+        MATTERS: _important(table),
+        MUCH: [_gain(name, base, best, gain)],
+        SURE: _how_sure(table, name),
+        COSTS: [_cost_of(best, base), _epochs(table), *costs.of_study(trials)],
+        UNPROVEN: _rivals(table, trials, gain),
+    }
+
+
+def _important(table: SearchTable) -> list[str]:
+    parameters = table.importances.parameters
+    if not parameters:
+        return []
+    share = parameters[0].ped_anova
+    sentences = [
+        f"{printable(parameters[0].parameter)}, with {percent(share.share, 0)} % of the importance "
+        f"(PED-ANOVA, 95 % interval {percent(share.low, 0)} to {percent(share.high, 0)} %)."
+    ]
+    rest = [
+        f"{printable(importance.parameter)} ({percent(importance.ped_anova.share, 0)} %)"
+        for importance in parameters[1:3]
+    ]
+    return [*sentences, *([f"Then {listed(rest)}."] if rest else [])]
+
+
+def _gain(name: str, base: Candidate | None, best: Candidate, gain: Difference | None) -> str:
+    if base is None:
+        return "The baseline has not finished: there is nothing to compare with."
+    if base is best:
+        return "No candidate is ranked above the baseline."
+    if gain is None or gain.delta is None:
+        return ""
+    word = "better" if gain.delta > 0 else "worse"
+    return (
+        f"{name} is {size(gain.delta)} points {word} than the baseline, over "
+        f"{count(gain.n, 'seed')}{bounds(gain.low, gain.high)}."
+    )
+
+
+def _how_sure(table: SearchTable, name: str) -> list[str]:
+    best, curse = table.candidates[0], table.curse
+    sentences = []
+    if best.n == 1:
+        sentences.append(f"{name} ran on a single seed: it may just have been lucky.")
+    elif best.val_accuracy_low is not None and best.val_accuracy_high is not None:
+        high = min(1.0, best.val_accuracy_high)  # Student's t knows no end
+        sentences.append(
+            f"The 95 % interval of its mean is {percent(best.val_accuracy_low)} to "
+            f"{percent(high)} %."
+        )
+    if curse is not None and curse.candidates > 1:
+        sentences.append(
+            f"It was picked out of {curse.candidates:,} candidates: luck alone may explain up to "
+            f"{percent(curse.overestimate)} points, so {percent(curse.corrected)} % is the careful "
+            "estimate."
+        )
+    return [*sentences, *([table.importances.warning] if table.importances.warning else [])]
+
+
+def _cost_of(best: Candidate, base: Candidate | None) -> str:
+    words = []
+    if best.parameters is not None:
+        than = ""
+        if base is not None and base is not best and base.parameters:
+            ratio = best.parameters / base.parameters
+            than = (
+                ", about as many as the baseline,"
+                if abs(ratio - 1) < ALIKE
+                else f", {times(ratio)} times those of the baseline,"
+            )
+        words.append(f"has {best.parameters:,} parameters{than}")
+    if best.seconds is not None:
+        words.append(f"takes {duration(best.seconds)} a training")
+    if not words:
+        return ""
+    return f"{printable(best.variant)} {' and '.join(words).rstrip(',')}."
+
+
+def _epochs(table: SearchTable) -> str:
+    cost = table.epochs
+    if cost is None or not cost.full:
+        return ""
+    saved = (
+        f" Pruning saved {cost.saved_by_pruning:,}, "
+        f"{100 * cost.saved_by_pruning / cost.full:.0f} % of training every candidate in full."
+        if cost.saved_by_pruning
+        else ""
+    )
+    return f"The search spent {count(cost.spent + cost.replicates, 'epoch')}.{saved}"
+
+
+def _rivals(table: SearchTable, trials: Sequence[Trial], gain: Difference | None) -> list[str]:
+    best, *others = table.candidates
+    name = printable(best.variant)
+    sentences = []
+    if gain is not None and not _excludes_zero(gain):
+        sentences.append(f"That {name} is better than the baseline.")
+    if others and others[0] is not table.baseline:
+        rival = _between(trials, others[0], best)
+        if not _excludes_zero(rival):
+            delta = "" if rival.delta is None else f" ({signed(rival.delta)} points)"
+            sentences.append(
+                f"That {name} is better than the second, {printable(others[0].variant)}{delta}."
+            )
+    return sentences
+
+
+def _between(trials: Sequence[Trial], reference: Candidate, candidate: Candidate) -> Difference:
+    """Return candidate minus reference, paired by seed."""
+
+    def values(of: Candidate) -> dict[int | None, float]:
+        rows = [trial for trial in finished(trials) if trial.label == of.variant]
+        return {trial.seed: trial.value for trial in rows if trial.value is not None}
+
+    return paired_difference(values(reference), values(candidate))
+
+
+def _excludes_zero(difference: Difference) -> bool:
+    if difference.n < FEWEST_PAIRS or difference.low is None or difference.high is None:
+        return False
+    return difference.low > 0 or difference.high < 0

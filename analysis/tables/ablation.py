@@ -1,0 +1,39 @@
+"""The table of an ablation: one factor at a time, and perhaps the path to the best combination."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis import path as paths
+from analysis.path import Path, path
+from analysis.table_formats import Block
+from analysis.tables.effects import EffectTable, measured
+from analysis.trials import Study, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationTable(EffectTable):
+    """The effects of an ablation's levels."""
+
+    path: Path | None  # where combinations were trained
+
+    def further_blocks(self) -> list[Block]:
+        """Lay the path out."""
+        return paths.blocks(self.path)
+
+    def further_notes(self) -> list[str]:
+        """Say how the path was chosen."""
+        return paths.notes(self.path)
+
+    def further_rows(self) -> list[dict[str, Any]]:
+        """Return a line of CSV for each step of the path."""
+        return paths.csv_rows(self.path)
+
+    def further_keys(self) -> dict[str, Any]:
+        """Return the path, JSON-ready."""
+        return {"path": None if self.path is None else asdict(self.path)}
+
+
+def ablation_table(study: Study, trials: Sequence[Trial]) -> AblationTable:
+    """Compute the table of an ablation, however far it is."""
+    return AblationTable(**measured(study, trials), path=path(study.plan, trials))

@@ -1,0 +1,53 @@
+"""The table of a factorial: the main effect of each level, and what explains the variance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from analysis.statistics.factorial import Anova, anova
+from analysis.table_formats import Block
+from analysis.tables import variance
+from analysis.tables.effects import EffectTable, measured
+from analysis.trials import Study, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorialTable(EffectTable):
+    """The main effects of a factorial's levels, and its analysis of variance."""
+
+    unit: ClassVar[str] = "pair"
+    paired_by: ClassVar[str] = "seeds and the other factors' levels"
+    base: ClassVar[str] = "the baseline's levels"
+    rows_are_variants: ClassVar[bool] = False
+
+    anova: Anova | str  # a text: why there is none
+
+    @property
+    def reference(self) -> str:
+        """What levels are compared with, in the words of the notes."""
+        return "the factor's baseline level"
+
+    def detectable_difference(self) -> float | None:
+        """Return None: pairs differ by interactions, and not by chance alone."""
+        return None
+
+    def further_blocks(self) -> list[Block]:
+        """Lay the analysis of variance out."""
+        return variance.blocks(self.anova)
+
+    def further_notes(self) -> list[str]:
+        """Say how the analysis of variance was done."""
+        return variance.notes(self.anova)
+
+    def further_rows(self) -> list[dict[str, Any]]:
+        """Return lines of CSV for the terms, then for pairs of levels."""
+        return variance.csv_rows(self.anova)
+
+    def further_keys(self) -> dict[str, Any]:
+        """Return the analysis of variance, JSON-ready."""
+        return super().further_keys() | variance.as_dict(self.anova)
+
+
+def factorial_table(study: Study, trials: Sequence[Trial]) -> FactorialTable:
+    """Compute the table of a factorial, however far it is."""
+    return FactorialTable(**measured(study, trials), anova=anova(study.plan, trials))

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from trainer.augment import Augmentation
 from trainer.config import TrainConfig
-from trainer.cuda_graph import Program
+from trainer.cuda_graph import Pace, Program
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout
 from trainer.networks import Counts, Evaluation, Networks, cross_entropy
 from trainer.optim import BankOptimizer
-from trainer.progress import Pace
 from trainer.streams import generator
 
 

@@ -4,6 +4,7 @@ More members share the starts of kernels, until these are busy; then a larger ba
 memory, and where a grouped operation is slower than single ones, it takes more time.
 """
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 
@@ -27,39 +28,44 @@ def curve(
     most: int = MOST,
     seconds: float = SECONDS,
     clock: Callable[[], float] = time.monotonic,
+    tell: Callable[[int, float], None] = lambda *_: None,
 ) -> dict[int, float]:
     """Measure banks of 1, 2, 4, ... members.
 
-    It ends where memory does, after two doublings in a row without a gain, or when time is up.
+    It ends where memory does or a measurement fails otherwise, after two doublings in a row without
+    a gain, or when time is up.
 
     Args:
         rate: members to images per second.
         most: members.
         seconds: after which no further size is begun.
         clock: tells the seconds.
+        tell: called with each size and its rate, as soon as it is measured.
 
     Raises:
-        MemoryError, torch.OutOfMemoryError: there is no room even for one member.
+        Exception: what `rate` raised for one member.
     """
-    found: dict[int, float] = {}
+    rates: dict[int, float] = {}
     started, members, in_vain = clock(), 1, 0
-    while members <= most and in_vain < 2 and (not found or clock() - started < seconds):
+    while members <= most and in_vain < 2 and (not rates or clock() - started < seconds):
         try:
-            own = rate(members)
-        except (MemoryError, torch.OutOfMemoryError):
-            if not found:
+            images_per_second = rate(members)
+        except Exception:  # memory, or a kernel that such a bank breaks
+            if not rates:
                 raise
             break
-        in_vain = in_vain + 1 if found and own < WORTH * max(found.values()) else 0
-        found[members] = own
+        too_slow = bool(rates) and images_per_second < WORTH * max(rates.values())
+        in_vain = in_vain + 1 if too_slow else 0
+        rates[members] = images_per_second
+        tell(members, images_per_second)
         members *= 2
-    return found
+    return rates
 
 
-def best(found: Mapping[int, float]) -> int:
+def best(rates: Mapping[int, float]) -> int:
     """Return the smallest size that is about as fast as the fastest."""
-    fastest = max(found.values())
-    return min(members for members, own in found.items() if own * WORTH >= fastest)
+    fastest = max(rates.values())
+    return min(members for members, rate in rates.items() if rate * WORTH >= fastest)
 
 
 def throughput(config: TrainConfig, data: ImageData, device: torch.device, members: int) -> float:
@@ -83,12 +89,22 @@ def throughput(config: TrainConfig, data: ImageData, device: torch.device, membe
     return members * bank.batch_size * steps / (time.perf_counter() - started)
 
 
-def measured(config: TrainConfig, data: ImageData, device: torch.device) -> dict[int, float]:
-    """Measure the curve of a config's network on a device; raises what `throughput` does."""
+def measured(
+    config: TrainConfig,
+    data: ImageData,
+    device: torch.device,
+    tell: Callable[[int, float], None] = lambda *_: None,
+) -> dict[int, float]:
+    """Measure the curve of a config's network on a device; `tell` as of `curve`.
+
+    Raises:
+        UserError, torch.OutOfMemoryError: as `throughput`, for one member.
+    """
 
     def rate(members: int) -> float:
+        gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()  # of the bank before
         return throughput(config, data, device, members)
 
-    return curve(rate)
+    return curve(rate, tell=tell)

@@ -12,8 +12,10 @@ from collections.abc import Callable
 import torch
 
 from trainer.errors import UserError, choose
+from trainer.progress import advance
 
 GRAPHS = "FMNIST_CUDA_GRAPHS"  # environment: 1 (default) or 0, to run every kernel by itself
+STEPS_AHEAD = 50  # that the host may be ahead of a GPU, twice
 WARM_UP = 3  # runs as they are, in which kernels are chosen and lasting memory is taken
 
 Stream = torch.cuda.Stream | None
@@ -67,6 +69,34 @@ class Program:
         with torch.cuda.stream(self.stream):
             work()
         current.wait_stream(self.stream)
+
+
+class Pace:
+    """Counts the steps of a bank when they are done, not when they are started.
+
+    A GPU is given its work long before it does it. So a step is counted some steps later, when the
+    device has come that far; meanwhile it has enough to do.
+
+    Args:
+        device: of the bank.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.started = device, 0
+        self.mark: torch.cuda.Event | None = None
+
+    def tick(self) -> None:
+        """Take note that a step was started."""
+        if self.device.type != "cuda":
+            advance()
+            return
+        self.started += 1
+        if self.started % STEPS_AHEAD == 0:
+            if self.mark is not None:
+                self.mark.synchronize()
+                advance()
+            self.mark = torch.cuda.Event()
+            self.mark.record(torch.cuda.current_stream(self.device))
 
 
 def graphs_wanted() -> bool:

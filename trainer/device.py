@@ -9,6 +9,16 @@ from trainer.config import TrainConfig
 from trainer.errors import UserError
 
 
+def build_hint() -> str:
+    """Say what to install, for an error's end, where PyTorch cannot use any GPU."""
+    if torch.backends.cuda.is_built():
+        return ""
+    return (
+        f"; PyTorch {torch.__version__} is a build for CPUs only: for a GPU install 'torch' from "
+        "the index that pytorch.org names for its driver"
+    )
+
+
 def resolve(name: str) -> torch.device:
     """Return the device of a name: `auto`, `cpu`, `cuda` or `cuda:N`.
 
@@ -24,7 +34,7 @@ def resolve(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
             here = f"cuda:0 to cuda:{count - 1}" if count else "no CUDA device"
-            raise UserError(f"device = {name!r}: this machine has cpu and {here}")
+            raise UserError(f"device = {name!r}: this machine has cpu and {here}{build_hint()}")
         return torch.device("cuda", int(index or 0))
     raise UserError(f"device = {name!r}: choose auto, cpu, cuda, or cuda:0,1,...")
 

@@ -55,6 +55,8 @@ def make_backup(
     """Copy the database, even while a study runs: one consistent state, checked."""
     import sqlite3
 
+    from sqlalchemy.exc import SQLAlchemyError
+
     from study.store import backup
 
     url = location.locate(storage_option)
@@ -68,11 +70,15 @@ def make_backup(
     if target.exists() and target.samefile(database):
         raise UserError(f"--out = {target}: is the database itself")
     try:
-        holds = backup.back_up(database, target)
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(f"{target}: cannot be written: {error}") from error
-    studies = len({study for study, _ in holds})
-    print(f"{target}: {studies} studies, {sum(holds.values())} trials")
+        if out is not None:
+            backup.check_replaceable(out)
+        made = backup.back_up(database, target)
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+        raise UserError(f"{target}: cannot be written: {location.reason(error)}") from error
+    studies = len({study for study, _ in made.holds})
+    print(f"{target}: {studies} studies, {sum(made.holds.values())} trials")
+    for study, words in made.damaged.items():
+        print(f"study {study!r} is damaged, in the database as in the backup: {words}")
 
 
 @app.command()
@@ -91,7 +97,13 @@ def dashboard(
     import threading
 
     url = location.locate(storage_option)
-    found, _ = read(url, study)
+    database = location.sqlite_path(url)
+    if database is None:
+        raise UserError(
+            f"storage {location.display(url)}: is on a server, of which no snapshot is made; the "
+            "dashboard can delete studies, so it is not served from there"
+        )
+    chosen, _ = read(url, study)
     try:
         import optuna_dashboard
     except ImportError as error:
@@ -100,25 +112,21 @@ def dashboard(
         ) from error
     from wsgiref.simple_server import make_server
 
+    from study.cli.same_origin import SameOrigin
     from study.store import backup
 
     with tempfile.TemporaryDirectory() as folder:
-        database = location.sqlite_path(url)
-        shown = url.render_as_string(hide_password=False)
-        if database is not None:
-            snapshot = Path(folder) / "snapshot.db"
-            backup.back_up(database, snapshot)
-            shown = f"sqlite:///{snapshot}"
+        snapshot = Path(folder) / "snapshot.db"
+        backup.back_up(database, snapshot)
+        application = SameOrigin(optuna_dashboard.wsgi(f"sqlite:///{snapshot}"), host)
         try:
-            server = make_server(host, port, optuna_dashboard.wsgi(shown))
+            server = make_server(host, port, application)
         except OSError as error:
             raise UserError(f"--host {host} --port {port}: {error.strerror}") from error
-        address = f"http://{host}:{server.server_port}/dashboard/studies/{found.id}"
+        address = f"http://{host}:{server.server_port}/dashboard/studies/{chosen.id}"
         # Not as an exception: the server would take it for the failure of a request, and go on.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-        print(
-            f"{address} ({'live' if database is None else 'a snapshot'}; Ctrl-C ends)", flush=True
-        )
+        print(f"{address} (a snapshot; Ctrl-C ends)", flush=True)
         with server:
             server.serve_forever()

@@ -51,7 +51,8 @@ _BASELINE_NAMES = (*FACTOR_NAMES, "validation_fraction")
 _WORDS = ("name", "description", "design", "dataset")
 _TABLES, _FIGURES = plan_file.TABLES, plan_file.FIGURES
 _KEYS = (*_WORDS, *plan_file.BUDGET, *_TABLES, "variants", *_FIGURES)
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+# No part begins with a dot, nor the name with what a command would take for an option.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 @dataclass(frozen=True)
@@ -382,7 +383,7 @@ def check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name) or ".." in name or len(name) > 200:
         raise UserError(
             f"{what} = {name!r}: use letters, digits, '_', '-', '.' and '/', "
-            "no leading dot, no '..', at most 200 characters"
+            "no leading dot or '-', no '..', at most 200 characters"
         )
 
 

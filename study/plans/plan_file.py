@@ -38,7 +38,7 @@ def read(source: str) -> tuple[dict[str, Any], str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows' editors begin files with a mark
     except OSError as error:
         raise UserError(f"plan {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

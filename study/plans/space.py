@@ -3,8 +3,10 @@
 Pure data, checked against `TrainConfig`; Optuna's distributions are made when a trial is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import TrainConfig
@@ -18,6 +20,10 @@ SAMPLERS = ("tpe", "random", "qmc", "grid", "gp")
 PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
 OBJECTIVES = ("val_accuracy", "parameters", "latency_ms", "seconds")
 GP_TRIALS = 500  # a Gaussian process takes seconds per proposal beyond
+DEFAULT_TRIALS = 100
+MAX_STEPS = 100_000  # of a range
+ROUNDING = 1e-6  # of a step: so near to one, a value is that step
+MAX_POINTS = 100_001  # of a grid, counted no further
 _SEARCH_KEYS = (
     "trials",
     "sampler",
@@ -52,8 +58,8 @@ class Parameter:
         """Whether the parameter matters, given those chosen so far."""
         return all(params.get(name, getattr(base, name)) in valid for name, valid in self.when)
 
-    def distribution(self) -> "BaseDistribution":
-        """Return Optuna's form of it."""
+    def distribution(self, *, stepped: bool = True) -> "BaseDistribution":
+        """Return Optuna's form of it; without its steps, for values that lie between them."""
         from optuna.distributions import (
             CategoricalDistribution,
             FloatDistribution,
@@ -62,35 +68,69 @@ class Parameter:
 
         if self.levels:
             return CategoricalDistribution(self.levels)
+        low, high, step = self.low, self.last, self.step
+        if not stepped:
+            high, step = self.high, None
         if self.whole:
-            return IntDistribution(
-                int(self.low), int(self.high), log=self.log, step=int(self.step or 1)
-            )
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+            return IntDistribution(int(low), int(high), log=self.log, step=int(step or 1))
+        return FloatDistribution(low, high, log=self.log, step=step)
+
+    @property
+    def last(self) -> float:
+        """The highest value of a range: where its steps end, at or below `high`."""
+        steps = self.grid()
+        return self.high if steps is None else float(steps[-1])
 
     def holds(self, value: Any) -> bool:
-        """Whether the parameter can take a value."""
+        """Whether the parameter can take a value. A baseline may lie between two steps."""
         if self.levels:
             return value in self.levels
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return number and self.low <= value <= self.high
 
+    def nearest(self, value: Any) -> Any:
+        """Return the value itself, or the step nearest to it, as the exact decimal."""
+        if self.levels or self.step is None:
+            return value
+        steps = round((Decimal(repr(value)) - Decimal(repr(self.low))) / Decimal(repr(self.step)))
+        return self._step(min(max(steps, 0), self._step_count - 1))
+
+    def exact(self, value: Any) -> Any:
+        """Return the value itself; of a step that was computed in binary, the exact decimal."""
+        near = self.nearest(value)
+        rounded = self.step is not None and abs(near - value) <= ROUNDING * self.step
+        return near if rounded else value
+
     def default(self, base: TrainConfig) -> Any:
         """Return the baseline's value, or some value where the space does not hold that."""
         value = getattr(base, self.name)
         if self.holds(value):
-            return value
+            return self.nearest(value)
         return self.levels[0] if self.levels else self.low
 
     def grid(self) -> tuple[Any, ...] | None:
-        """Return every value there is; None: too many to list."""
+        """Return the levels, or the steps as exact decimals; None: a range without steps."""
         if self.levels:
             return self.levels
         if self.step is None:
             return None
-        count = int((self.high - self.low) / self.step + 1e-9) + 1
-        values = [self.low + i * self.step for i in range(count)]
-        return tuple(int(value) for value in values) if self.whole else tuple(values)
+        return tuple(map(self._step, range(self._step_count)))
+
+    def values(self) -> Sequence[Any] | None:
+        """Return every value there is, a whole number's without steps too; None: uncountable."""
+        if self.whole and self.step is None:
+            return range(int(self.low), int(self.high) + 1)
+        return self.grid()
+
+    @property
+    def _step_count(self) -> int:
+        low, high, step = (Decimal(repr(own)) for own in (self.low, self.high, self.step))
+        return int((high - low) // step) + 1
+
+    def _step(self, number: int) -> Any:
+        # In decimals, as they are written: 0.1 + 2 * 0.1 is 0.3, as the baseline's.
+        value = Decimal(repr(self.low)) + number * Decimal(repr(self.step))
+        return int(value) if self.whole else float(value)
 
 
 @dataclass(frozen=True)
@@ -105,6 +145,7 @@ class Search:
     points: tuple[Mapping[str, Any], ...] = ()  # tried first, after the baseline
     epoch_budget: int | None = None  # no new trial once so many epochs are spent
     sampler_seed: int = 0
+    exhaustive: bool = False  # whether its trials are all the points that there are
     given: Mapping[str, Any] = field(default_factory=dict)  # the table as it was written
 
 
@@ -136,13 +177,17 @@ def parse_search(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[st
             f"search.pruner = {pruner!r}: one number decides who is pruned; with several "
             "objectives it must be 'none'"
         )
+    points = _points(table, space)
+    wanted = _trials(table, sampler, space)
+    count = _count(space, base, points, wanted)
     return Search(
-        trials=_trials(table, sampler, space),
+        trials=min(wanted, count),
         space=space,
         sampler=sampler,
         pruner=pruner,
         objectives=objectives,
-        points=_points(table, space),
+        points=points,
+        exhaustive=count <= wanted,
         epoch_budget=_whole(table, "epoch_budget", None),
         sampler_seed=_whole(table, "sampler_seed", 0, least=0) or 0,
         given=dict(table),
@@ -162,11 +207,22 @@ def _objectives(table: Mapping[str, Any]) -> tuple[str, ...]:
 def _trials(table: Mapping[str, Any], sampler: str, space: Sequence[Parameter]) -> int:
     trials = _whole(table, "trials", None)
     if sampler == "grid":
-        size = _grid_size(space)
-        return min(trials or size, size)
+        for own in space:
+            if own.grid() is None:
+                raise UserError(f"search.space.{own.name}: the grid sampler needs levels or a step")
+        return trials or MAX_POINTS
     if sampler == "gp" and (trials or 0) > GP_TRIALS:
         raise UserError(f"search.trials = {trials}: gp is for up to {GP_TRIALS} trials; use tpe")
-    return trials or 100
+    return trials or DEFAULT_TRIALS
+
+
+def _count(
+    space: Sequence[Parameter], base: TrainConfig, points: Sequence[Mapping[str, Any]], most: int
+) -> int:
+    """Count the different points of a search; more than `most` are counted no further."""
+    if any(own.values() is None for own in space):
+        return most + 1
+    return sum(1 for _ in islice(every_point(space, base, points), most + 1))
 
 
 def _points(table: Mapping[str, Any], space: Sequence[Parameter]) -> tuple[Mapping[str, Any], ...]:
@@ -199,16 +255,6 @@ def _whole(table: Mapping[str, Any], key: str, default: int | None, least: int =
     return value
 
 
-def _grid_size(space: Sequence[Parameter]) -> int:
-    size = 1
-    for own in space:
-        values = own.grid()
-        if values is None:
-            raise UserError(f"search.space.{own.name}: the grid sampler needs levels or a step")
-        size *= len(values)
-    return size
-
-
 def parse(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[str]) -> list[Parameter]:
     """Read `space.NAME = [levels]` or `{low, high, log, step, when}`; `when` with `levels` too.
 
@@ -227,7 +273,8 @@ def parse(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[str]) -> 
         for own in entry:
             if own not in known:
                 raise UserError(choose(f"{key} key", own, known))
-        when = _conditions(key, entry.get("when", {}), {own.name for own in space}, base)
+        later = table.keys() - {own.name for own in space}
+        when = _conditions(key, entry.get("when", {}), space, later, base)
         parameter = _levels if "levels" in entry else _range
         space.append(parameter(key, name, entry, base, when))
     return space
@@ -257,13 +304,29 @@ def _range(
     log, step = entry.get("log", False), entry.get("step")
     if not isinstance(log, bool):
         raise UserError(f"{key}.log = {log!r}: must be true or false")
-    if step is not None and (isinstance(step, (bool, str)) or not step > 0 or log):
-        raise UserError(f"{key}.step = {step!r}: must be a positive number, without log")
     if log and low <= 0:
         raise UserError(f"{key}.low = {low!r}: must be above 0 for a logarithmic range")
-    return Parameter(
-        name, low=low, high=high, log=log, step=step, whole=isinstance(low, int), when=when
-    )
+    whole = isinstance(low, int)
+    if step is not None:
+        wrong = "must be a positive number, without log" if log else _step_fault(step, low, high)
+        if wrong:
+            raise UserError(f"{key}.step = {step!r}: {wrong}")
+        step = int(step) if whole else float(step)
+    return Parameter(name, low=low, high=high, log=log, step=step, whole=whole, when=when)
+
+
+def _step_fault(step: Any, low: float, high: float) -> str | None:
+    """Say what is wrong with the steps of a range, of whole numbers where `low` is one."""
+    if isinstance(step, bool) or not isinstance(step, (int, float)) or not step > 0:
+        return "must be a positive number, without log"
+    width = Decimal(repr(high)) - Decimal(repr(low))  # in binary 0.21 - 0.2 is below 0.01
+    if not Decimal(repr(step)) <= width:
+        return f"must be at most {width:g}, from {low:g} to {high:g}"
+    if isinstance(low, int) and step != int(step):
+        return "must be a whole number, as the values are"
+    if width / Decimal(repr(step)) > MAX_STEPS:
+        return f"makes more than {MAX_STEPS} values from {low:g} to {high:g}"
+    return None
 
 
 def _value(key: str, name: str, value: Any, base: TrainConfig) -> Any:
@@ -274,16 +337,33 @@ def _value(key: str, name: str, value: Any, base: TrainConfig) -> Any:
 
 
 def _conditions(
-    key: str, table: Any, earlier: set[str], base: TrainConfig
+    key: str, table: Any, earlier: Sequence[Parameter], later: Collection[str], base: TrainConfig
 ) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if not isinstance(table, Mapping):
         raise UserError(f"{key}.when = {table!r}: must be a table, {{ NAME = [levels] }}")
+    by_name = {own.name: own for own in earlier}
+    conditions = []
     for name, levels in table.items():
         if not hasattr(base, name):
-            raise UserError(choose(f"{key}.when", name, sorted(earlier)))
+            raise UserError(choose(f"{key}.when", name, sorted(by_name)))
+        if name in later:
+            raise UserError(
+                f"{key}.when.{name}: comes later in the space; a condition is on what comes earlier"
+            )
         if not isinstance(levels, list) or not levels:
             raise UserError(f"{key}.when.{name} = {levels!r}: must be a list of levels")
-    return tuple((name, tuple(levels)) for name, levels in table.items())
+        valid = tuple(_value(f"{key}.when.{name}", name, level, base) for level in levels)
+        for level in valid:
+            if name in by_name and not by_name[name].holds(level):
+                raise UserError(f"{key}.when.{name} = {level!r}: {_range_text(by_name[name])}")
+        conditions.append((name, valid))
+    return tuple(conditions)
+
+
+def _range_text(own: Parameter) -> str:
+    if own.levels:
+        return f"choose from its levels {', '.join(map(str, own.levels))}"
+    return f"lies outside its range from {own.low:g} to {own.high:g}"
 
 
 def suggest(trial: "BaseTrial", space: Sequence[Parameter], base: TrainConfig) -> dict[str, Any]:
@@ -297,11 +377,11 @@ def suggest(trial: "BaseTrial", space: Sequence[Parameter], base: TrainConfig) -
         if own.levels:
             value: Any = trial.suggest_categorical(own.name, list(own.levels))
         elif own.whole:
-            low, high, step = int(own.low), int(own.high), int(own.step or 1)
+            low, high, step = int(own.low), int(own.last), int(own.step or 1)
             value = trial.suggest_int(own.name, low, high, step=step, log=own.log)
         else:
-            value = trial.suggest_float(own.name, own.low, own.high, step=own.step, log=own.log)
-        everything[own.name] = value
+            value = trial.suggest_float(own.name, own.low, own.last, step=own.step, log=own.log)
+        everything[own.name] = own.nearest(value)
     return that_matter(everything, space, base)
 
 
@@ -314,3 +394,36 @@ def that_matter(
         if own.matters(base, params):
             params[own.name] = point.get(own.name, getattr(base, own.name))
     return params
+
+
+def every_point(
+    space: Sequence[Parameter], base: TrainConfig, points: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yield each point of a space once, by the parameters that matter there: the baseline first.
+
+    Then come the listed points, then every combination of values. The values must be countable.
+    """
+    told: set[frozenset[tuple[str, Any]]] = set()
+    for given in ({}, *points):
+        point = that_matter(given, space, base)
+        if frozenset(point.items()) not in told:
+            told.add(frozenset(point.items()))
+            yield point
+    for point in _combinations(space, base, {}):
+        if frozenset(point.items()) not in told:
+            yield point
+
+
+def _combinations(
+    space: Sequence[Parameter], base: TrainConfig, chosen: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield every combination of the values of the parameters that matter, each once."""
+    if not space:
+        yield dict(chosen)
+        return
+    first, rest = space[0], space[1:]
+    if not first.matters(base, chosen):
+        yield from _combinations(rest, base, chosen)
+        return
+    for value in first.values() or ():
+        yield from _combinations(rest, base, {**chosen, first.name: value})

@@ -12,11 +12,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from trainer.config import TrainConfig
+import trainer
+from study.run.executors.import_path import path_for_children
+from trainer.config import FIELD_NAMES, PER_MEMBER, TrainConfig
 from trainer.errors import UserError
 
 Curve = Mapping[int, float]  # members -> images per second
@@ -50,32 +53,71 @@ def best_bank_size(
         return 1
     cache = cache or cache_folder() / "banks.json"
     key = f"{(hardware or _hardware)(device)}; {_shape(config)}"
-    known = _read(cache)
-    if key not in known:
-        found = (measure or _measure_apart)(config, device, data_dir)
-        known = {**_read(cache), key: {str(size): own for size, own in found.items()}}
+    curves = _read(cache)
+    if key not in curves:
+        curve = (measure or _measure_apart)(config, device, data_dir)
+        curves = {**_read(cache), key: {str(size): rate for size, rate in curve.items()}}
         with contextlib.suppress(OSError):  # a folder that cannot be written: measured again
-            _write(cache, known)
+            _write(cache, curves)
     from trainer.calibration import best
 
-    return best({int(size): own for size, own in known[key].items()})
+    return best({int(size): rate for size, rate in curves[key].items()})
+
+
+def known_curve(
+    config: TrainConfig,
+    device: str,
+    *,
+    cache: Path | None = None,
+    hardware: Callable[[str], str] | None = None,
+) -> Curve:
+    """Return what is remembered of a network's banks on a device: empty if nothing is.
+
+    Args:
+        config, device, cache, hardware: as of `best_bank_size`.
+    """
+    if device == "cpu":
+        return {}
+    key = f"{(hardware or _hardware)(device)}; {_shape(config)}"
+    curve = _read(cache or cache_folder() / "banks.json").get(key, {})
+    return {int(size): rate for size, rate in curve.items()}
 
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again, by the platform's custom."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    below = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    try:
+        base = Path(os.environ.get(variable) or Path.home() / below)
+    except RuntimeError:  # nobody's home: a container's user without a name
+        base = Path(tempfile.gettempdir())
     return base / "fmnist-study"
 
 
+# Fields that a step's speed does not depend on: how many there are, not what one is.
+_LENGTH = frozenset({"subset", "validation_fraction", "epochs"})
+
+
 def _shape(config: TrainConfig) -> str:
-    """Name what the speed of a bank depends on: the network, the data's shape, the batch."""
-    values = repr((config.fusion_key, config.augmentation)).encode()
+    """Name what the speed of a bank depends on: the network, the data's shape, the batch, our code.
+
+    Members of a bank share these fields, so they are those of every bank of the study.
+    """
+    shared = {
+        name: getattr(config, name) for name in FIELD_NAMES if name not in PER_MEMBER | _LENGTH
+    }
+    values = repr((shared, config.augmentation, _code())).encode()
     return f"{config.architecture} {hashlib.sha256(values).hexdigest()[:16]}"
+
+
+@cache
+def _code() -> str:
+    """Return a hash of the code that trains: another one may be faster or slower."""
+    digest = hashlib.sha256()
+    folder = Path(trainer.__file__).parent
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _hardware(device: str) -> str:
@@ -91,23 +133,23 @@ def _hardware(device: str) -> str:
 def _read(cache: Path) -> dict[str, dict[str, float]]:
     """Return what is remembered; what cannot be read is measured again."""
     try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
+        curves = json.loads(cache.read_text(encoding="utf-8"))
         return {
-            key: {str(int(size)): float(own) for size, own in curve.items()}
-            for key, curve in known.items()
+            key: {str(int(size)): float(rate) for size, rate in curve.items()}
+            for key, curve in curves.items()
             if curve
         }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def _write(cache: Path, known: Mapping[str, Any]) -> None:
+def _write(cache: Path, curves: Mapping[str, Any]) -> None:
     """Write whole or not at all: other runs read it."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=cache.parent, prefix=cache.name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=1)
+            json.dump(curves, file, indent=1)
         Path(name).replace(cache)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -119,20 +161,24 @@ def _measure_apart(config: TrainConfig, device: str, data_dir: Path | None) -> C
     context = multiprocessing.get_context("spawn")
     pipe, child = context.Pipe()
     process = context.Process(target=_serve, args=(config, device, data_dir, child), daemon=True)
-    process.start()
+    with path_for_children():
+        process.start()
     child.close()
+    curve: dict[int, float] = {}
+    answer: dict[int, float] | str | None = None
     try:
-        answer: Curve | str = pipe.recv()
+        while isinstance(answer := pipe.recv(), dict):  # a size at a time: what there is, remains
+            curve |= answer
     except EOFError:
         answer = "the process died"
     finally:
         process.kill()
         process.join()
-    if isinstance(answer, str):
+    if not curve:
         raise UserError(
             f"bank = 'auto': no size could be measured on {device}: {answer}; give a number"
         )
-    return answer
+    return curve
 
 
 def _serve(
@@ -144,6 +190,8 @@ def _serve(
 
     try:
         place = devices.resolve(device)
-        pipe.send(measured(config, data.load(config.dataset, data_dir).to(place), place))
+        images = data.load(config.dataset, data_dir).to(place)
+        measured(config, images, place, tell=lambda size, rate: pipe.send({size: rate}))
+        pipe.send(None)
     except Exception as error:  # said by the parent
         pipe.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")

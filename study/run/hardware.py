@@ -32,6 +32,8 @@ def device_names(device: str) -> list[str]:
         raise UserError(f"device = {device!r}: choose auto, cpu, cuda, or cuda:0,1,...")
     import torch
 
+    from trainer.device import build_hint
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto" and not count:
         return ["cpu"]
@@ -39,7 +41,8 @@ def device_names(device: str) -> list[str]:
     valid = ["cpu", *(f"cuda:{i}" for i in range(count))]
     for name in names or ["cuda"]:
         if name not in valid:
-            raise UserError(f"device = {device!r}: this machine has only {', '.join(valid)}")
+            hint = build_hint()
+            raise UserError(f"device = {device!r}: this machine has only {', '.join(valid)}{hint}")
     return list(dict.fromkeys(names))
 
 
@@ -47,18 +50,51 @@ def _may_have_gpu() -> bool:
     return bool(shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())
 
 
-def worker_specs(
-    devices: Sequence[str], workers: int | None, jobs: int, dataset: str, data_dir: Path | None
-) -> list[WorkerSpec]:
-    """Share the machine out.
+def cpu_threads(workers: int | None) -> int:
+    """Return the threads of each worker on CPUs, where a study has not fixed them yet.
 
-    One worker per GPU, or per core; never more than there are jobs. On CPUs each worker has its
-    share of the cores, usually one thread: several threads per small network gain little and
-    collapse when the machine is busy.
+    Each has its share of the cores, usually one thread: several threads per small network gain
+    little and collapse when the machine is busy. How many jobs there are does not count: sums are
+    rounded differently by other numbers of threads, and a training that goes on must be the same.
+    """
+    return max(1, available_cores() // (workers or available_cores()))
+
+
+def worker_count(
+    devices: Sequence[str], workers: int | None, trials: int, threads: int | None = None
+) -> int:
+    """Return how many workers share so many trials.
+
+    If none are asked for, one per GPU, or as many as the cores have threads for.
     """
     on_cpu = devices[0] == "cpu"
-    count = workers or (available_cores() if on_cpu else len(devices))
-    count = max(1, min(count, jobs))
-    threads = max(1, available_cores() // count)
+    most = available_cores() // (threads or cpu_threads(workers)) if on_cpu else len(devices)
+    return max(1, min(workers or most, trials))
+
+
+def worker_specs(
+    devices: Sequence[str],
+    workers: int | None,
+    trials: int,
+    dataset: str,
+    data_dir: Path | None,
+    *,
+    threads: int | None = None,
+) -> list[WorkerSpec]:
+    """Share the machine out, among no more workers than there are trials.
+
+    Args:
+        devices: their names; all CPUs are one.
+        workers: how many are wanted.
+        trials: how many there are.
+        dataset: the data set that workers load.
+        data_dir: where it is.
+        threads: of each worker on CPUs, as the study fixed them.
+    """
+    count = worker_count(devices, workers, trials, threads)
+    if devices[0] == "cpu":
+        threads = threads or cpu_threads(workers)
+    else:
+        threads = max(1, available_cores() // count)
     names = [devices[i % len(devices)] for i in range(count)]
     return [WorkerSpec(name, threads, dataset, data_dir) for name in names]

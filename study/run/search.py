@@ -8,133 +8,28 @@ three; the baseline always goes along. So "best" is a mean, not the luckiest run
 objectives, the Pareto front gets all seeds.
 """
 
-import itertools
 import math
 import statistics
-import warnings
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from study.plans.plan import Plan
-from study.plans.space import Search, suggest, that_matter
+from study.plans.space import Parameter, every_point, suggest, that_matter
 from study.run import pruners
+from study.run.confirmation import Candidate, next_by_wilcoxon, next_replicates
+from study.run.proposals import PointEnd, PointKey, Proposal, Proposals, without_remarks
 from study.run.work import Task, banks
 from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # the mirror is nobody's business
-
 BASELINE = "baseline"
 FEW = 5  # durations before their mean says more than the estimate
-FINALISTS = 3
 MEASURED = 12  # random points for the estimate
-WILCOXON_P = 0.1  # a candidate is given up when it is worse than the best with this p or less
-
-
-def directions(plan: Plan) -> list[StudyDirection]:
-    """Return a direction per objective of a plan."""
-    if plan.search is None:
-        return [StudyDirection.MAXIMIZE]
-    maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
-    return [maximize if name == "val_accuracy" else minimize for name in plan.search.objectives]
-
-
-def sampler(search: Search, known: int) -> BaseSampler:
-    """Make the search's sampler.
-
-    Args:
-        search: names it.
-        known: trials that there are already: a resumed search must not draw its first points again.
-    """
-    seed = search.sampler_seed + known
-    with warnings.catch_warnings():
-        # Multivariate TPE, QMC and GP are marked so; our tests would see them change.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return _sampler(search.sampler, seed)
-
-
-def _sampler(name: str, seed: int) -> BaseSampler:
-    if name == "qmc":
-        return optuna.samplers.QMCSampler(seed=seed, scramble=True)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    if name == "tpe":
-        # Running trials count as poor ones, so that a batch of proposals spreads out.
-        return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=10
-        )
-    return optuna.samplers.RandomSampler(seed=seed)  # a grid's points are listed, not drawn
-
-
-@dataclass
-class Candidate:
-    """One point of the space, and what its seeds gave. None: that seed gave no result."""
-
-    params: Mapping[str, Any]
-    config: TrainConfig
-    values: dict[int, float | None] = field(default_factory=dict)  # seed -> validation accuracy
-
-    def mean_before(self, seed: int) -> float:
-        """Mean over the seeds before this one; -inf where one gave no result."""
-        known = [self.values[own] for own in sorted(self.values) if own < seed]
-        if not known or None in known:
-            return -math.inf
-        return statistics.fmean(value for value in known if value is not None)
-
-
-def next_replicates(
-    candidates: Mapping[int, Candidate], seeds: int, baseline: int | None
-) -> list[tuple[int, int]]:
-    """Return the (candidate, seed) that successive halving over seeds wants next; none: it is over.
-
-    A round is one more seed; it starts when the round before is complete.
-    """
-    ranked = [n for n, own in candidates.items() if own.values.get(0) is not None]
-    count = len(ranked)
-    for seed in range(1, seeds):
-        kept = max(FINALISTS, math.ceil(count / pruners.ETA**seed))
-        best = sorted(ranked, key=lambda n: (-candidates[n].mean_before(seed), n))[:kept]
-        ranked = sorted({*best, *(n for n in ranked if n == baseline)})
-        missing = [(n, seed) for n in ranked if seed not in candidates[n].values]
-        if missing:
-            return missing
-        ranked = [n for n in ranked if candidates[n].values[seed] is not None]
-    return []
-
-
-def next_by_wilcoxon(candidates: Mapping[int, Candidate], seeds: int) -> list[tuple[int, int]]:
-    """Return the (candidate, seed) to run next where each gets all seeds unless it proves worse.
-
-    Worse: a one-sided Wilcoxon signed-rank test against the best candidate, paired by seed, has
-    p <= 0.1 (as Optuna's WilcoxonPruner does over instances).
-    """
-    means = {n: own.mean_before(seeds) for n, own in candidates.items()}
-    alive = [n for n, mean in means.items() if mean > -math.inf]
-    complete = [n for n in alive if len(candidates[n].values) == seeds]
-    best = max(complete or alive, key=means.__getitem__, default=None)
-    return [
-        (n, len(candidates[n].values))
-        for n in alive
-        if len(candidates[n].values) < seeds
-        and (best is None or n == best or not _is_worse(candidates[n], candidates[best]))
-    ]
-
-
-def _is_worse(candidate: Candidate, best: Candidate) -> bool:
-    from scipy.stats import wilcoxon
-
-    common = sorted(candidate.values.keys() & best.values.keys())
-    differences = [(candidate.values[s] or 0.0) - (best.values[s] or 0.0) for s in common]
-    if not any(differences):
-        return False
-    return bool(wilcoxon(differences, alternative="less").pvalue <= WILCOXON_P)
 
 
 class SearchWork:
@@ -149,84 +44,75 @@ class SearchWork:
         assert plan.search is not None
         self.plan, self.search = plan, plan.search
         self.base = plan.base_config
-        self.distributions = {own.name: own.distribution() for own in self.search.space}
-        self.mirror = optuna.create_study(
-            directions=directions(plan), sampler=sampler(self.search, len(trials))
-        )
-        self.defaults = {own.name: own.default(self.base) for own in self.search.space}
+        self.proposals = Proposals(plan, len(trials))
+        self.distributions = {own.name: self._stored_form(own) for own in self.search.space}
         self.pruner = pruners.make(self.search.pruner, plan.epochs)
         self.candidates: dict[int, Candidate] = {}
+        self.numbers: dict[PointKey, int] = {}  # point -> its candidate
         self.baseline: int | None = None  # its candidate
-        self.handles: dict[Task, Trial] = {}  # search trials in the mirror, asked or running
+        self.proposed: dict[Task, Proposal] = {}  # search trials, asked or running
         self.asked: list[Task] = []  # of them, those not started
         self.running: set[tuple[int, int]] = set()  # replicates: (candidate, seed)
         self.settled = self.replicated = self.failed = self.spent = 0  # trials, ..., epochs
+        self.exhausted = False  # whether there is no new point to propose
         self.expected = 0.0  # seconds of a trial
         self.durations: deque[float] = deque(maxlen=50)
         self._replay(trials)
 
     def _replay(self, trials: Sequence[FrozenTrial]) -> None:
         """Rebuild the state from the database."""
-        unfinished: list[dict[str, Any]] = []
+        unfinished: list[Mapping[str, Any]] = []
         for trial in trials:
-            own = trial.user_attrs
+            attributes = trial.user_attrs
+            if "candidate" not in attributes:
+                continue  # another tool's
             self.spent += len(trial.intermediate_values)
-            diverged = own.get("outcome") == "diverged"
+            diverged = attributes.get("outcome") == "diverged"
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or diverged:
-                self._remember(trial, own["candidate"], own["seed"])
-            elif own["candidate"] == trial.number:
+                self._remember(trial, attributes["candidate"], attributes["seed"])
+            elif attributes["candidate"] == trial.number:
                 unfinished.append(trial.params)
-        known = {frozenset(own.params.items()) for own in self.candidates.values()}
         # What was interrupted is proposed again as it was, and the listed points come first.
+        space, listed = self.search.space, self.search.points
         if self.search.sampler == "grid":
-            points = list(self._grid())
+            self.proposals.list_first(every_point(space, self.base, listed))
         else:
-            points = [
-                that_matter(own, self.search.space, self.base) for own in ({}, *self.search.points)
-            ] + unfinished
-        for params in points:
-            if frozenset(params.items()) not in known:
-                known.add(frozenset(params.items()))
-                self.mirror.enqueue_trial(params)
+            first = [that_matter(point, space, self.base) for point in ({}, *listed)]
+            self.proposals.list_first([*first, *unfinished])
 
     def _remember(self, trial: FrozenTrial, number: int, seed: int) -> None:
-        own = trial.user_attrs
-        config = TrainConfig.from_dict(own["config"])
+        is_first = number == trial.number
+        # Older searches trained a point several times: it is one candidate.
+        number = self.numbers.setdefault(self.proposals.key(trial.params), number)
+        config = TrainConfig.from_dict(trial.user_attrs["config"])
         candidate = self.candidates.setdefault(number, Candidate(trial.params, config))
         complete = trial.state == TrialState.COMPLETE
-        candidate.values[seed] = trial.values[0] if complete else None
-        if number != trial.number:
+        candidate.values.setdefault(seed, trial.values[0] if complete else None)
+        if not is_first:
             self.replicated += 1
             return
         self.settled += 1
         self.failed += trial.state == TrialState.FAIL
-        if own["variant"] == BASELINE:
+        if trial.user_attrs["variant"] == BASELINE:
             self.baseline = number
         for step, value in sorted(trial.intermediate_values.items()):
-            self.pruner.report(number, step, value)
-        self.mirror.add_trial(
-            create_trial(
-                state=trial.state,
-                values=trial.values if complete else None,
-                params={**self.defaults, **trial.params},
-                distributions=self.distributions,
-                intermediate_values=trial.intermediate_values,
-                user_attrs={"candidate": number},
-            )
-        )
+            self.pruner.report(trial.number, step, value)
+        self.proposals.remember(trial, number)
 
-    def _grid(self) -> Iterator[dict[str, Any]]:
-        yield that_matter({}, self.search.space, self.base)
-        values = [[(own.name, v) for v in own.grid() or ()] for own in self.search.space]
-        for combination in itertools.product(*values):
-            yield that_matter(dict(combination), self.search.space, self.base)
+    def _stored_form(self, parameter: Parameter) -> BaseDistribution:
+        """Return the distribution that the database holds every value of."""
+        given = [point[parameter.name] for point in self.search.points if parameter.name in point]
+        own = getattr(self.base, parameter.name)
+        values = [value for value in (own, *given) if parameter.holds(value)]
+        return parameter.distribution(stepped=all(parameter.nearest(v) == v for v in values))
 
     # What the coordinator asks.
 
     def kinds(self) -> Sequence[TrainConfig]:
         """Return a few random points of the space, to be measured."""
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        points = [suggest(study.ask(), self.search.space, self.base) for _ in range(MEASURED)]
+        with without_remarks():
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+            points = [suggest(study.ask(), self.search.space, self.base) for _ in range(MEASURED)]
         return [self.base.replace(**point) for point in points]
 
     def learn(self, costs: Sequence[Cost]) -> None:
@@ -263,16 +149,20 @@ class SearchWork:
         """How many trials the search has; once its epochs are spent, no more than there are."""
         budget = self.search.epoch_budget
         spent = budget is not None and self.spent >= budget
-        return self.settled + len(self.handles) if spent else self.search.trials
+        over = spent or self.exhausted
+        return self.settled + len(self.proposed) if over else self.search.trials
 
     def _may_ask(self) -> bool:
-        return self.settled + len(self.handles) < self._search_trials
+        return self.settled + len(self.proposed) < self._search_trials
 
     def _ask(self) -> None:
-        handle = self.mirror.ask()
-        params = suggest(handle, self.search.space, self.base)
+        proposal = self.proposals.ask()
+        if proposal is None:
+            self.exhausted = True
+            return
+        params = proposal.point
         task = Task("", 0, self.base.replace(**params), params, self._changes(params))
-        self.handles[task] = handle
+        self.proposed[task] = proposal
         self.asked.append(task)
 
     def _changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -285,11 +175,10 @@ class SearchWork:
         return Task(variant, seed, config, own.params, self._changes(own.params), candidate=number)
 
     def _replicates_due(self) -> Collection[tuple[int, int]]:
-        if self.plan.seeds == 1 or self.handles or self._may_ask():
+        if self.plan.seeds == 1 or self.proposed or self._may_ask():
             return ()
         if len(self.search.objectives) > 1:  # nobody is best: the whole front is confirmed
-            front = sorted(trial.user_attrs["candidate"] for trial in self.mirror.best_trials)
-            seeds = range(1, self.plan.seeds)
+            front, seeds = self.proposals.front(), range(1, self.plan.seeds)
             return [(n, s) for s in seeds for n in front if s not in self.candidates[n].values]
         if self.search.pruner == "wilcoxon":
             return next_by_wilcoxon(self.candidates, self.plan.seeds)
@@ -297,9 +186,8 @@ class SearchWork:
 
     def on_start(self, task: Task, number: int) -> None:
         """Name a new candidate after its trial."""
-        if task.candidate is None or task in self.handles:
+        if task.candidate is None or task in self.proposed:
             task.candidate = number
-            self.handles[task].set_user_attr("candidate", number)
             if self.baseline is None and not task.changes:
                 self.baseline = number
             task.variant = BASELINE if number == self.baseline else f"#{number}"
@@ -307,11 +195,10 @@ class SearchWork:
     def on_epoch(self, task: Task, epoch: Epoch) -> bool:
         """Mirror the epoch and ask the pruner. Replicates are never pruned."""
         self.spent += 1
-        handle = self.handles.get(task)
-        if handle is None:
+        proposal = self.proposed.get(task)
+        if proposal is None:
             return False
-        if len(self.search.objectives) == 1:
-            handle.report(epoch.val_accuracy, epoch.epoch)
+        self.proposals.report(proposal, epoch.epoch, epoch.val_accuracy)
         assert task.candidate is not None
         poor = self.pruner.report(task.candidate, epoch.epoch, epoch.val_accuracy)
         # The baseline is the comparison: it runs to its end. So does who is there already.
@@ -325,26 +212,32 @@ class SearchWork:
         own = self.candidates.setdefault(number, Candidate(task.params, task.config))
         own.values[task.seed] = result.val_accuracy if complete else None
         self.durations.append(result.seconds)
-        handle = self.handles.pop(task, None)
-        if handle is None:
+        proposal = self.proposed.pop(task, None)
+        if proposal is None:
             self.running.discard((number, task.seed))
             self.replicated += 1
             return
         self.settled += 1
         self.failed += result.outcome == "diverged"
-        if complete:
-            self.mirror.tell(handle, [own for own in self.objectives(result) if own is not None])
-        else:
-            pruned = result.outcome == "stopped"
-            self.mirror.tell(handle, state=TrialState.PRUNED if pruned else TrialState.FAIL)
+        self.numbers.setdefault(self.proposals.key(task.params), number)
+        self.proposals.end(proposal, self._end(number, result))
+
+    def _end(self, number: int, result: Result) -> PointEnd:
+        steps = {own.epoch: own.val_accuracy for own in result.history}
+        steps = {step: value for step, value in steps.items() if math.isfinite(value)}
+        if result.outcome in ("finished", "early-stopped"):
+            values = [value for value in self.objectives(result) if value is not None]
+            return PointEnd(number, TrialState.COMPLETE, tuple(values), steps)
+        pruned = result.outcome == "stopped"
+        return PointEnd(number, TrialState.PRUNED if pruned else TrialState.FAIL, (), steps)
 
     def give_up(self, task: Task) -> None:
         """Tell the sampler that nothing came of it; another trial takes its place."""
         assert task.candidate is not None
         self.failed += 1
-        handle = self.handles.pop(task, None)
-        if handle is not None:
-            self.mirror.tell(handle, state=TrialState.FAIL)
+        proposal = self.proposed.pop(task, None)
+        if proposal is not None:
+            self.proposals.give_up(proposal)
             self.settled += 1
         else:
             self.candidates[task.candidate].values[task.seed] = None
@@ -362,6 +255,6 @@ class SearchWork:
 
     def seconds_waiting(self) -> float:
         """Return the seconds of the trials not started, replicates due included."""
-        started = self.settled + len(self.handles) - len(self.asked)  # settled, or running now
+        started = self.settled + len(self.proposed) - len(self.asked)  # settled, or running now
         due = sum(own not in self.running for own in self._replicates_due())
         return (max(self._search_trials - started, 0) + due) * self.cost(None)

@@ -63,7 +63,7 @@ def open_storage(url: sqlalchemy.URL) -> OwnedStorage:
     Raises:
         UserError: it cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = location.sqlite_path(url)
     if path is None:
         return OwnedStorage(url.render_as_string(hide_password=False))

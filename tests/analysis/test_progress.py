@@ -108,7 +108,7 @@ def test_a_search_counts_settled_trials_and_not_its_replicates(tmp_path: Path) -
     assert (found.best.variant, found.best.n) == ("#1", 3)
     assert render(found).splitlines() == [
         "test",
-        "trials of 20 planned: 5 finished, 2 failed, 2 pruned, 1 running, 12 missing",
+        "trials of 20 planned: 5 finished, 2 failed (1 diverged), 2 pruned, 1 running, 12 missing",
         "beside them, replicates of the best on further seeds: 4 finished, 1 running",
         "best so far: #1, validation accuracy 92.53 %, mean of n = 3",
         "running: #13 seed 0, epoch 4 of 9",

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from study.run.executors import Failure, Job, WorkerSpec
+from study.run.executors import Failure, Job, WorkerSpec, local
 from study.run.executors.local import LocalExecutor
 from tests.faults.machine import (
     assert_sound,
@@ -26,6 +27,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
+from tests.support import workers
 from tests.support.plans import tiny
 from trainer import checkpoint
 from trainer.config import TrainConfig
@@ -344,3 +346,51 @@ def test_a_worker_that_dies_before_it_trains_is_replaced(moment: str) -> None:
         done.set()
         hunter.join()
         executor.close()
+
+
+def test_a_fault_of_the_device_ends_the_worker_and_another_one_takes_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_serve", workers.serve_with_a_fault)
+    watch, processes = run_in_workers(tmp_path, monkeypatch, LocalExecutor([SPEC]))
+    assert [failure.kind for failure in watch.failures] == ["infrastructure"]
+    assert "illegal memory access" in watch.failures[0].reason
+    assert len(watch.results) == 1
+    assert len(processes) == 2  # the faulty one was not asked again
+
+
+def test_a_worker_that_lives_but_does_not_get_on_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_serve", workers.serve_with_a_hanging_device)
+    executor = LocalExecutor([SPEC], silence=60.0, stall=8.0)  # it says that it lives every 5 s
+    watch, processes = run_in_workers(tmp_path, monkeypatch, executor)
+    assert [failure.kind for failure in watch.failures] == ["infrastructure"]
+    assert "stood still for 8 s" in watch.failures[0].reason
+    assert len(watch.results) == 1
+    assert len(processes) == 2
+
+
+def run_in_workers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor
+) -> tuple[Watch, set[int]]:
+    """Train one job; return who watched, and the worker processes that there were."""
+    monkeypatch.setenv(workers.FOLDER, str(folder))
+    forkserver._forkserver._stop()  # type: ignore[attr-defined] # its children take its environment
+    processes: set[int] = set()
+    started = local._started
+
+    def counted(*args: Any) -> Any:
+        process = started(*args)
+        processes.add(process.pid)
+        return process
+
+    monkeypatch.setattr(local, "_started", counted)
+    watch = Watch([job(folder, CONFIG)])
+    executor.start()
+    try:
+        executor.run(watch)
+    finally:
+        executor.close()
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    return watch, processes

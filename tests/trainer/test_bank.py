@@ -11,7 +11,7 @@ from tests.support.trainings import MIXED, losses, small
 from trainer import bank as banks
 from trainer import progress
 from trainer.bank import Bank
-from trainer.cuda_graph import Program, Stream
+from trainer.cuda_graph import STEPS_AHEAD, Pace, Program, Stream
 from trainer.data import ImageData, split
 from trainer.networks import Networks
 from trainer.train import train
@@ -164,9 +164,9 @@ def test_steps_of_a_gpu_count_only_when_the_device_has_come_so_far(
     FakeEvent.waited = []
     monkeypatch.setattr("torch.cuda.Event", FakeEvent)
     monkeypatch.setattr("torch.cuda.current_stream", lambda device: device)
-    pace = progress.Pace(torch.device("cuda", 0))
+    pace = Pace(torch.device("cuda", 0))
     before = progress.done()
-    for _ in range(2 * progress.STEPS_AHEAD - 1):
+    for _ in range(2 * STEPS_AHEAD - 1):
         pace.tick()
     assert (len(FakeEvent.waited), progress.done()) == (0, before)
     pace.tick()  # the host is twice as far as it may be: it waits for the first mark

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from study.run.hardware import device_names
 from trainer import device as devices
 from trainer.config import TrainConfig
 from trainer.data import ImageData
@@ -138,3 +139,17 @@ def test_a_bank_uses_its_device_before_anything_lies_there(
     monkeypatch.setattr(devices, "use", use)
     with pytest.raises(UsedError):
         Networks([TrainConfig(dataset="digits")], digits, torch.device("cuda", 1))
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_where_pytorch_is_built_for_cpus_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, built: bool
+) -> None:
+    machine(monkeypatch, 0)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    for ask in (devices.resolve, device_names):
+        with pytest.raises(UserError) as caught:
+            ask("cuda")
+        message = str(caught.value)
+        assert ("build for CPUs only: for a GPU install 'torch'" in message) is not built
+        assert "\n" not in message

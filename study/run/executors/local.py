@@ -2,8 +2,9 @@
 
 Parent and worker talk through a pipe. After each epoch the worker waits for the verdict on its
 members, so decisions never depend on timing. A dead worker is seen at once: its pipe closes. One
-that hangs is seen after a while: it no longer says that it lives, and is killed before another
-gets its job, so nothing can come of it later. Workers do not outlive their parent.
+that hangs is seen after a while: it no longer says that it lives, or it says so and its work
+stands still, as when its GPU hangs. It is killed before another gets its job, so nothing can come
+of it later. Workers do not outlive their parent.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +21,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from study.run.executors import TICK_SECONDS, Failure, Job, Watcher, WorkerSpec, describe_all
+from study.run.executors.import_path import path_for_children
 from study.run.executors.parent_death import die_with_parent
+from trainer import progress
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.results import Cost, Epoch
@@ -29,6 +33,7 @@ MAX_KILLED_STARTS = 40  # in a row; a worker that is killed is not at fault
 MAX_MEASUREMENTS = 20  # of the same configs, where workers die meanwhile
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 120.0  # then a worker hangs
+STALL_SECONDS = 300.0  # without a training step or a batch of an evaluation: then it hangs too
 
 # On Linux workers are forked from a server that has loaded torch but used nothing of it: another
 # worker costs a tenth of a second instead of two.
@@ -43,12 +48,18 @@ class LocalExecutor:
     Args:
         specs: the workers.
         silence: seconds after which a worker that says nothing is taken for dead.
+        stall: seconds after which a worker that lives but does not get on is taken for dead.
     """
 
-    def __init__(self, specs: Sequence[WorkerSpec], silence: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        specs: Sequence[WorkerSpec],
+        silence: float = SILENCE_SECONDS,
+        stall: float = STALL_SECONDS,
+    ) -> None:
         self.specs = list(specs)
         self.slots = len(self.specs)
-        self.silence = silence
+        self.silence, self.stall = silence, stall
         self.processes: list[_Process] = []
         self.failed_starts = 0  # in a row
 
@@ -65,7 +76,7 @@ class LocalExecutor:
     def _ready(self, i: int) -> dict[str, Any]:
         """Wait until worker `i` has loaded its data; return its description."""
         while True:
-            kind, payload = self.processes[i].answer(self.silence)
+            kind, payload = self.processes[i].answer(self.silence, self.stall)
             if kind == "ready":
                 self.processes[i].starting = False
                 self.failed_starts = 0
@@ -97,8 +108,9 @@ class LocalExecutor:
     def _measured(self, i: int, configs: list[TrainConfig]) -> list[Cost] | Failure:
         """Wait for worker `i`'s costs; where it dies, another one measures."""
         for _ in range(MAX_MEASUREMENTS):
-            kind, payload = self.processes[i].answer(self.silence)
-            if kind != "died":
+            kind, payload = self.processes[i].answer(self.silence, self.stall)
+            ended = kind in ("died", "broken")
+            if not (ended and payload.kind == "infrastructure"):
                 break
             self._replace(self.processes[i], payload)
             self._ready(i)
@@ -126,12 +138,12 @@ class LocalExecutor:
             now = time.monotonic()
             if now - looked > HEARTBEAT_SECONDS:  # this process was stopped or waited itself
                 for process in listened:
-                    process.heard = now
+                    process.heard = process.moved = now
             for process in listened:
                 if process.pipe in spoke:
                     self._handle(process, watcher, *process.receive())
-                elif now - process.heard > self.silence:
-                    self._handle(process, watcher, *process.hangs(self.silence))
+                elif hanging := process.hanging(now, self.silence, self.stall):
+                    self._handle(process, watcher, *hanging)
             looked = now
             watcher.on_tick()
 
@@ -153,7 +165,7 @@ class LocalExecutor:
             watcher.on_results(job, payload)
         elif job is not None:
             watcher.on_failure(job, payload)
-        if kind == "died" or process.starting:
+        if kind in ("died", "broken") or process.starting:
             self._replace(process, payload)
 
     def _replace(self, process: "_Process", failure: Failure) -> None:
@@ -185,7 +197,8 @@ class _Process:
         self.spec = spec
         self.job: Job | None = None
         self.starting = True  # until it has loaded its data
-        self.heard = time.monotonic()
+        self.heard = self.moved = time.monotonic()  # when it last spoke, when it last got on
+        self.done = 0  # training steps and batches of evaluations, as it counts them
         self.pipe, child = _context.Pipe()
         self.process = _started(spec, child)
         child.close()
@@ -195,14 +208,15 @@ class _Process:
         """Whether it waits for something to do."""
         return self.job is None and not self.starting
 
-    def answer(self, silence: float) -> tuple[str, Any]:
+    def answer(self, silence: float, stall: float) -> tuple[str, Any]:
         """Wait for what the worker was asked for; where it dies or hangs, that is a failure."""
         while True:
-            if not self.pipe.poll(silence):
-                return self.hangs(silence)
-            kind, payload = self.receive()
-            if kind != "alive":
-                return kind, payload
+            if self.pipe.poll(min(silence, stall)):
+                kind, payload = self.receive()
+                if kind != "alive":
+                    return kind, payload
+            if hanging := self.hanging(time.monotonic(), silence, stall):
+                return hanging
 
     def receive(self) -> tuple[str, Any]:
         """Wait for the worker's next message; a dead worker's is a failure."""
@@ -216,15 +230,28 @@ class _Process:
                 how = signal.Signals(-code).name
             return "died", Failure("infrastructure", f"worker process died ({how})")
         self.heard = time.monotonic()
+        if message[0] != "alive" or message[1] != self.done or self.starting:
+            self.moved = self.heard
+        if message[0] == "alive":
+            self.done = message[1]
         return message
 
-    def hangs(self, silence: float) -> tuple[str, Any]:
-        """Give a worker up that has said nothing for so long; it is killed when it is replaced."""
-        reason = f"worker process said nothing for {silence:.0f} s"
+    def hanging(self, now: float, silence: float, stall: float) -> tuple[str, Any] | None:
+        """Give the worker up if it has been silent or has stood still for so long.
+
+        It is killed when it is replaced.
+        """
+        if now - self.heard > silence:
+            reason = f"worker process said nothing for {silence:.0f} s"
+        elif now - self.moved > stall and not self.starting:
+            reason = f"worker process lives, but its work stood still for {stall:.0f} s"
+        else:
+            return None
         return "died", Failure("infrastructure", reason)
 
     def send(self, message: object) -> None:
         """Send to the worker; that it died is seen when receiving."""
+        self.moved = time.monotonic()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(message)
 
@@ -243,7 +270,7 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:
-            with _unheard_by_children():
+            with _unheard_by_children(), path_for_children():
                 (forkserver.ensure_running if _FORKED else process.start)()
             if _FORKED:
                 process.start()
@@ -251,7 +278,10 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
         except (EOFError, OSError) as error:
             failure = error
             time.sleep(0.1 * attempt)  # until it is seen to be dead
-    raise UserError(f"workers cannot be started: {type(failure).__name__}: {failure}")
+    hint = ""
+    if "AF_UNIX path too long" in str(failure):
+        hint = f"; TMPDIR = {tempfile.gettempdir()!r}: give a shorter one"
+    raise UserError(f"workers cannot be started: {type(failure).__name__}: {failure}{hint}")
 
 
 @contextlib.contextmanager
@@ -284,7 +314,7 @@ class _Voice:
         assert parent is not None
         with contextlib.suppress(OSError):  # the parent has closed the pipe
             while not wait([parent.sentinel], HEARTBEAT_SECONDS):
-                self.send(("alive", None))
+                self.send(("alive", progress.done()))
         os._exit(1)
 
 
@@ -321,3 +351,6 @@ def _serve(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> None:
                 raise
             except Exception as error:
                 answer = ("failed", failure_of(error))
+                if worker.is_broken_by(error):
+                    voice.send(("broken", answer[1]))
+                    return

@@ -2,7 +2,9 @@
 
 import dataclasses
 import errno
+import gc
 import platform
+import re
 import traceback
 from collections.abc import Sequence
 
@@ -27,6 +29,7 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.device = device.resolve(spec.device)
+        device.use(self.device)  # before anything lies there
         device.prepare_process(spec.threads)
         images = data.load(spec.dataset, spec.data_dir)
         self.description = {
@@ -44,18 +47,28 @@ class Worker:
             "torch": str(torch.__version__),
         }
 
+        gc.collect()
+        gc.freeze()  # what is loaded stays: collections after jobs need not look at it
+
     def measure(self, configs: Sequence[TrainConfig]) -> list[Cost]:
         """Return what each config will cost."""
-        return [measure(config, self.data, self.device) for config in configs]
+        try:
+            return [measure(config, self.data, self.device) for config in configs]
+        finally:
+            gc.collect()
 
     def train(self, job: Job, on_epoch: Watch) -> list[Result]:
         """Train a job, write its checkpoints, return its results without weights and images."""
         resume = None
         if job.resume_points:
             resume = ResumePoints(job.resume_points, self.same, self.resume_seconds)
-        results = train(
-            job.configs, self.data, on_epoch=on_epoch, device=self.device, resume=resume
-        )
+        try:
+            results = train(
+                job.configs, self.data, on_epoch=on_epoch, device=self.device, resume=resume
+            )
+        finally:
+            # A bank frees itself, but not what an exception, its traceback and its frames hold.
+            gc.collect()
         for config, result, path in zip(job.configs, results, job.checkpoints, strict=True):
             if result.state is not None and result.test_accuracy is not None:
                 about = {
@@ -67,18 +80,43 @@ class Worker:
                 checkpoint.write(path, result.state, about)
         return [dataclasses.replace(result, state=None, misclassified=None) for result in results]
 
+    def is_broken_by(self, error: Exception) -> bool:
+        """Whether this process can do no more work after what happened.
+
+        A fault of CUDA stays with its process: every later call fails too. A capture that failed,
+        be it for want of memory, leaves its stream and the allocator's pool in a state that nobody
+        vouches for. On a GPU nothing but a user's mistake is worth the risk.
+        """
+        return self.device.type != "cpu" and not isinstance(error, UserError)
+
+
+# How torch words what CUDA's libraries report. A library that got no memory says so in its own way.
+_NO_MEMORY = re.compile(r"CUDA error: out of memory|\w+_STATUS_ALLOC_FAILED")
+_FAULT = re.compile(r"CUDA error|CUDA driver error|CUDNN_STATUS_|cuDNN error|CUBLAS_STATUS_|cuBLAS")
+
 
 def failure_of(error: Exception) -> Failure:
     """Say in one line why a job failed, and of what kind that is."""
     if isinstance(error, UserError):
         return Failure("user", str(error))
+    kind = _kind(error)
     first_line = (str(error).splitlines() or [""])[0]
     reason = f"{type(error).__name__}: {first_line}"
+    if kind == "error":
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason += f" (in {last.name}, line {last.lineno})"
+    return Failure(kind, reason)
+
+
+def _kind(error: Exception) -> str:
+    runtime = isinstance(error, RuntimeError)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return Failure("memory", reason)
+        return "memory"
+    if runtime and _NO_MEMORY.search(str(error)):
+        return "memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure("disk", reason)
-    if isinstance(error, OSError):
-        return Failure("infrastructure", reason)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return Failure("error", f"{reason} (in {last.name}, line {last.lineno})")
+        return "disk"
+    # The device's fault, not the config's: another process may do better.
+    if isinstance(error, (OSError, torch.AcceleratorError)):
+        return "infrastructure"
+    return "infrastructure" if runtime and _FAULT.search(str(error)) else "error"

@@ -1,6 +1,8 @@
 """The `[search]` table: what it may say, and what becomes of it."""
 
 import json
+import math
+import warnings
 from typing import Any
 
 import optuna
@@ -9,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.plans.plan import FACTOR_NAMES, Plan, load_plan
-from study.plans.space import parse_search, suggest
+from study.plans.space import every_point, parse_search, suggest
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 
 BASE = TrainConfig(learning_rate=1e-3, optimizer="adam", depth=2)
 RATE = {"low": 1e-4, "high": 1e-1, "log": True}
+
+
+def _under(**condition: Any) -> dict[str, Any]:
+    return {"low": 0.1, "high": 0.95, "when": condition}
 
 
 def search(**table: Any) -> Any:
@@ -49,6 +55,15 @@ def search(**table: Any) -> Any:
         ),
         ({"space": {"dropout": {"low": 0.0, "high": 2.0}}}, "search.space.dropout.high"),
         ({"space": {"width": {"low": 16, "high": 64, "step": 0}}}, "search.space.width.step"),
+        ({"space": {"width": {"low": 3, "high": 99, "step": 0.5}}}, "must be a whole number"),
+        ({"space": {"width": {"low": 3, "high": 99, "step": 1.5}}}, "must be a whole number"),
+        ({"space": {"width": {"low": 3, "high": 99, "step": 97}}}, "must be at most 96"),
+        ({"space": {"dropout": {"low": 0, "high": 0.5, "step": math.inf}}}, "at most 0.5"),
+        ({"space": {"dropout": {"low": 0, "high": 0.5, "step": math.nan}}}, "positive number"),
+        ({"space": {"dropout": {"low": 0, "high": 0.5, "step": 1e-300}}}, "more than 100000"),
+        ({"space": {"dropout": {"low": 0, "high": 0.5, "step": 5e-324}}}, "more than 100000"),
+        ({"space": {"dropout": {"low": 0, "high": 0.5, "step": 10**400}}}, "at most 0.5"),
+        ({"space": {"dropout": {"low": 0, "high": 0.5, "step": [0.1]}}}, "positive number"),
         ({"space": {"pooling": ["max", "median"]}}, "search.space.pooling: pooling = 'median'"),
         ({"space": {"pooling": []}}, "search.space.pooling: needs a list"),
         ({"space": {"pooling": ["max", "max"]}}, "search.space.pooling: a level is listed twice"),
@@ -60,6 +75,26 @@ def search(**table: Any) -> Any:
         (
             {"space": {"momentum": {"low": 0.1, "high": 0.9, "when": {"optimizer": "sgd"}}}},
             "search.space.momentum.when.optimizer",
+        ),
+        (
+            {"space": {"optimizer": ["adam", "sgd"], "momentum": _under(optimizer=["SGD"])}},
+            "momentum.when.optimizer: optimizer = 'SGD': choose from sgd, adam, adamw",
+        ),
+        (
+            {"space": {"optimizer": ["adam", "sgd"], "momentum": _under(optimizer=["adamw"])}},
+            "momentum.when.optimizer = 'adamw': choose from its levels adam, sgd",
+        ),
+        (
+            {"space": {"momentum": _under(optimizer=["sgd"]), "optimizer": ["adam", "sgd"]}},
+            "momentum.when.optimizer: comes later in the space",
+        ),
+        (
+            {"space": {"momentum": _under(momentum=[0.9])}},
+            "momentum.when.momentum: comes later in the space",
+        ),
+        (
+            {"space": {"depth": {"low": 1, "high": 3}, "momentum": _under(depth=[4])}},
+            "momentum.when.depth = 4: lies outside its range from 1 to 3",
         ),
         ({"points": [{"width": 16}]}, "search.points = 'width'"),
         ({"points": [{"learning_rate": 9.0}]}, "search.points: learning_rate = 9.0"),
@@ -118,6 +153,49 @@ def test_a_grid_has_no_more_trials_than_points() -> None:
     assert search(sampler="grid", space=space).trials == 4
     assert search(sampler="grid", space=space, trials=3).trials == 3
     assert search(sampler="grid", space=space, trials=30).trials == 4
+
+
+@given(st.integers(1, 10), st.integers(0, 40), st.integers(0, 40))
+def test_steps_are_the_decimals_that_are_written(step: int, before: int, after: int) -> None:
+    least, most = max(20 - step * before, 20 % step), min(20 + step * after, 99)
+    numbers = [n / 100 for n in range(least, most + 1, step)]  # the baseline's 0.2 among them
+    if len(numbers) > 1:
+        entry = {"low": numbers[0], "high": numbers[-1], "step": step / 100}
+        (dropout,) = search(space={"dropout": entry}).space
+        assert list(dropout.grid() or ()) == numbers
+        assert [dropout.nearest(n + 1e-9) for n in numbers] == numbers
+        assert dropout.last == numbers[-1]
+
+
+def test_a_range_ends_at_its_last_step() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (dropout,) = search(space={"dropout": {"low": 0.0, "high": 0.5, "step": 0.3}}).space
+        assert dropout.grid() == (0.0, 0.3)
+        distribution = dropout.distribution()
+        assert (distribution.low, distribution.high) == (0.0, 0.3)
+
+
+def test_every_point_comes_once_and_under_conditions_only_what_matters() -> None:
+    space = {
+        "optimizer": ["adam", "sgd"],
+        "momentum": {"low": 0.5, "high": 0.9, "step": 0.2, "when": {"optimizer": ["sgd"]}},
+    }
+    points = list(every_point(search(space=space).space, BASE))
+    momenta = [{"optimizer": "sgd", "momentum": value} for value in (0.5, 0.7, 0.9)]
+    assert points == [{"optimizer": "adam"}, *momenta]
+    assert search(space=space, sampler="grid").trials == 4
+    assert search(space=space, sampler="tpe", trials=12).trials == 4
+    assert search(space=space, sampler="tpe", trials=12).exhaustive
+    assert not search(space=space, sampler="tpe", trials=3).exhaustive
+
+
+def test_a_baseline_or_point_between_steps_is_a_point_more() -> None:
+    space = {"dropout": {"low": 0.0, "high": 0.75, "step": 0.25}}
+    own = search(space=space, sampler="grid", points=[{"dropout": 0.6}])
+    assert own.trials == 6
+    points = [point["dropout"] for point in every_point(own.space, BASE, own.points)]
+    assert points == [0.2, 0.6, 0.0, 0.25, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("name", ["search", "pareto"])

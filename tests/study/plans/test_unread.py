@@ -81,6 +81,14 @@ def test_a_factorial_names_a_factor_that_only_some_of_its_cells_read() -> None:
             {"schedule": ["one-cycle", "cosine"], "step_epochs": {"low": 1, "high": 2}},
             ["step_epochs"],
         ),
+        ({"residual": {"levels": [False, True], "when": {"depth": [3]}}}, ["residual"]),
+        (
+            {
+                "depth": {"low": 1, "high": 3},
+                "residual": {"levels": [False, True], "when": {"depth": [3]}},
+            },
+            [],
+        ),
     ],
 )
 def test_a_search_names_parameters_that_no_point_reads(

@@ -1,14 +1,23 @@
 """`--bank auto`: which sizes are measured, which is chosen, what is remembered."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import trainer
+from study.plans.plan import load_plan
 from study.run import calibration
+from study.run import machine as machines
 from study.run.calibration import best_bank_size, cache_folder
+from study.run.hardware import worker_specs
+from study.run.work import DesignedWork
+from tests.support.plans import tiny
 from tests.support.trainings import small
 from trainer.calibration import best, curve, measured, throughput
 from trainer.config import TrainConfig
@@ -164,3 +173,112 @@ def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "fmnist-study"
+
+
+def test_a_size_that_cannot_be_measured_ends_it_once_there_is_one() -> None:
+    def rate(members: int) -> float:
+        if members == 4:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
+        return 100.0 * members
+
+    assert curve(rate) == {1: 100.0, 2: 200.0}
+    with pytest.raises(RuntimeError, match="CUDNN"):
+        curve(lambda members: rate(4 * members))
+
+
+def test_a_size_is_told_as_soon_as_it_is_measured() -> None:
+    told = []
+
+    def rate(members: int) -> float:
+        if members == 4:
+            raise SystemExit  # as a process that is killed: nothing comes back
+        return 100.0
+
+    with pytest.raises(SystemExit):
+        curve(rate, tell=lambda members, own: told.append((members, own)))
+    assert told == [(1, 100.0), (2, 100.0)]
+
+
+def dying(config: object, device: object, data_dir: object, pipe: Any) -> None:
+    """Measure two sizes, then die as a process does that CUDA or the kernel ends."""
+    del config, device, data_dir
+    pipe.send({1: 10.0})
+    pipe.send({2: 20.0})
+    os._exit(1)
+
+
+def dead(*_: object) -> None:
+    os._exit(1)
+
+
+def test_sizes_that_were_measured_remain_where_the_process_dies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibration, "_serve", dying)
+    assert calibration._measure_apart(small(), "cuda:0", None) == {1: 10.0, 2: 20.0}
+    monkeypatch.setattr(calibration, "_serve", dead)
+    with pytest.raises(UserError, match="the process died; give a number"):
+        calibration._measure_apart(small(), "cuda:0", None)
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 50}, {"subset": 700}, {"validation_fraction": 0.3}])
+def test_how_long_a_training_is_is_no_reason_to_measure_again(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    measuring = Measuring({1: 10.0, 2: 20.0})
+    size(tmp_path / "c", measuring)
+    size(tmp_path / "c", measuring, small(**changes))
+    assert measuring.calls == 1
+
+
+def test_other_code_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = Measuring({1: 10.0, 2: 20.0}, {1: 10.0})
+    assert size(tmp_path / "c", measuring) == 2
+    monkeypatch.setattr(calibration, "_code", lambda: "changed")
+    assert size(tmp_path / "c", measuring) == 1
+
+
+def test_the_code_is_all_that_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "trainer"
+    shutil.copytree(Path(trainer.__file__).parent, copy, ignore=lambda *_: ["__pycache__"])
+    monkeypatch.setattr(trainer, "__file__", str(copy / "__init__.py"))
+    before = calibration._code.__wrapped__()
+    (copy / "architectures" / "convnet.py").write_text("# another network")
+    assert calibration._code.__wrapped__() != before
+
+
+def test_an_estimate_knows_the_curve_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(calibration, "_hardware", lambda _: "A GPU")
+    monkeypatch.setattr(machines, "device_names", lambda _: ["cuda:0"])
+    plan = tiny()
+    cache = cache_folder() / "banks.json"
+    measuring = Measuring({1: 10.0, 2: 19.0, 4: 30.0})
+    size(cache, measuring, plan.base_config)
+    machine = machines.Machine(bank=3)
+    assert machines.gain(plan, machine, 1) == 1.0
+    assert machines.gain(plan, machine, 3) == 1.9  # of the next smaller size
+    assert machines.gain(plan, machine, 64) == 3.0
+    monkeypatch.setattr(machines, "device_names", lambda _: ["cpu"])
+    assert machines.gain(plan, machine, 3) == 1.0
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 8])
+@pytest.mark.parametrize("bank", [1, 8, 16, 64])
+@pytest.mark.parametrize("name", ["ablation", "pooling", "structure", "references"])
+def test_every_gpu_has_its_share_of_the_trials(
+    name: str, bank: int, gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"cuda:{i}" for i in range(gpus)]
+    monkeypatch.setattr(machines, "device_names", lambda _: names)
+    plan = load_plan(name)
+    size = machines.bank_size(plan, machines.Machine(bank=bank), plan.trial_count)
+    banks = [len(tasks) for tasks in DesignedWork(plan, [], size).queue]
+    assert sum(banks) == plan.trial_count
+    assert max(banks) <= min(bank, -(-plan.trial_count // gpus))
+    specs = worker_specs(names, None, plan.trial_count, plan.dataset, None)
+    assert {spec.device for spec in specs} == set(names[: plan.trial_count])
+    if plan.trial_count >= 4 * gpus:
+        assert len(banks) >= len(specs)  # nobody is idle from the start

@@ -11,7 +11,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.plans.plan import Plan
-from study.run.search import BASELINE, Candidate, SearchWork, next_by_wilcoxon, next_replicates
+from study.run import proposals
+from study.run.confirmation import Candidate, next_by_wilcoxon, next_replicates
+from study.run.search import BASELINE, SearchWork
 from study.run.work import Task
 from tests.support.results import result
 from trainer.config import TrainConfig
@@ -153,7 +155,7 @@ def test_a_resumed_sampler_sees_all_earlier_trials() -> None:
     course = Course(plan(trials=20))
     course.go()
     again = Course(plan(trials=30), course.trials)
-    mirrored = again.work.mirror.trials
+    mirrored = again.work.proposals.mirror.trials
     assert [trial.params for trial in mirrored] == [trial.params for trial in course.trials]
     assert [trial.state for trial in mirrored] == [trial.state for trial in course.trials]
     assert again.work.spent == course.work.spent
@@ -193,7 +195,7 @@ def test_a_diverged_trial_is_settled_and_neither_best_nor_repeated() -> None:
     assert course.work.failed == len(diverged)
     repeated = {t.user_attrs["candidate"] for t in course.trials if t.user_attrs["seed"] == 1}
     assert repeated.isdisjoint(diverged)
-    failed = [t for t in course.work.mirror.trials if t.state == TrialState.FAIL]
+    failed = [t for t in course.work.proposals.mirror.trials if t.state == TrialState.FAIL]
     assert len(failed) == len(diverged)
     again = Course(plan(trials=20, seeds=2), course.trials)
     assert not again.work.next(1)
@@ -267,15 +269,136 @@ def test_two_objectives_are_told_to_the_sampler() -> None:
     table = {"trials": 8, "pruner": "none", "objectives": ["val_accuracy", "parameters"]}
     course = Course(plan(**table, seeds=2))
     course.go()
-    front = {trial.user_attrs["candidate"] for trial in course.work.mirror.best_trials}
+    front = {trial.user_attrs["candidate"] for trial in course.work.proposals.mirror.best_trials}
     assert front == {t.user_attrs["candidate"] for t in course.trials if t.user_attrs["seed"] == 1}
     again = Course(plan(**table, seeds=2), course.trials)
     assert not again.work.next(1)
-    assert [d.name for d in course.work.mirror.directions] == ["MAXIMIZE", "MINIMIZE"]
-    assert all(len(trial.values) == 2 for trial in course.work.mirror.trials)
+    assert [d.name for d in course.work.proposals.mirror.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert all(len(trial.values) == 2 for trial in course.work.proposals.mirror.trials)
+
+
+def configs(course: Course) -> list[tuple[Any, ...]]:
+    return [tuple(trial.user_attrs["config"].items()) for trial in course.trials]
+
+
+SMALL = {"optimizer": ["adam", "sgd"], "pooling": ["max", "avg"]}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_nothing_is_trained_twice_and_the_trials_are_all_points_of_a_small_space(
+    sampler: str, size: int
+) -> None:
+    own = plan(seeds=3, trials=12, sampler=sampler, pruner="none", space=SMALL)
+    course = Course(own)
+    course.go(size=size)
+    assert len(set(configs(course))) == len(configs(course))
+    first = [trial for trial in course.trials if trial.user_attrs["seed"] == 0]
+    assert len(first) == 4
+    assert course.work.done == course.work.planned == len(course.trials)
+    confirmed = {t.user_attrs["candidate"] for t in course.trials if t.user_attrs["seed"] == 2}
+    assert len(confirmed) >= 3  # the winner, the runner-up, and another: three configs
+
+
+def test_a_repeated_proposal_is_told_what_the_point_gave() -> None:
+    space = {"width": [16, 32], "dropout": {"low": 0.1, "high": 0.7, "step": 0.1}}
+    course = Course(plan(trials=12, pruner="none", sampler="random", space=space))
+    course.go()
+    mirrored = course.work.proposals.mirror.trials
+    assert len(mirrored) > len(course.trials) == 12  # at random, some come again
+    values = {tuple(sorted(trial.params.items())): trial.value for trial in course.trials}
+    for trial in mirrored:
+        near = {n: course.work.proposals.space[n].nearest(v) for n, v in trial.params.items()}
+        assert trial.value == values[tuple(sorted(near.items()))]
+
+
+def test_a_point_that_is_proposed_while_it_runs_is_told_when_it_ends() -> None:
+    space = {"pooling": ["max", "avg"], "width": [16, 32]}
+    own = plan(trials=4, pruner="none", sampler="random", space=space, sampler_seed=2)
+    work = SearchWork(own, [])
+    tasks = list(work.next(4))
+    while len(tasks) < 4:
+        tasks += work.next(4)
+    repeats = sum(len(proposal.repeats) for proposal in work.proposals.open.values())
+    assert repeats > 0
+    history = [Epoch(1, 1.0, 0.5, 1.0, 0.5, 0.1, 0.1)]
+    for number, task in enumerate(tasks):
+        work.on_start(task, number)
+        work.on_result(task, result(history, outcome="finished"))
+    assert all(trial.state == TrialState.COMPLETE for trial in work.proposals.mirror.trials)
+    assert len(work.proposals.mirror.trials) == 4 + repeats
+
+
+def test_a_sampler_that_insists_gets_new_points_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = SearchWork(plan(trials=6, pruner="none"), [])
+    insisted = {"learning_rate": 0.01, "dropout": 0.2, "width": 32}
+    by_space = vars(proposals)["suggest"]
+
+    def suggest(trial: Any, *space: Any) -> Any:
+        point = by_space(trial, *space)
+        return insisted if trial.study is work.proposals.mirror else point
+
+    monkeypatch.setattr(proposals, "suggest", suggest)
+    proposed = [work.proposals.ask() for _ in range(6)]
+    assert len({work.proposals.key(own.point) for own in proposed if own is not None}) == 6
+
+
+def test_a_baseline_between_two_steps_pushes_no_point_out_and_goes_on() -> None:
+    space = {"dropout": {"low": 0.0, "high": 0.75, "step": 0.25}}
+    grid = plan(sampler="grid", pruner="none", trials=50, space=space)
+    assert grid.search is not None
+    assert grid.search.trials == 5
+    course = Course(grid)
+    course.go(2)
+    again = Course(grid, course.trials)
+    again.go()
+    assert [t.params["dropout"] for t in again.trials] == [0.2, 0.0, 0.25, 0.5, 0.75]
+    tpe = plan(sampler="tpe", pruner="none", trials=50, space=space)
+    other = Course(tpe, again.trials)
+    other.go()
+    assert len(other.trials) == 5
+
+
+def test_a_step_that_was_computed_in_binary_by_an_older_search_is_the_same_point() -> None:
+    space = {"dropout": {"low": 0.1, "high": 0.7, "step": 0.1}}
+    grid = plan(sampler="grid", pruner="none", space=space)
+    course = Course(grid)
+    course.go(3)
+    last = course.trials[2]
+    last.params["dropout"] = last.params["dropout"] + 4e-17
+    again = Course(grid, course.trials)
+    again.go()
+    assert len(again.trials) == 7
+
+
+def test_repeated_points_of_an_older_search_are_one_candidate() -> None:
+    own = plan(seeds=3, trials=4, pruner="none", space=SMALL)
+    course = Course(own)
+    course.go(4)
+    for copy in course.trials[:4]:
+        trial = create_trial(
+            state=copy.state,
+            values=copy.values,
+            params=copy.params,
+            distributions=copy.distributions,
+            user_attrs={**copy.user_attrs, "candidate": len(course.trials)},
+        )
+        trial.number = len(course.trials)
+        course.trials.append(trial)
+    again = Course(own, course.trials)
+    assert len(again.work.candidates) == 4
+    again.go()
+    assert len(set(configs(again)[4:])) == len(configs(again)[4:])
+
+
+def test_a_trial_of_another_tool_is_left_alone() -> None:
+    trial = create_trial(state=TrialState.COMPLETE, values=[0.5])
+    course = Course(plan(trials=3), [trial])
+    course.go()
+    assert len(course.trials) == 4
 
 
 def test_the_mirror_is_in_memory_only() -> None:
     course = Course(plan())
-    assert isinstance(course.work.mirror._storage, InMemoryStorage)
-    assert course.work.mirror.direction == StudyDirection.MAXIMIZE
+    assert isinstance(course.work.proposals.mirror._storage, InMemoryStorage)
+    assert course.work.proposals.mirror.direction == StudyDirection.MAXIMIZE

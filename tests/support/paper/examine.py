@@ -1,0 +1,162 @@
+"""Put banks on the GPU of paper and say what is to be objected to: JSON lines in, JSON lines out.
+
+    python -m tests.support.paper.examine LIBRARY < cases
+
+A case is `{"configs": [...], "mutant": name or null}`; its answer `{"step": kernels, "validation":
+kernels, "objections": [...], "names": {kernel: count}}`.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from tests.support.paper.gpu import GPU, mode, pretend, watched
+from trainer import fused, networks
+from trainer.bank import Bank
+from trainer.config import TrainConfig
+from trainer.data import ImageData, load, split
+from trainer.models import build
+
+
+def _cpu_axis(bank: Bank) -> None:
+    with unset_fake_temporarily():
+        bank.augmentation.axis = torch.arange(bank.data.side)
+
+
+def _after_each_step(bank: Bank, also: Callable[[Tensor], Tensor]) -> None:
+    step = bank._step
+    bank._step = lambda batch: also(step(batch))  # type: ignore[method-assign]
+
+
+def _read_loss(totals: Tensor) -> Tensor:
+    float(totals.sum())
+    return totals
+
+
+def _branch_on_loss(totals: Tensor) -> Tensor:
+    return totals + 1 if totals.isfinite().all() else totals
+
+
+def _select_images(bank: Bank) -> None:
+    step = bank._step
+    bank._step = lambda batch: step(batch[batch.sum(1) >= 0])  # type: ignore[method-assign]
+
+
+def _constant_from_host(totals: Tensor) -> Tensor:
+    return totals * torch.tensor([1.0])
+
+
+def _rates_of_python(bank: Bank) -> None:
+    bank.optimizer.rates = None
+
+
+def _other_layout(bank: Bank) -> None:
+    for member in bank.optimizer.members:
+        assert member.gradients is not None
+        member.gradients = [
+            gradient.transpose(0, -1).contiguous().transpose(0, -1)
+            if gradient.dim() == 4
+            else gradient
+            for gradient in member.gradients
+        ]
+
+
+def _counter_on_host(bank: Bank) -> None:
+    for member in bank.optimizer.members:
+        with unset_fake_temporarily():
+            member.steps = torch.zeros(())
+
+
+# Mistakes that would break a capture or a run on a GPU, each of a kind of its own.
+MUTANTS: dict[str, Callable[[Bank], None]] = {
+    "a tensor that was left on the CPU": _cpu_axis,
+    "the loss is read in every step": lambda bank: _after_each_step(bank, _read_loss),
+    "a branch that depends on the loss": lambda bank: _after_each_step(bank, _branch_on_loss),
+    "images chosen by a mask": _select_images,
+    "figures go to the host and back": lambda bank: _after_each_step(
+        bank, lambda totals: totals.cpu().to(totals.device)
+    ),
+    "a constant that is copied from the host": lambda bank: _after_each_step(
+        bank, _constant_from_host
+    ),
+    "learning rates that Python looks up": _rates_of_python,
+    "gradients in another layout": _other_layout,
+    "Adam's counter on the CPU": _counter_on_host,
+}
+
+
+def network_on_paper(
+    configs: Sequence[TrainConfig], side: int, classes: int, *, start: bool
+) -> nn.Module:
+    """Build a real network on the CPU, then put it on paper as it lies in memory."""
+    dtype = torch.float64 if configs[0].precision == "fp64" else torch.float32
+    with unset_fake_temporarily():
+        network = build(configs, side, classes, start=start).to(dtype)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+
+    def moved(tensor: Tensor) -> Tensor:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=GPU)
+
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(moved(parameter))
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = moved(buffer)
+    network.to = lambda *_, **__: network  # type: ignore[method-assign] # it is there
+    return network
+
+
+def bank_on_paper(configs: Sequence[TrainConfig], data: ImageData) -> Bank:
+    """Return a bank of fake tensors, ready for the steps of its first epoch."""
+    fused._placement.cache_clear()
+    bank = Bank(configs, data, GPU, start=False)
+    used = bank.steps_per_epoch * bank.batch_size
+    bank.drawn = 1, torch.zeros(bank.members, used, dtype=torch.int64)
+    bank.begin_epoch(1)
+    return bank
+
+
+def examine(configs: Sequence[TrainConfig], data: ImageData, mutant: str | None) -> dict[str, Any]:
+    """Return what a bank's step and validation are on paper."""
+    for config in configs:  # what reads values is drawn before
+        split(data, config)
+    with mode():
+        bank = bank_on_paper(configs, data)
+        if mutant is not None:
+            MUTANTS[mutant](bank)
+        try:
+            step = watched(bank._next_step, before=1)
+            bank.network.eval()
+            validation = watched(bank._next_validation)
+        except Exception as error:  # fake tensors object themselves to much
+            return {"objections": [f"{type(error).__name__}: {str(error).splitlines()[0]}"]}
+    return {
+        "step": step.kernels.total(),
+        "validation": validation.kernels.total(),
+        "objections": step.objections + validation.objections,
+        "names": dict(step.kernels.most_common()),
+    }
+
+
+def main() -> None:
+    """Answer case by case."""
+    pretend(Path(sys.argv[1]))
+    vars(networks)["build"] = network_on_paper
+    digits = load("digits")
+    _ = digits.normalisation, digits.splits
+    for line in sys.stdin:
+        case = json.loads(line)
+        configs = [TrainConfig.from_dict(values) for values in case["configs"]]
+        print(json.dumps(examine(configs, digits, case.get("mutant"))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What a bank would do on a GPU, seen on a GPU of paper: kernels, devices, waits, layouts.
+
+`tests/support/paper` says how. The bounds are upper bounds: kernels must not creep back.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paper.examine import MUTANTS
+from tests.support.paper.gpu import compile_into, compiler
+from tests.support.trainings import MIXED
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler")
+
+Configs = Sequence[Mapping[str, Any]]
+Examine = Callable[..., dict[str, Any]]
+
+NETWORKS: list[dict[str, Any]] = [
+    {},
+    {"depth": 4, "residual": True},
+    {"kernel_size": 5, "batchnorm": False, "conv_bias": True},
+    {"pooling": "avg", "activation": "prelu"},
+    {"architecture": "convnet3", "conv_bias": True},
+    {"architecture": "lenet"},
+    {"architecture": "vgg_like"},
+    {"architecture": "resnet_like"},
+    {"architecture": "mobilenet_v2"},
+    {"architecture": "toy"},
+    {"architecture": "conv_pairs"},
+    {"architecture": "resnet18"},
+    {"architecture": "resnet20", "stem": "7x7"},
+    {"architecture": "resnet32"},
+]
+ALL_AUGMENTATIONS = "flip+erase+translate+crop+rotate+noise"
+THREE = "flip+erase+translate"
+
+
+def bank(members: int, **fields: Any) -> Configs:
+    """Configs of a bank whose members differ in their seeds alone."""
+    common = {"dataset": "digits", "width": 16, "batch_size": 32, **fields}
+    return [{**common, "seed": seed} for seed in range(members)]
+
+
+def mixed(**fields: Any) -> Configs:
+    """Configs of a bank whose members differ in all that they may."""
+    common = {"dataset": "digits", "width": 16, "batch_size": 32, **fields}
+    return [{**common, **member} for member in MIXED]
+
+
+@pytest.fixture(scope="module")
+def examine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examine]:
+    """Examines banks in a process of its own, which believes that it has a GPU."""
+    library = compile_into(tmp_path_factory.mktemp("paper"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.paper.examine", str(library)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked, answers = process.stdin, process.stdout
+
+    @cache
+    def answer(case: str) -> dict[str, Any]:
+        asked.write(case + "\n")
+        asked.flush()
+        found: dict[str, Any] = json.loads(answers.readline())
+        return found
+
+    yield lambda configs, mutant=None: answer(json.dumps({"configs": configs, "mutant": mutant}))
+    process.communicate(timeout=60)  # the end of what is asked ends it
+    assert process.returncode == 0
+
+
+OBJECTIONS = {
+    "a tensor that was left on the CPU": "same device",
+    "the loss is read in every step": "_local_scalar_dense",
+    "a branch that depends on the loss": "_local_scalar_dense",
+    "images chosen by a mask": "nonzero",
+    "figures go to the host and back": "_to_copy: ['cpu', 'cuda'] together",
+    "a constant that is copied from the host": "same device",
+    "learning rates that Python looks up": "_local_scalar_dense",
+    "gradients in another layout": "in another layout than its weight",
+    "Adam's counter on the CPU": "a counter of steps on another device",
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mistake_that_would_break_a_run_on_a_gpu_is_seen(examine: Examine, mutant: str) -> None:
+    assert examine(mixed(precision="fp32"))["objections"] == []
+    objections = examine(mixed(precision="fp32"), mutant)["objections"]
+    assert any(OBJECTIONS[mutant] in objection for objection in objections), objections
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64"])
+@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("network", NETWORKS[:3], ids=str)
+def test_nothing_is_objected_to(
+    examine: Examine, network: dict[str, Any], members: int, precision: str
+) -> None:
+    optimizer = {"bf16": "adam", "fp32": "sgd", "fp64": "adamw"}[precision]
+    fields = {**network, "precision": precision, "optimizer": optimizer}
+    alone = bank(1, augmentation=ALL_AUGMENTATIONS, label_smoothing=0.1, **fields)
+    seen = examine(alone if members == 1 else mixed(**fields))
+    assert seen["objections"] == []
+    assert seen["step"] > 0 < seen["validation"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64"])
+@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("network", NETWORKS[3:], ids=str)
+def test_nothing_is_objected_to_in_other_networks(
+    examine: Examine, network: dict[str, Any], members: int, precision: str
+) -> None:
+    test_nothing_is_objected_to(examine, network, members, precision)
+
+
+@pytest.mark.parametrize(
+    ("members", "fields", "step", "validation"),
+    [
+        (1, {}, 178, 65),
+        (1, {"augmentation": THREE}, 338, 65),
+        (16, {}, 240, 69),
+    ],
+)
+def test_a_step_starts_no_more_kernels_than_it_did(
+    examine: Examine, members: int, fields: dict[str, Any], step: int, validation: int
+) -> None:
+    seen = examine(bank(members, **fields))
+    assert seen["step"] <= step, seen["names"]
+    assert seen["validation"] <= validation

@@ -22,7 +22,7 @@ from scipy import special
 Array = NDArray[np.floating[Any]]
 WEIGHTS = np.arange(0.05, 1.0, 0.05)  # of the prior against a group's own variance
 ERRATIC = 0.05  # chance, under the prior, of a variance so large that a group keeps its own
-SMALLEST = 1e-6  # of the mean variance: accuracies are counts and may coincide
+SMALLEST = 0.01  # of the mean variance: accuracies are counts, and those of few seeds may coincide
 ROUNDS = 100  # of the fixed point for the scale, which gains a digit in about two
 
 

@@ -132,7 +132,7 @@ def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best 
     for trial in done:
         if trial.value is not None:
             values[trial.label][trial.seed] = sign * trial.value
-    failed = {trial.label for trial in failures(trials)}
+    failed = {trial.label for trial in failures(study.plan, trials)}
     planned = study.plan.get("seeds")
     if study.plan.get("imported"):  # nobody planned as many runs as the setting with the most has
         planned = FEWEST_RUNS

@@ -174,7 +174,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
         strict: judge every comparison by its own values alone, and correct by Holm.
     """
     trials = list(trials)
-    done, lost = finished(trials), failures(trials)
+    done, lost = finished(trials), failures(plan, trials)
     lower = quantity_of(plan).lower_is_better
     rows = groups(plan, done)
     values = _judged(plan, rows, done, "value", strict)

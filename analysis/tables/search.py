@@ -95,7 +95,7 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
     lower = quantity.lower_is_better
     curse = winners_curse(candidates, tried(trials), images, lower_is_better=lower)
     judged = _turned(trials) if lower else trials
-    found = importances(judged)
+    found = importances(judged, search.get("sampler"))
     curve = best_so_far(judged)
     front = on_front(candidates, study.directions) if len(study.directions) > 1 else []
     return SearchTable(

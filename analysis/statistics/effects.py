@@ -16,6 +16,7 @@ from scipy import special
 from analysis import inference_cost
 from analysis.failures import failures, is_diverged
 from analysis.statistics.block_design import BlockDesign, Comparison
+from analysis.statistics.collapse import collapsed
 from analysis.statistics.comparisons import (
     SIMULTANEOUS,
     STRICT,
@@ -231,7 +232,25 @@ def _judged(
         return judge_strictly(samples, margin)
     if plan.get("design") == "factorial":
         return judge_factorial(samples, margin)
-    return judge_ablation(list(samples), _values_by_variant(done, name), margin)
+    return _judged_without_collapses(samples, _values_by_variant(done, name), margin)
+
+
+def _judged_without_collapses(
+    samples: Mapping[Comparison, tuple[Values, Values]],
+    values: Mapping[Hashable, Values],
+    negligible: float | None,
+) -> dict[Comparison, Judged]:
+    """Judge an ablation; a variant with a training that collapsed by its own pairs alone.
+
+    In the model it would shift what is taken for its seed's effect, and so widen the intervals of
+    all others. What others are compared with stays in it.
+    """
+    references = {reference for _, reference in samples}
+    odd = {collapse.variant for collapse in collapsed(values)} - references
+    sound = [pair for pair in samples if pair[0] not in odd]
+    judged = judge_ablation(sound, {name: v for name, v in values.items() if name not in odd},
+                            negligible)  # fmt: skip
+    return judge_strictly(samples, negligible) | judged if odd else judged
 
 
 def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hashable, Values]:

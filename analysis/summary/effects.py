@@ -221,7 +221,7 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
     if smallest is not None:
         sentences.append(
             f"By the usual spread of its differences, the study proves a true one of about "
-            f"{percent(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
+            f"{size(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
         )
     return sentences
 

@@ -6,7 +6,7 @@ from analysis.table_formats import for_scale
 from analysis.tables.effect_figures import EffectFigures
 from analysis.text import percent, printable
 from analysis.verdicts import PROVEN
-from analysis.wording import some
+from analysis.wording import size, some
 from fmnist_common.text import level_text
 
 
@@ -203,6 +203,6 @@ def _of_power(table: EffectFigures) -> list[str]:
         return []
     among = f" among its {table.family} comparisons" if table.family > 1 else ""
     return [
-        f"Power: the study finds a true difference of about {percent(smallest)} points{among} in 4 "
+        f"Power: the study finds a true difference of about {size(smallest)} points{among} in 4 "
         "of 5 cases. Smaller ones are missed more often."
     ]

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from analysis import looks
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest
@@ -20,6 +21,7 @@ from analysis.page.parts import (
     interval,
     missing,
     number,
+    sheets,
     spread,
 )
 from analysis.statistics.effects import Effect, Row
@@ -46,6 +48,7 @@ def effects(table: EffectTable) -> list[Section]:
     elif table.effects:
         intro = ["Nothing can be compared yet."]
     tables = [*_factor_sheet(table), _effect_sheet(table), *_evidence_sheet(table.effects)]
+    tables += sheets(looks.blocks(table.looks, table.effects))
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
 

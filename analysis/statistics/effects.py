@@ -81,6 +81,8 @@ class Effect(Judged, Evidence, Row):
     test_p_adjusted: float | None
     changes: dict[str, Any]  # what differs from the baseline
     against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
+    decision: str | None = None  # of a study that is run until it is sure; see `sequential`
+    decided_at: int | None = None  # seeds at which it was made; None: not yet
 
     @property
     def is_reference(self) -> bool:
@@ -98,6 +100,8 @@ class Effect(Judged, Evidence, Row):
             return self._lost()
         if self.is_reference:
             return "reference"
+        if self.decision is not None:
+            return "not proven" if self.decision == "undecided" else self.decision
         if self.delta == self.delta_low == self.delta_high == 0:
             return "identical"
         return "too few" if self.compared < FEWEST_PAIRS else self._proven()

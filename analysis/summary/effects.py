@@ -7,6 +7,7 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import looks
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.statistics.rows import baseline_level
@@ -177,7 +178,7 @@ def _how_sure(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"A training collapsed: {name}, at {percent(collapse.value, 1)} % where half of that "
             f"variant's reach {percent(collapse.median, 1)} %."
         )
-    return sentences + _in_test(compared)
+    return [*looks.told(table.looks), *sentences, *_in_test(compared)]
 
 
 def _in_test(compared: Sequence[Effect]) -> list[str]:
@@ -208,7 +209,9 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"{count(len(unpaired), 'difference')} {are(len(unpaired))} not paired, as fewer than "
             "two seeds are in common."
         )
-    if table.family > 1:
+    if table.looks is not None:
+        sentences.append("The chance of any false claim, over all levels and looks, is about 5 %.")
+    elif table.family > 1:
         method = (
             "is at most 5 % (Holm's correction)"
             if table.strict

@@ -84,8 +84,8 @@ def sequential(studies: int) -> None:
     row(*["---"] * 2, *["--:"] * 3)
     for scatter in PUBLISHED:
         for name, rule, sizes in (
-            ("fixed", fixed, (12, 13, 14, 15)),
-            ("until sure, at most", until_sure, (14, 15, 16, 20)),
+            ("fixed", fixed, (13, 14, 15)),
+            ("until sure, at most", until_sure, (14, 15, 16)),
         ):
             for seeds in sizes:
                 outcome = rule(seeds, studies, scatter)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -64,6 +64,7 @@ def test_independent_controls_multiply() -> None:
     assert both == pytest.approx(1 - (1 - float(each[0][0])) * (1 - float(each[1][0])), abs=1e-9)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.floats(0, 0.98), min_size=1, max_size=8),
     st.floats(1.5, 200),

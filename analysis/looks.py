@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from analysis.failures import failures
+from analysis.statistics.block_design import Comparison
 from analysis.statistics.effects import Effect
 from analysis.statistics.rows import planned_rows
 from analysis.statistics.sequential import Decision, Path, follow
@@ -79,7 +80,7 @@ def blocks(path: Path | None, effects: Sequence[Effect]) -> list[Block]:
     """Lay the looks out, one below the other."""
     if path is None or not path.looks:
         return []
-    names = {
+    names: dict[Comparison, str] = {
         (variant_key(effect.changes), variant_key(effect.against)): printable(
             f"{effect.factor} {level_text(effect.level)}"
         )

@@ -6,7 +6,7 @@ difference of two variants is taken seed by seed, which removes what the seed it
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,7 +208,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
         effects=effects,
         family=sum(judged.p_adjusted is not None for judged in values.values()),
         spread=spread_of_differences(plan, trials),
-        factors=_factor_tests(plan, rows, done),
+        factors=_factor_tests(plan, rows, done, {variant_key(trial.changes) for trial in lost}),
         method=method,
     )
 
@@ -292,11 +292,19 @@ def _factor_tests(
     plan: Mapping[str, Any],
     rows: Sequence[tuple[PlannedRow, Group, Group]],
     done: Sequence[Trial],
+    failed: Set[Hashable],
 ) -> list[FactorTest]:
+    """Test each factor; a level that failed or collapsed on a seed is no evidence for it."""
     if plan.get("design") != "ablation":
         return []
-    compared = [row for row, _, _ in rows if not row.is_reference]
-    design = BlockDesign([_comparison(row) for row in compared], _values_by_variant(done))
+    values = _values_by_variant(done)
+    odd = failed | {collapse.variant for collapse in collapsed(values)}
+    compared = [
+        row for row, _, _ in rows if not row.is_reference and variant_key(row.changes) not in odd
+    ]
+    references = {variant_key(row.against) for row in compared}
+    values = {name: own for name, own in values.items() if name not in odd or name in references}
+    design = BlockDesign([_comparison(row) for row in compared], values)
     tests = {
         factor: test
         for factor in dict.fromkeys(row.factor for row in compared)

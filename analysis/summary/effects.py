@@ -97,7 +97,10 @@ def _largest(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> str:
         return sentence
     if best is None:
         return f"{sentence} Nothing was proven better than {table.base}."
-    return f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points."
+    doubt = ", which test accuracy does not show" if unsupported(best) else ""
+    return (
+        f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points{doubt}."
+    )
 
 
 def _nothing_proven(table: EffectFigures, words: set[str]) -> str:
@@ -157,7 +160,8 @@ def _how_much(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> lis
             interval = bounds(*ends, sign=False) if len(ends) == 2 else ""
             sentences.append(
                 f"{_level(effect)} {does} {table.compared} by {size(effect.delta)} points "
-                f"compared with {_reference(plan, effect)}{interval}."
+                f"compared with {_reference(plan, effect)}{interval}"
+                f"{', which test accuracy does not show' if unsupported(effect) else ''}."
             )
         more = [_level(effect) for effect in effects[TOLD:]]
         if more:

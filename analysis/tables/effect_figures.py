@@ -151,7 +151,8 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "facts": facts(study, now),
         "baseline": found.baseline,
         "effects": found.effects if path is None else decided(found.effects, path),
-        "factors": found.factors,
+        # An F test knows nothing of looks.
+        "factors": found.factors if path is None else [],
         "method": found.method if path is None else SEQUENTIAL,
         "negligible": None if points is None else points / 100,
         "family": found.family,

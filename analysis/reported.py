@@ -208,7 +208,7 @@ def _difference(
     own_images: int | None,
     runs: int,
 ) -> tuple[float, float] | None:
-    """Return ours minus reported, and half the width of its 95 % interval.
+    """Return ours minus reported, and half the width of its 95 % prediction interval.
 
     A prediction interval: a reported figure is the mean of few runs, mostly of a single one, and
     another of them would have been another figure. How much another is seen from our own runs. In

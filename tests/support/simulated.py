@@ -5,6 +5,7 @@ anew for every study, by one of `SCATTERS`.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,7 +35,7 @@ BASELINE = 0
 
 
 @cache
-def published_residuals() -> Array:
+def published_residuals() -> NDArray[np.float64]:
     """Residuals of the published ablation from variant + seed, unbiased; (variants, seeds)."""
     engine = connect(f"sqlite:///{DATABASE}")
     (study,) = (one for one in studies(engine) if one.name == "reference/ablation")
@@ -42,13 +43,13 @@ def published_residuals() -> Array:
     names, seeds = (
         list(dict.fromkeys(getattr(trial, name) for trial in done)) for name in ("variant", "seed")
     )
-    y = np.zeros((len(names), len(seeds)))
+    y: Array = np.zeros((len(names), len(seeds)))
     for trial in done:
         y[names.index(trial.variant), seeds.index(trial.seed)] = 100 * (trial.value or 0.0)
     engine.dispose()
     residual = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
     shrunk = (1 - 1 / len(names)) * (1 - 1 / len(seeds))
-    return np.asarray(residual / shrunk**0.5, np.float64)
+    return np.array(residual / math.sqrt(shrunk), np.float64)
 
 
 def _normal(deviations: Callable[[np.random.Generator, int], Array]) -> Any:
@@ -60,7 +61,7 @@ def _normal(deviations: Callable[[np.random.Generator, int], Array]) -> Any:
 
 
 def _published_deviations(rng: np.random.Generator, variants: int) -> Array:
-    deviations = np.sqrt(np.mean(published_residuals() ** 2, axis=1))
+    deviations: Array = np.sqrt(np.mean(published_residuals() ** 2, axis=1))
     return rng.permutation(deviations)[:variants]
 
 

@@ -16,7 +16,6 @@ from scipy import special
 from analysis import inference_cost
 from analysis.failures import failures, is_diverged
 from analysis.statistics.block_design import BlockDesign, Comparison
-from analysis.statistics.collapse import collapsed
 from analysis.statistics.comparisons import (
     SIMULTANEOUS,
     STRICT,
@@ -31,6 +30,7 @@ from analysis.statistics.paired import holm
 from analysis.statistics.power import ALPHA
 from analysis.statistics.rows import Group, PlannedRow, groups, same
 from analysis.trials import Trial, finished, known
+from fmnist_common.collapse import collapsed
 from fmnist_common.designs import variant_key
 
 Values = Mapping[Hashable, float]  # the same of accuracies

@@ -11,7 +11,6 @@ from scipy import special
 from analysis.looks import SEQUENTIAL, decided, looks
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
-from analysis.statistics.collapse import Collapse, collapsed
 from analysis.statistics.comparisons import STRICT
 from analysis.statistics.effects import FEWEST_PAIRS, Effect, FactorTest, Row, ablation
 from analysis.statistics.power import ALPHA, POWER, detectable
@@ -19,6 +18,7 @@ from analysis.statistics.sequential import Path as Looks
 from analysis.text import printable
 from analysis.trials import Study, Trial, finished
 from analysis.verdicts import failed_share, told
+from fmnist_common.collapse import Collapse, collapsed
 from fmnist_common.designs import VariantKey, variant_key
 
 

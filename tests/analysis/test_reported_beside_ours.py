@@ -41,7 +41,7 @@ def ours(
     of = plan(
         {"pooling": ["max", "avg"]},
         BASE,
-        source=SOURCE,
+        source=more.pop("source", SOURCE),
         reported=list(reported),
         variants=[{"factor": "structure", "level": "2 Conv", "changes": {"depth": 2}}],
         **more,

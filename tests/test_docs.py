@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import typer
 
-from study.cli import app
+import study.cli  # noqa: F401 # registers the commands
+from study.cli.common import app
 from tests.support.house import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

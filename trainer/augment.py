@@ -117,7 +117,9 @@ class Augmentation:
             flipped = ((u < 0.5) & self.uses["flip"]).to(torch.int64)
         else:
             flipped = torch.zeros_like(shifts[0][..., 0])
-        y, x = sum(shifts).unbind(-1) if shifts else (torch.zeros_like(flipped),) * 2
+        y = x = torch.zeros_like(flipped)
+        for shift in shifts:
+            y, x = y + shift[..., 0], x + shift[..., 1]
         # A flipped pixel comes from side - 1 - (its place + x).
         return [torch.ones_like(y), 1 - 2 * flipped, y, x + flipped * (self.side - 1 - 2 * x)]
 

@@ -224,8 +224,8 @@ class Dropout(nn.Module):
             return x
         stream = self.prepared(x.device)
         if len(self.seeds) == 1 and not self.channels and _native(x):
-            rate, keys = self.rates[0], stream.words[0]
-            return dropped(x, Mask(threshold(rate), 1 / (1 - rate), keys, int(self.step)))
+            rate, words = self.rates[0], stream.words[0]
+            return dropped(x, Mask(threshold(rate), 1 / (1 - rate), words, int(self.step)))
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
         each = math.prod(shape[1:]) // len(self.seeds)
         # 0 or 1, [B, K, each]; not bool, with which PyTorch computes slowly on CPUs.

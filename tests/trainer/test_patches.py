@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from tests.support.trainings import MIXED, losses, small
 from trainer import chain, native
 from trainer.data import ImageData
+from trainer.layers import Convolution
 from trainer.patches import convolution_of_images
 from trainer.train import train
 
@@ -52,7 +53,7 @@ def test_a_bank_that_takes_it_trains_each_member_as_alone(
     def as_on_a_gpu(layers: list[torch.nn.Module], x: torch.Tensor, *, natively: bool) -> object:
         del natively
         first = layers[0]
-        assert isinstance(first, chain.Convolution)
+        assert isinstance(first, Convolution)
         return convolution_of_images(x, first.weight, first.members), layers[1:]
 
     monkeypatch.setattr(native, "wanted", lambda _: False)

@@ -81,7 +81,9 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     planned = planned_cells(study.plan) if search is None else budget
     cells = len(done) - len(finished(further)) if search is None else sum(map(settled, search))
     beyond = {trial.number for trial in further}
-    diverged = sum(map(is_diverged, failures(t for t in trials if t.number not in beyond)))
+    diverged = sum(
+        map(is_diverged, failures(study.plan, (t for t in trials if t.number not in beyond)))
+    )
     over = cells + (diverged if search is None else 0)
     return Progress(
         study=study.name,
@@ -147,7 +149,11 @@ def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best 
 def ranking(study: Study) -> dict[str, Any]:
     """Return how a search's candidates are ranked, as arguments of `ranked`."""
     sure_from = FEWEST_RUNS if study.plan.get("imported") else None
-    return {"lower_is_better": study.quantity.lower_is_better, "sure_from": sure_from}
+    return {
+        "lower_is_better": study.quantity.lower_is_better,
+        "sure_from": sure_from,
+        "fractions": study.quantity.is_accuracy,
+    }
 
 
 def _best_candidate(study: Study, trials: Sequence[Trial]) -> Best | None:

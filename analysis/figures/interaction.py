@@ -99,8 +99,10 @@ def _line(
 
 def _reach(quantity: Quantity, values: Accuracies) -> tuple[float, float]:
     """Return how far the interval of a mean reaches below and above it."""
-    mean, (low, high) = summarize(values).mean, mean_interval(values)
+    mean, (low, high) = (
+        summarize(values).mean,
+        mean_interval(values, fractions=quantity.is_accuracy),
+    )
     if mean is None or low is None or high is None:
         return 0.0, 0.0
-    most = min(1.0, high) if quantity.is_accuracy else high
-    return mean - low, most - mean
+    return mean - low, high - mean

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from analysis import looks
 from analysis.figures.base import Level, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest
@@ -23,6 +24,7 @@ from analysis.page.parts import (
     interval,
     missing,
     number,
+    sheets,
     spread,
 )
 from analysis.quantity import ACCURACY, Quantity
@@ -49,11 +51,9 @@ def effects(table: EffectTable) -> list[Section]:
         shown = [forest(table.effects, words, table.quantity, strict=table.strict)]
     elif table.effects:
         intro = ["Nothing can be compared yet."]
-    tables = [
-        *_factor_sheet(table),
-        _effect_sheet(table),
-        *_evidence_sheet(table.quantity, table.effects),
-    ]
+    more = _evidence_sheet(table.quantity, table.effects)
+    tables = [*_factor_sheet(table), _effect_sheet(table), *more]
+    tables += sheets(looks.blocks(table.looks, table.effects))
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
 
@@ -93,13 +93,13 @@ def _effect_sheet(table: EffectTable) -> Sheet:
         Column("difference", hint=f"in {quantity.points}, and its 95 % interval"),
         Column("p", hint="two-sided, corrected for all comparisons of the table"),
         Column("verdict", numeric=False),
-        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
+        Column("in test", numeric=False, hint="whether test data shows what is proven"),
         Column(
             "test difference",
             hint="in points of test accuracy, and its interval, which misses the luck of the test "
             "images; decides nothing",
         ),
-        Column("in test", numeric=False, hint="whether test data shows what is proven"),
+        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
         Column("parameters"),
         Column("seconds", hint="mean training time"),
     ]
@@ -110,7 +110,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
 
     def after(row: Row, in_test: Sequence[Cell]) -> list[Cell]:
         mean = spread(row.test_accuracy_mean, row.test_accuracy_std)
-        return [mean, *in_test, number(row.parameters), number(row.seconds, 1)]
+        return [*in_test, mean, number(row.parameters), number(row.seconds, 1)]
 
     middle = [
         Cell("", "", "number"),
@@ -120,7 +120,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
     # A factorial need not contain the baseline.
     shown = table.baseline.n > 0 or table.rows_are_variants
     base = table.baseline
-    nothing = [Cell("", "", "number"), Cell("")]
+    nothing = [Cell(""), Cell("", "", "number")]
     first = [Cell("baseline"), Cell(""), *before(base), *middle, *after(base, nothing)]
     pinned = [first] if shown else []
     rows = [
@@ -159,18 +159,18 @@ def _with_interval(quantity: Quantity, delta: float, low: float | None, high: fl
 def _in_test(effect: Effect) -> list[Cell]:
     """Return the difference in test accuracy, and whether it shows what is proven."""
     if effect.test_delta is None:
-        return [missing(), Cell(NOTHING, kind="open")]
+        return [Cell(NOTHING, kind="open"), missing()]
     text = _with_interval(
         ACCURACY, effect.test_delta, effect.test_delta_low, effect.test_delta_high
     )
-    word, kind = ("", "")
+    word = ""
     if unsupported(effect):
-        word, kind = "not seen", "worse"
+        word = "not seen"
     elif effect.claim in PROVEN and effect.test_delta_low is not None:
         word = "seen, too"
     elif only_in_test(effect):
-        word, kind = "only here", "open"
-    return [Cell(text, effect.test_delta, "number"), Cell(word, kind=kind)]
+        word = "only here"
+    return [Cell(word, kind="open"), Cell(text, effect.test_delta, "number")]
 
 
 def _named(effect: Effect) -> list[Cell]:

@@ -51,16 +51,12 @@ def candidates(table: SearchTable) -> list[Section]:
     ]
 
     def line(rank: int, own: Candidate) -> list[Cell]:
-        # Student's t knows no end.
-        high = own.val_accuracy_high
-        if high is not None and quantity.is_accuracy:
-            high = min(1.0, high)
         return [
             Cell(printable(own.variant), own.number),
             Cell(str(rank), rank, "number"),
             Cell(str(own.n), own.n, "number"),
             spread(own.val_accuracy_mean, own.val_accuracy_std, quantity),
-            interval(own.val_accuracy_low, high, quantity.number),
+            interval(own.val_accuracy_low, own.val_accuracy_high, quantity.number),
             Cell(percent(own.test_accuracy_mean) or NOTHING, own.test_accuracy_mean, "number"),
             number(own.parameters),
             number(own.seconds, 1),

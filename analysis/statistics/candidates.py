@@ -123,7 +123,11 @@ def _number(trial: Trial) -> int:
 
 
 def ranked(
-    trials: Sequence[Trial], *, lower_is_better: bool = False, sure_from: int | None = None
+    trials: Sequence[Trial],
+    *,
+    lower_is_better: bool = False,
+    sure_from: int | None = None,
+    fractions: bool = True,
 ) -> list[Candidate]:
     """List the candidates with a finished trial, best first.
 
@@ -137,12 +141,13 @@ def ranked(
         lower_is_better: whether the lowest mean is the best.
         sure_from: so many seeds are as good as more, where any candidate has so many: in results
             of others nobody repeated what looked best. None: every further seed counts.
+        fractions: whether values are accuracies.
     """
     firsts = {trial.number for trial in first_trials(trials)}
     groups: dict[int, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         groups[_number(trial)].append(trial)
-    found = [_candidate(number, own, firsts) for number, own in groups.items()]
+    found = [_candidate(number, own, firsts, fractions) for number, own in groups.items()]
     sign = 1 if lower_is_better else -1
 
     def rank(own: Candidate) -> tuple[float, ...]:
@@ -152,10 +157,12 @@ def ranked(
     return sorted(found, key=rank)
 
 
-def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> Candidate:
+def _candidate(
+    number: int, trials: Sequence[Trial], firsts: Iterable[int], fractions: bool
+) -> Candidate:
     own = trials[0]
     values = [trial.value for trial in trials if trial.value is not None]
-    low, high = mean_interval(values)
+    low, high = mean_interval(values, fractions=fractions)
     first = [trial.value for trial in trials if trial.number in firsts]
     later = [trial for trial in trials if trial.value is not None and trial.number not in firsts]
     return Candidate(
@@ -173,16 +180,20 @@ def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> C
     )
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+def mean_interval(
+    values: Sequence[float], *, fractions: bool = True
+) -> tuple[float | None, float | None]:
     """Return the 95 % t-interval of the mean of values of shape (n,) (Student 1908).
 
-    None for fewer than two values, and for values without any spread, which is a coincidence.
+    Of fractions it ends at 0 and at 1, as accuracies do, which Student's t does not know. None for
+    fewer than two values, and for values without any spread, which is a coincidence.
     """
     own = summarize(values)
     if own.mean is None or own.std is None or own.std < ROUNDING:
         return None, None
     half = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2)) * own.std / math.sqrt(own.n)
-    return own.mean - half, own.mean + half
+    low, high = own.mean - half, own.mean + half
+    return (max(0.0, low), min(1.0, high)) if fractions else (low, high)
 
 
 def baseline(candidates: Iterable[Candidate]) -> Candidate | None:
@@ -219,6 +230,7 @@ def winners_curse(
     validation_images: int | None,
     *,
     lower_is_better: bool = False,
+    fractions: bool = True,
 ) -> WinnersCurse | None:
     """Estimate how much too good the best candidate looks for having been picked as the best.
 
@@ -246,7 +258,7 @@ def winners_curse(
     m = max(1, tried)
     repeated = sum(bool(own.later) for own in candidates)
     overestimate = expected_maximum(m) * sd / math.sqrt(best.n)
-    low, high = mean_interval(best.later)
+    low, high = mean_interval(best.later, fractions=fractions)
     return WinnersCurse(
         variant=best.variant,
         n=best.n,

@@ -7,6 +7,7 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import looks
 from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
@@ -100,8 +101,9 @@ def _largest(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> str:
         return sentence
     if best is None:
         return f"{sentence} Nothing was proven better than {table.base}."
+    doubt = ", which test accuracy does not show" if unsupported(best) else ""
     gain = table.quantity.gap(best.delta, sign=True)
-    return f"{sentence} The largest proven gain: {_level(best)}, {gain}."
+    return f"{sentence} The largest proven gain: {_level(best)}, {gain}{doubt}."
 
 
 def _nothing_proven(table: EffectFigures, words: set[str]) -> str:
@@ -165,7 +167,8 @@ def _how_much(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> lis
             interval = quantity.bounds(*ends, sign=False) if len(ends) == 2 else ""
             sentences.append(
                 f"{_level(effect)} {does} {quantity.name} by {quantity.gap(effect.delta)} "
-                f"compared with {_reference(plan, effect)}{interval}."
+                f"compared with {_reference(plan, effect)}{interval}"
+                f"{', which test accuracy does not show' if unsupported(effect) else ''}."
             )
         more = [_level(effect) for effect in effects[TOLD:]]
         if more:
@@ -186,7 +189,7 @@ def _how_sure(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"A training collapsed: {name}, at {table.quantity.amount(collapse.value)} where half "
             f"of that variant's reach {table.quantity.amount(collapse.median)}."
         )
-    return sentences + _in_test(compared)
+    return [*looks.told(table.looks), *sentences, *_in_test(compared)]
 
 
 def _in_test(compared: Sequence[Effect]) -> list[str]:
@@ -219,7 +222,9 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"{count(len(unpaired), 'difference')} {are(len(unpaired))} not paired, as fewer than "
             "two seeds are in common."
         )
-    if table.family > 1:
+    if table.looks is not None:
+        sentences.append("The chance of any false claim, over all levels and looks, is about 5 %.")
+    elif table.family > 1:
         method = (
             "is at most 5 % (Holm's correction)"
             if table.strict

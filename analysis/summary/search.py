@@ -76,12 +76,9 @@ def _how_sure(table: SearchTable, name: str) -> list[str]:
     if best.n == 1:
         sentences.append(f"{name} ran on a single seed: it may just have been lucky.")
     elif best.val_accuracy_low is not None and best.val_accuracy_high is not None:
-        high = best.val_accuracy_high
-        if table.quantity.is_accuracy:  # Student's t knows no end
-            high = min(1.0, high)
         sentences.append(
             f"The 95 % interval of its mean is {table.quantity.number(best.val_accuracy_low)} to "
-            f"{table.quantity.amount(high)}."
+            f"{table.quantity.amount(best.val_accuracy_high)}."
         )
     if curse is not None and curse.candidates > 1:
         sentences.append(

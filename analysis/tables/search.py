@@ -93,7 +93,9 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
     if not quantity.is_accuracy:
         images = None
     lower = quantity.lower_is_better
-    curse = winners_curse(candidates, tried(trials), images, lower_is_better=lower)
+    curse = winners_curse(
+        candidates, tried(trials), images, lower_is_better=lower, fractions=quantity.is_accuracy
+    )
     judged = _turned(trials) if lower else trials
     found = importances(judged, search.get("sampler"))
     curve = best_so_far(judged)

@@ -117,7 +117,7 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
         candidates=candidates,
         curse=curse,
         importances=found,
-        marginals=marginals(trials),
+        marginals=marginals(trials, fractions=quantity.is_accuracy),
         curve=replace(curve, best=-curve.best) if lower else curve,
         quantity=quantity,
         front=front,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -231,7 +232,8 @@ def test_list_names_the_catalogue_and_the_database(done: Command) -> None:
     said = done("list")
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
-    assert [line.split()[0] for line in lines] == [*catalog.names(), "tiny"]
+    names = [line.split()[0] for line in lines if not line.startswith(" ")]  # else a source's
+    assert names == [*catalog.names(), "tiny"]
     assert "in studies.db: 4 trials, last run 20" in lines[-1]
     found = done("list", "--json").json
     assert [(own["name"], own["stored"]) for own in found] == [
@@ -435,6 +437,72 @@ def test_status(done: Command) -> None:
     assert said.out.startswith("tiny\ntrials of 4 planned: 4 finished\nbest so far: ")
     assert done("status", "tiny.toml", "--json").json["counts"] == {"finished": 4}
     assert done("status", "--watch").code == 0  # ends by itself where nothing is left
+    watched = done("status", "--watch", "--json")
+    assert watched.json == done("status", "--json").json
+
+
+def leave_running(file: Path) -> None:
+    """Leave the last of the tiny study's trials as a killed run does."""
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 3")
+        database.execute(
+            "DELETE FROM trial_user_attributes WHERE key = 'checksum' AND trial_id = "
+            "(SELECT trial_id FROM trials WHERE number = 3)"
+        )
+
+
+@pytest.mark.timeout(60)
+def test_watching_ends_where_nobody_runs_the_study_any_more(done: Command, tmp_path: Path) -> None:
+    leave_running(tmp_path / "studies.db")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    about = {"pid": dead.pid, "host": platform.node(), "started": "", "command": "run"}
+    (tmp_path / "studies.db.owner.json").write_text(json.dumps(about))
+    said = done("status", "--watch")
+    assert said.code == 0
+    assert "nobody runs it now; to go on: fmnist-study run tiny" in said.out
+    assert done("status", "--watch", "--json").json["missing"] == 1
+
+
+def test_a_run_that_is_alive_is_watched_to_its_end(
+    done: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "studies.db"
+    leave_running(file)
+    about = {"pid": os.getpid(), "host": platform.node(), "started": "", "command": "run"}
+    (tmp_path / "studies.db.owner.json").write_text(json.dumps(about))
+
+    def end(_seconds: float) -> None:
+        with sqlite3.connect(file) as database:
+            database.execute("UPDATE trials SET state = 'COMPLETE' WHERE number = 3")
+
+    monkeypatch.setattr("study.cli.watching.time.sleep", end)
+    looks = [json.loads(line) for line in done("status", "--watch", "--json").out.splitlines()]
+    assert [look["counts"].get("running", 0) for look in looks] == [1, 0]
+
+
+def test_a_level_that_diverged_is_told_as_that_and_not_run_again(
+    fmnist_study: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "wild.toml").write_text(
+        'name = "wild"\ndataset = "digits"\nepochs = 2\nseeds = 2\n[baseline]\nwidth = 4\n'
+        'optimizer = "sgd"\n[factors]\nlearning_rate = [0.003, 100.0]\n'
+    )
+    said = fmnist_study("run", "wild.toml", *QUICK, "--quiet")
+    assert "diverged" in said.out
+    now = fmnist_study("status", "--json").json
+    assert (now["diverged"], now["missing"]) == (2, 0)
+    assert "2 failed (2 diverged)" in fmnist_study("status", "--watch").out
+    fmnist_study("run", "wild.toml", *QUICK, "--quiet")
+    assert fmnist_study("status", "--json").json["counts"] == now["counts"]
+
+
+def test_a_run_says_first_what_nothing_reads(fmnist_study: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(TINY.replace('pooling = ["max", "avg"]', "momentum = [0.5]"))
+    note = "note: momentum = 0.9, 0.5: makes no difference here (only the optimizer sgd reads it)"
+    for words in (["run", "m.toml", "--dry-run"], ["show", "m.toml"]):
+        assert note in fmnist_study(*words).out
+    assert note in fmnist_study("run", "m.toml", *QUICK, "--quiet").err
 
 
 def test_report_json_is_the_contract(fmnist_study: Command, tmp_path: Path) -> None:

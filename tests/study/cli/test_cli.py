@@ -464,6 +464,7 @@ def test_watching_ends_where_nobody_runs_the_study_any_more(done: Command, tmp_p
     assert done("status", "--watch", "--json").json["missing"] == 1
 
 
+@pytest.mark.timeout(60)
 def test_a_run_that_is_alive_is_watched_to_its_end(
     done: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +474,7 @@ def test_a_run_that_is_alive_is_watched_to_its_end(
     (tmp_path / "studies.db.owner.json").write_text(json.dumps(about))
 
     def end(_seconds: float) -> None:
+        (tmp_path / "studies.db.owner.json").unlink()
         with sqlite3.connect(file) as database:
             database.execute("UPDATE trials SET state = 'COMPLETE' WHERE number = 3")
 

@@ -109,9 +109,10 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
     """Say what is planned, how long it will take, and what makes it shorter."""
     yield f"study {name}: {plan.design} on {plan.dataset}, {_size(plan)} of {_epochs(plan)}"
     if costs is None:
-        yield "nothing left to run: every planned trial is done"
+        enough = "every level is decided, or has the most seeds" if plan.max_seeds else ""
+        yield f"nothing left to run: {enough or 'every planned trial is done'}"
         return
-    already = plan.trial_count - costs.trials
+    already = 0 if plan.max_seeds else plan.trial_count - costs.trials
     done = f"{already} are done, " if already > 0 else ""
     bound = "at most" if plan.search and plan.search.pruner != "none" else "about"
     where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''} ({', '.join(costs.devices)})"
@@ -230,7 +231,10 @@ def _size(plan: Plan) -> str:
     if plan.search:
         more = f", the best on up to {plan.seeds} seeds" if plan.seeds > 1 else ""
         return f"{plan.search.trials} trials{more}"
-    return f"{plan.variant_count} variants x {plan.seeds} seeds = {len(plan.cells)} trials"
+    seeds = f"{plan.variant_count} variants x {plan.seeds} seeds"
+    if plan.max_seeds:
+        return f"{seeds}, then up to {plan.max_seeds} for those that are not decided"
+    return f"{seeds} = {len(plan.cells)} trials"
 
 
 def _show_search(search: Search) -> None:

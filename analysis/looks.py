@@ -10,7 +10,17 @@ from typing import Any
 from analysis.statistics.rows import planned_rows
 from analysis.statistics.sequential import Path, follow
 from analysis.trials import Trial, finished
-from fmnist_common.designs import is_settled, variant_key
+from fmnist_common.designs import VariantKey, is_settled, variant_key
+
+
+def comparisons(plan: Mapping[str, Any]) -> list[tuple[VariantKey, VariantKey]]:
+    """List the variants of rows that have a difference, each with its reference; no pair twice."""
+    pairs = (
+        (variant_key(row.changes), variant_key(row.against))
+        for row in planned_rows(plan)
+        if not row.is_reference
+    )
+    return list(dict.fromkeys(pairs))
 
 
 def seed_path(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Path | None:
@@ -19,12 +29,8 @@ def seed_path(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Path | None:
     The comparisons of the path are pairs of `variant_key`, a row's and its reference's.
     """
     most, margin = plan.get("max_seeds"), plan.get("negligible")
-    comparisons = [
-        (variant_key(row.changes), variant_key(row.against))
-        for row in planned_rows(plan)
-        if not row.is_reference
-    ]
-    if most is None or not comparisons:
+    pairs = comparisons(plan)
+    if most is None or not pairs:
         return None
     rows = list(trials)
     values: dict[Hashable, dict[int, float | None]] = defaultdict(dict)
@@ -35,7 +41,7 @@ def seed_path(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Path | None:
         if trial.seed is not None:
             values[variant_key(trial.changes)][trial.seed] = trial.value
     return follow(
-        comparisons,
+        pairs,
         values,
         max_seeds=most,
         negligible=None if margin is None else margin / 100,

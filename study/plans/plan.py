@@ -338,7 +338,7 @@ class Plan:
         trials = (
             max(self.search.trials, before.search.trials) if self.search and before.search else None
         )
-        most = max(filter(None, (self.max_seeds, before.max_seeds)), default=None)
+        most = self.max_seeds or before.max_seeds  # what is asked for now is what holds
         seeds = max(self.seeds, before.seeds)
         return self.override(
             seeds=seeds,

@@ -208,9 +208,8 @@ def told(path: SeedPath, seconds: float) -> Iterator[str]:
         still = verdicts.pop("undecided", 0)
         words = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
         yield (
-            f"after {path.looks[-1].seeds} seeds: {sum(verdicts.values())} of "
-            f"{len(path.decisions)} levels are decided{f' ({words})' if words else ''}, "
-            f"{still} {'is' if still == 1 else 'are'} not"
+            f"after {path.looks[-1].seeds} seeds: {sum(verdicts.values())} of the "
+            f"{len(path.decisions)} levels decided{f' ({words})' if words else ''}, {still} open"
         )
         for comparison in path.looks[-1].decided:
             yield f"  {_decided(comparison, path.decisions[comparison])}"

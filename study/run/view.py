@@ -108,6 +108,8 @@ def _note(state: "State") -> str:
 def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[str]:
     """Say what is planned, how long it will take, and what makes it shorter."""
     yield f"study {name}: {plan.design} on {plan.dataset}, {_size(plan)} of {_epochs(plan)}"
+    if plan.max_seeds:
+        yield f"then up to {plan.max_seeds} seeds for the levels that are not decided"
     if costs is None:
         enough = "every level is decided, or has the most seeds" if plan.max_seeds else ""
         yield f"nothing left to run: {enough or 'every planned trial is done'}"
@@ -121,8 +123,13 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
         f"{bound} {duration(costs.seconds)} on {where}, measured over a few steps"
     )
     trials = f"--trials (now {plan.search.trials}), " if plan.search else ""
+    seeds = f"--seeds (now {plan.seeds})"
+    if plan.max_seeds:
+        seeds = (
+            f"--max-seeds (now {plan.max_seeds}), --negligible (now {plan.negligible or 'none'})"
+        )
     yield (
-        f"shorter: {trials}--seeds (now {plan.seeds}), --epochs (now {plan.epochs}), "
+        f"shorter: {trials}{seeds}, --epochs (now {plan.epochs}), "
         f"--subset (now {plan.subset or 'all'}), --timeout 30m; --dry-run only plans; "
         "Ctrl-C keeps what is done"
     )
@@ -137,7 +144,8 @@ def show_plan(
 ) -> None:
     """Print a plan's factors, its rows with their size and cost, and the whole; 80 columns wide."""
     _say(f"{plan.name}: {plan.description}")
-    _say(f"{plan.design} on {plan.dataset}, {_epochs(plan)}, seeds 0 to {plan.seeds - 1}")
+    more = f", up to {plan.max_seeds} for what is not decided" if plan.max_seeds else ""
+    _say(f"{plan.design} on {plan.dataset}, {_epochs(plan)}, seeds 0 to {plan.seeds - 1}{more}")
     source, reported = plan.figures.source, plan.figures.reported
     if source:
         chosen = f"chosen on {source['selected_on']} data"
@@ -231,10 +239,8 @@ def _size(plan: Plan) -> str:
     if plan.search:
         more = f", the best on up to {plan.seeds} seeds" if plan.seeds > 1 else ""
         return f"{plan.search.trials} trials{more}"
-    seeds = f"{plan.variant_count} variants x {plan.seeds} seeds"
-    if plan.max_seeds:
-        return f"{seeds}, then up to {plan.max_seeds} for those that are not decided"
-    return f"{seeds} = {len(plan.cells)} trials"
+    first = "first " if plan.max_seeds else ""
+    return f"{plan.variant_count} variants x {first}{plan.seeds} seeds = {len(plan.cells)} trials"
 
 
 def _show_search(search: Search) -> None:

@@ -125,9 +125,8 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
     trials = f"--trials (now {plan.search.trials}), " if plan.search else ""
     seeds = f"--seeds (now {plan.seeds})"
     if plan.max_seeds:
-        seeds = (
-            f"--max-seeds (now {plan.max_seeds}), --negligible (now {plan.negligible or 'none'})"
-        )
+        margin = f"{plan.negligible:g}" if plan.negligible else "none"
+        seeds = f"--max-seeds (now {plan.max_seeds}), --negligible (now {margin})"
     yield (
         f"shorter: {trials}{seeds}, --epochs (now {plan.epochs}), "
         f"--subset (now {plan.subset or 'all'}), --timeout 30m; --dry-run only plans; "

@@ -100,6 +100,13 @@ BAD = {
     "run bad.toml": "bad.toml: factors.width: has 0 levels",
     "run ablation --dataset cifar": "dataset = 'cifar': choose from fashion-mnist, digits",
     "run tiny.toml --dataset cifar": "dataset = 'cifar': choose from fashion-mnist, digits",
+    "run tiny.toml --until-sure --seeds 3": "seeds = 3: --until-sure gives each level what",
+    "run tiny.toml --until-sure --max-seeds 2": "max_seeds = 2: must be at least 3",
+    "run tiny.toml --until-sure --path": "--path: needs all seeds of every level",
+    "run baseline --until-sure": "baseline has no levels to be decided",
+    "run search --until-sure": "seeds = 'adaptive': is for design = 'ablation'",
+    "run tiny.toml --negligible 0": "negligible = 0.0: must be a number of points",
+    "run search --negligible 1": "negligible = 1.0: a search compares no levels",
     "run tiny.toml --epochs -1": "epochs = -1: must be at least 1",
     "run tiny.toml --epochs 0": "epochs = 0: must be at least 1",
     "run tiny.toml --seeds 0": "seeds = 0: must be a whole number from 1",
@@ -659,3 +666,22 @@ def test_an_interrupted_study_keeps_everything_and_goes_on(
         )
         assert len(cells) == 12
         assert set(cells.values()) == {1}
+
+
+def test_a_study_that_stops_when_it_is_sure(fmnist_study: Command) -> None:
+    words = ("run", "tiny.toml", *QUICK, "--until-sure", "--max-seeds", "4", "--negligible", "90")
+    planned = fmnist_study(*words, "--dry-run", "--json").json
+    assert (planned["left"], planned["plan"]["max_seeds"]) == (6, 4)
+    said = fmnist_study(*words, "--json")
+    assert said.code == 0
+    assert "after 3 seeds: " in said.err
+    assert "no further seeds: " in said.err
+    now = said.json["progress"]
+    assert now["missing"] == 0
+    assert now["sureness"]["levels"] == 1
+    assert now["sureness"]["reason"]
+    assert now["counts"]["finished"] in (6, 8)
+    again = fmnist_study("run", "tiny", *QUICK)  # by its stored name and plan
+    assert "nothing left to run: every level is decided, or has the most seeds" in again.err
+    assert "levels decided" in fmnist_study("status").out
+    assert fmnist_study(*words, "--quiet").err == ""

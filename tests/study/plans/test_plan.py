@@ -357,7 +357,7 @@ def test_names_that_are_safe(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".a", "a/.b", "a..b", "../a", "/a", "a/", "a//b", "a b", "a\n", "a\\b", "a:b", "~"],
+    ["", ".a", "a/.b", "a..b", "../a", "/a", "a/", "a//b", "a b", "a\n", "a\\b", "a:b", "~", "-x"],
 )
 def test_names_that_could_leave_their_folder_or_their_line(name: str) -> None:
     with pytest.raises(UserError, match=r"^--study-name = "):
@@ -367,10 +367,10 @@ def test_names_that_could_leave_their_folder_or_their_line(name: str) -> None:
 DOCS = (Path(__file__).parents[3] / "docs" / "plans.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_documented_plans_are_valid_on_every_data_set(tmp_path: Path, number: int) -> None:
     examples = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for dataset in DATASETS:
         assert from_toml(tmp_path, examples[number], dataset).variant_count > 1
 

@@ -59,7 +59,7 @@ class Common:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StudyComparison:
     """Two studies side by side."""
 
     first: str
@@ -86,7 +86,7 @@ class Comparison:
 
 def compare(
     first: Study, first_trials: Sequence[Trial], second: Study, second_trials: Sequence[Trial]
-) -> Comparison:
+) -> StudyComparison:
     """Compare two studies, variant by variant, paired by seed where they share data and split."""
     done = finished(first_trials), finished(second_trials)
     paired = _same_split(first, done[0], second, done[1])
@@ -127,7 +127,7 @@ def compare(
             )
         )
     differing = _differing(first, second)
-    return Comparison(
+    return StudyComparison(
         first=first.name,
         second=second.name,
         paired=paired,
@@ -258,7 +258,7 @@ def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: 
     return notes
 
 
-def _page(comparison: Comparison) -> Page:
+def _page(comparison: StudyComparison) -> Page:
     blocks = []
     if comparison.differing:
         blocks.append(
@@ -328,7 +328,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _csv(comparison: Comparison) -> str:
+def _csv(comparison: StudyComparison) -> str:
     rows = [field.name for field in fields(Row) if field.name != "inference"]
     names = [field.name for field in fields(Common)]
     names = [name for name in names if name not in ("changes", "first", "second")]

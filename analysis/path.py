@@ -49,14 +49,14 @@ class Step(Row):
 
 
 @dataclass(frozen=True)
-class Path:
+class AblationPath:
     """The steps so far."""
 
     steps: list[Step]  # the baseline first
     left: dict[str, Any]  # factor -> level that the path has not come to yet
 
 
-def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> Path | None:
+def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> AblationPath | None:
     """Follow the path of an ablation as far as its trials go.
 
     Its changes are the best level of every factor where that is better than the baseline; a step
@@ -87,7 +87,7 @@ def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> Path | None:
         steps.append(_step(cells, reached.taken, reached.best, tried))
     taken = steps[-1].changes
     left = {factor: level for factor, level in left.items() if factor not in taken}
-    return Path(steps, left) if len(steps) > 2 else None
+    return AblationPath(steps, left) if len(steps) > 2 else None
 
 
 def _levels(plan: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -123,7 +123,7 @@ def _label(step: Step) -> str:
     return "baseline" if step.factor is None else printable(change)
 
 
-def blocks(found: Path | None) -> list[Block]:
+def blocks(found: AblationPath | None) -> list[Block]:
     """Lay the path out, a step below the other."""
     if found is None:
         return []
@@ -149,7 +149,7 @@ def _signed(delta: float | None) -> str:
     return "" if delta is None else f"{100 * delta:+.2f}"
 
 
-def notes(found: Path | None) -> list[str]:
+def notes(found: AblationPath | None) -> list[str]:
     """Say how the path was chosen, and where it ends."""
     if found is None:
         return []
@@ -165,7 +165,7 @@ def notes(found: Path | None) -> list[str]:
     return lines
 
 
-def csv_rows(found: Path | None) -> list[dict[str, Any]]:
+def csv_rows(found: AblationPath | None) -> list[dict[str, Any]]:
     """Return a line per step; the difference is its gain."""
     lines = []
     for step in found.steps if found else ():

@@ -56,7 +56,7 @@ def check_replaceable(target: Path) -> None:
         UserError: it is none of our databases, or one that is in use, or a name of SQLite's.
     """
     name = _resolved(target)
-    if name.name.endswith((*SIDE_FILES, ".lock", ".owner.json")):
+    if name.name.endswith((*SIDE_FILES, ".lock", ".owner.json", ".journal")):
         raise UserError(f"{target}: is the name of a file beside a database; choose another")
     if not name.parent.is_dir():
         raise UserError(f"{target}: the folder {name.parent} does not exist")

@@ -134,7 +134,15 @@ def test_what_is_no_backup_of_ours_is_never_replaced(
 
 
 @pytest.mark.parametrize(
-    "name", ["studies.db-wal", "studies.db-journal", "x-shm", "studies.db.lock", "x.owner.json"]
+    "name",
+    [
+        "studies.db-wal",
+        "studies.db-journal",
+        "x-shm",
+        "studies.db.lock",
+        "x.owner.json",
+        "x.journal",
+    ],
 )
 def test_no_backup_gets_the_name_of_a_log(
     file: Path, name: str, capsys: pytest.CaptureFixture[str]

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,17 @@ def test_a_second_owner_is_told_who_the_first_is_and_a_dead_one_owns_nothing(
 
     with take(locate(str(ours)), "third") as found:
         assert [study.study_name for study in found.get_all_studies()] == ["test"]
+
+
+def test_a_new_owner_reads_only_when_nobody_writes_any_more(ours: Path) -> None:
+    connection = sqlite3.connect(ours, check_same_thread=False)
+    connection.execute("UPDATE trial_values SET value = 0.1")  # an earlier owner, in its commit
+    commit = threading.Timer(1.0, connection.commit)
+    commit.start()
+    with take(locate(str(ours)), "second") as database:
+        assert [trial.value for trial in database.get_all_trials(1)] == [0.1]
+    commit.join()
+    connection.close()
 
 
 def test_a_missing_driver_names_its_package() -> None:

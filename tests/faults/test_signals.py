@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from study.run.coordinator import open_study
-from study.store import location, ownership, stored_trial
+from study.store import location, ownership, sealed_study, stored_trial
 from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter
 from tests.faults.machine import (

@@ -115,10 +115,13 @@ def back_up(database: Path, target: Path) -> Backup:
     """
     from study.store.verify import verify
 
-    target = _resolved(target)
+    named, target = target, _resolved(target)
     if target.exists() and not target.is_file():
         raise UserError(f"{target}: is not a regular file")
+    if named.is_symlink() and target.exists() and not is_ours(target):
+        raise UserError(f"{named}: leads to {target}, which is not a database of studies")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # SQLite would write through a link
     try:
         with reading(database) as source, closing(sqlite3.connect(temporary)) as copy:
             source.backup(copy)

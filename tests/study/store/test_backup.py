@@ -217,6 +217,18 @@ def test_a_backup_follows_a_link_to_its_file(file: Path, tmp_path: Path) -> None
         write(file, [])
 
 
+def test_the_usual_backup_is_not_laid_over_a_file_of_somebody_s(file: Path) -> None:
+    a_link_to_a_plan(backup.backup_of(file))
+    with pytest.raises(UserError, match="which is not a database of studies"):
+        backup.back_up(file, backup.backup_of(file))
+    assert (file.parent / "plan.toml").read_text().startswith("name")
+    backup.backup_of(file).unlink()
+    a_plan(backup.backup_of(file))  # in its very place: it is set aside
+    backup.back_up(file, backup.backup_of(file))
+    (kept,) = file.parent.glob("*.backup.damaged-*")
+    assert kept.read_text().startswith("name")
+
+
 # Rotten results.
 
 ROT = {

@@ -159,26 +159,6 @@ def test_an_owner_whose_lock_file_is_taken_away_stops_and_loses_nothing(
     assert_sound(file)
 
 
-@pytest.mark.slow
-def test_the_note_of_the_owner_is_not_written_through_a_link(tmp_path: Path) -> None:
-    write_plan(tmp_path, seeds=1)
-    precious = tmp_path / "precious.txt"
-    precious.write_text("mine")
-    (tmp_path / "studies.db.owner.json").symlink_to(precious)
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as run:
-        assert run.ends() == 0, run.err
-    assert precious.read_text() == "mine"
-
-
-def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    write_plan(tmp_path, seeds=1)
-    (tmp_path / "studies.db.lock").symlink_to(tmp_path / "elsewhere")
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as run:
-        assert run.ends() == 2
-        assert "studies.db.lock is a symbolic link" in "".join(run.err)
-    assert not (tmp_path / "elsewhere").exists()
-
-
 # Trials of another program.
 
 
@@ -261,7 +241,8 @@ def test_a_trial_that_optuna_adds_to_a_search_hinders_no_later_start(
 ) -> None:
     (tmp_path / "tiny.toml").write_text(
         'name = "tiny"\ndesign = "search"\ndataset = "digits"\n'
-        "epochs = 3\nsubset = 200\nseeds = 2\n[baseline]\nwidth = 4\n[search]\ntrials = 60\n[search.space]\n"
+        "epochs = 3\nsubset = 200\nseeds = 2\n[baseline]\nwidth = 4\n"
+        "[search]\ntrials = 60\n[search.space]\n"
         'learning_rate = { low = 0.001, high = 0.1, log = true }\npooling = ["max", "avg"]\n'
     )
     file = tmp_path / "studies.db"

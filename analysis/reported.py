@@ -15,9 +15,10 @@ from scipy import special
 
 from analysis import inference_cost
 from analysis.statistics.candidates import mean_interval
-from analysis.statistics.effects import PlannedRow, baseline_level, planned_rows, summarize
+from analysis.statistics.effects import summarize
 from analysis.statistics.power import CONFIDENCE
 from analysis.statistics.proportions import Z, wilson
+from analysis.statistics.rows import PlannedRow, baseline_level, planned_rows
 from analysis.table_formats import Block, joined
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished

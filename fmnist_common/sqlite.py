@@ -27,5 +27,7 @@ def read_only_uri(database: Path) -> str:
     """
     path = database.resolve()
     log = path.with_name(path.name + "-wal")
-    at_rest = path.is_file() and is_wal(path) and not log.exists()
+    # The log first: where it is, nothing but SQLite must open the file. This process may have it
+    # open, and closing it once more would drop all locks that SQLite holds on it (POSIX).
+    at_rest = not log.exists() and path.is_file() and is_wal(path)
     return f"{path.as_uri()}?mode=ro" + ("&immutable=1" if at_rest else "")

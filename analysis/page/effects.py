@@ -6,7 +6,8 @@ from typing import Any
 
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
-from analysis.figures.effects import forest, replicates
+from analysis.figures.forest import forest
+from analysis.figures.replicates import replicates
 from analysis.page.parts import (
     Cell,
     Column,
@@ -20,11 +21,11 @@ from analysis.page.parts import (
     number,
     spread,
 )
-from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups
+from analysis.statistics.effects import Effect, Row
+from analysis.statistics.rows import PlannedRow, baseline_level, groups
 from analysis.tables.effects import EffectTable
 from analysis.text import p_text, printable
 from analysis.trials import Study, Trial, finished
-from analysis.verdicts import failed_share, told, verdict
 from analysis.wording import some
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text, variant_label
@@ -37,7 +38,7 @@ def effects(table: EffectTable) -> list[Section]:
     intro, shown = [], []
     known = [effect for effect in table.effects if effect.delta is not None]
     if known:
-        words = [verdict(effect) for effect in table.effects]
+        words = [effect.claim for effect in table.effects]
         shown = [forest(table.effects, words)]
     elif table.effects:
         intro = ["Nothing can be compared yet."]
@@ -77,7 +78,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
     middle = [
         Cell("", "", "number"),
         Cell("", "", "number"),
-        Cell(failed_share(table.baseline), ""),
+        Cell(table.told_of_baseline(), ""),
     ]
     # A factorial need not contain the baseline.
     shown = table.baseline.n > 0 or table.rows_are_variants
@@ -85,14 +86,14 @@ def _effect_sheet(table: EffectTable) -> Sheet:
     rows = []
     for effect in table.effects:
         before, after = results(effect)
-        rows.append([*_named(effect), *before, *_judged(effect), *after])
+        rows.append([*_named(effect), *before, *_judged(effect, table.told(effect)), *after])
     return Sheet("Every level against the baseline", columns, rows, pinned)
 
 
-def _judged(effect: Effect) -> list[Cell]:
-    word = verdict(effect)
+def _judged(effect: Effect, told: str) -> list[Cell]:
+    word = effect.claim
     if effect.delta is None:
-        return [missing(), missing(), Cell(told(effect), kind="open")]
+        return [missing(), missing(), Cell(told, kind="open")]
     text = points(effect.delta)
     if effect.delta_low is not None and effect.delta_high is not None:
         text += f" [{points(effect.delta_low)}, {points(effect.delta_high)}]"
@@ -100,7 +101,7 @@ def _judged(effect: Effect) -> list[Cell]:
     return [
         Cell(text + ("" if effect.paired else " *"), effect.delta, "number"),
         missing() if p is None else Cell(p_text(p), p, "number"),
-        Cell(told(effect), kind=word if word in ("better", "worse") else "open"),
+        Cell(told, kind=word if word in ("better", "worse") else "open"),
     ]
 
 
@@ -177,7 +178,7 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
         if len(shown) <= CURVES_OF_LEVELS:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
             own += [curves] if curves is not None else []
-        parts.append(Part(printable(factor), [_verdicts(levels_effects)], figures=own))
+        parts.append(Part(printable(factor), [_verdicts(table, levels_effects)], figures=own))
     if not parts:
         return []
     intro = [
@@ -194,13 +195,13 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
     return [Section("factors", "Factor by factor", intro, parts)]
 
 
-def _verdicts(effects: Sequence[Effect]) -> str:
+def _verdicts(table: EffectTable, effects: Sequence[Effect]) -> str:
     """Say what came of a factor: "Worse: 1 (−4.40 points). Not proven: 5 (+0.25 points)."."""
     words: dict[str, list[str]] = {}
     for effect in effects:
         delta = f" ({points(effect.delta)} points)" if effect.delta else ""
         level = printable(level_text(effect.level))
-        words.setdefault(told(effect), []).append(level + delta)
+        words.setdefault(table.told(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())
 
 

@@ -140,7 +140,7 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
     return [Sheet("Mean accuracy by value", columns, rows, notes=notes, folded=True)]
 
 
-def _values(part: marginal.Part) -> str:
+def _values(part: marginal.ValueRange) -> str:
     first, last = (
         f"{value:.4g}" if isinstance(value, float) else level_text(value)
         for value in (part.first, part.last)

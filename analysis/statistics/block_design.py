@@ -27,7 +27,7 @@ from analysis.statistics.simultaneous import Judgement, Statistic, judge
 
 Array = NDArray[np.floating[Any]]
 Comparison = tuple[Hashable, Hashable]  # a variant, and the one it is compared with
-Values = Mapping[Hashable, Mapping[Hashable, float]]  # by variant and seed
+Values = Mapping[Hashable, Mapping[Any, float]]  # by variant and seed
 FEWEST_PAIRS = 2
 ESTIMABLE = 1e-9  # of numbers that are at most 1, and would be 0 but for rounding
 
@@ -181,12 +181,13 @@ class BlockDesign:
     @cached_property
     def freedoms(self) -> Array:
         """Degrees of freedom of each difference's variance (Satterthwaite 1946)."""
-        variances, freedoms = self.scatter
+        variances, own = self.scatter
         parts = np.zeros((len(self.variants), len(self.comparisons)))  # of the variances
         np.add.at(parts, self.row, (self.weights**2 * variances[self.row]).T)
-        usable = freedoms > 0
-        below = np.sum(parts[usable] ** 2 / freedoms[usable, None], axis=0)
-        return np.minimum(parts.sum(axis=0) ** 2 / below, self.residual_degrees)
+        usable = own > 0
+        below = np.sum(parts[usable] ** 2 / own[usable, None], axis=0)
+        freedoms: Array = np.minimum(parts.sum(axis=0) ** 2 / below, self.residual_degrees)
+        return freedoms
 
     def statistics(self) -> list[Statistic]:
         """Return each comparison with its errors, of the model and of its own pairs."""

@@ -50,6 +50,7 @@ def judge(
     groups: Sequence[Array],
     negligible: float | None = None,
     alpha: float = ALPHA,
+    common: float | None = None,
 ) -> list[Judgement]:
     """Judge differences jointly.
 
@@ -63,8 +64,11 @@ def judge(
         groups: for each common control, the loadings of its comparisons; see `dunnett.exceedance`.
         negligible: a difference that would not matter; None: there is none such.
         alpha: chance of any false claim of either kind.
+        common: degrees of freedom of the spread that all share; infinite: each has its own. By
+            default the largest of them: the surer what is shared, the less do statistics depend on
+            each other, and the more must be corrected.
     """
-    common = _common_freedom(statistics)
+    common = common or max(statistic.freedom for statistic in statistics)
     delta = np.array([statistic.delta for statistic in statistics])
     model, pairs = _errors(statistics)
 
@@ -72,7 +76,7 @@ def judge(
         joint = exceedance(two_sided_quantile(p_values, common), groups, common)
         return np.clip(joint, p_values, np.minimum(1, len(statistics) * p_values))
 
-    half, one_sided = half_widths(statistics, groups, alpha)
+    half, one_sided = half_widths(statistics, groups, alpha, common)
     p_model, p_pairs = 2 * model.beyond(np.abs(delta)), 2 * pairs.beyond(np.abs(delta))
     p_negligible: list[float | None] = [None] * len(statistics)
     if negligible is not None:
@@ -88,19 +92,24 @@ def judge(
         ]
     )
     return [
-        Judgement(*own, p_negligible=p_margin)
-        for own, p_margin in zip(figures.T.tolist(), p_negligible, strict=True)
+        Judgement(low, high, bound, p_single, p_value, p_margin)
+        for (low, high, bound, p_single, p_value), p_margin in zip(
+            figures.T.tolist(), p_negligible, strict=True
+        )
     ]
 
 
 def half_widths(
-    statistics: Sequence[Statistic], groups: Sequence[Array], alpha: float = ALPHA
+    statistics: Sequence[Statistic],
+    groups: Sequence[Array],
+    alpha: float = ALPHA,
+    common: float | None = None,
 ) -> tuple[Array, Array]:
     """Return how far the differences may be off: to both sides, and to one; shapes (m,).
 
-    Of both, the chance that any of m differences is farther off is alpha.
+    Of both, the chance that any of m differences is farther off is alpha. Arguments as of `judge`.
     """
-    common = _common_freedom(statistics)
+    common = common or max(statistic.freedom for statistic in statistics)
     # What a single comparison may risk, so that all of them together risk alpha.
     single = float(two_sided_tail(critical(groups, common, alpha), common))
     model, pairs = _errors(statistics)
@@ -108,12 +117,6 @@ def half_widths(
         np.maximum(model.half(single), pairs.half(alpha)),
         np.maximum(model.half(2 * single), pairs.half(2 * alpha)),
     )
-
-
-def _common_freedom(statistics: Sequence[Statistic]) -> float:
-    # Statistics are carried over to the largest freedom: the surer the common spread, the less do
-    # statistics depend on each other, and the more must be corrected.
-    return max(statistic.freedom for statistic in statistics)
 
 
 def _errors(statistics: Sequence[Statistic]) -> tuple["_Errors", "_Errors"]:

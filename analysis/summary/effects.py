@@ -7,13 +7,14 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.statistics.effects import Effect, baseline_level
+from analysis.statistics.effects import FEWEST_PAIRS, Effect
+from analysis.statistics.rows import baseline_level
 from analysis.summary import costs
 from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, accuracy
 from analysis.tables.effects import EffectTable
 from analysis.text import percent, printable
 from analysis.trials import Trial
-from analysis.verdicts import FEWEST_PAIRS, PROVEN, verdict
+from analysis.verdicts import PROVEN
 from analysis.wording import are, bounds, count, signed, size, some
 from fmnist_common.text import level_text, variant_label
 
@@ -32,7 +33,7 @@ def answers(
     if not compared:
         return _nothing_compared(table, effects), {COSTS: cost}
     proven = sorted(
-        (effect for effect in compared if verdict(effect) in PROVEN),
+        (effect for effect in compared if effect.claim in PROVEN),
         key=lambda effect: -abs(effect.delta or 0.0),
     )
     return _headline(plan, table, compared, proven), {
@@ -53,7 +54,7 @@ def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
     lost = [effect for effect in effects if effect.failed and not effect.n]
     if lost and len(lost) == len(effects) and table.baseline.n:
         each = "The only other level" if len(lost) == 1 else f"Each of the {len(lost)} other levels"
-        return f"{each} {verdict(lost[0])} on every seed.{reached}"
+        return f"{each} {lost[0].claim} on every seed.{reached}"
     if not effects:
         return f"The study varies nothing: it measures the baseline alone.{reached}"
     if table.baseline.n:
@@ -64,7 +65,7 @@ def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
 def _headline(
     plan: Plan, table: EffectTable, compared: Sequence[Effect], proven: Sequence[Effect]
 ) -> str:
-    words = {verdict(effect) for effect in compared}
+    words = {effect.claim for effect in compared}
     if words == {"identical"}:
         return "No change made any difference at all."
     if words <= {"too few", "identical"}:
@@ -80,7 +81,7 @@ def _headline(
         f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {does} "
         f"{size(first.delta)} points of {table.compared} compared with {_reference(plan, first)}."
     )
-    best = next((effect for effect in proven if verdict(effect) == "better"), None)
+    best = next((effect for effect in proven if effect.claim == "better"), None)
     if best is first:
         return sentence
     if best is None:
@@ -109,7 +110,7 @@ def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -
 def _how_much(plan: Plan, table: EffectTable, proven: Sequence[Effect]) -> list[str]:
     sentences = []
     for word, does in (("better", "raises"), ("worse", "lowers")):
-        effects = [effect for effect in proven if verdict(effect) == word]
+        effects = [effect for effect in proven if effect.claim == word]
         for effect in effects[:TOLD]:
             ends = sorted(abs(b) for b in (effect.delta_low, effect.delta_high) if b is not None)
             interval = bounds(*ends, sign=False) if len(ends) == 2 else ""
@@ -150,7 +151,7 @@ def _how_sure(table: EffectTable, compared: Sequence[Effect]) -> list[str]:
             f"By the usual spread of its differences, the study proves a true one of "
             f"{percent(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
         )
-    few = sum(verdict(effect) == "too few" for effect in compared)
+    few = sum(effect.claim == "too few" for effect in compared)
     if few:
         have = "has" if few == 1 else "have"
         sentences.append(
@@ -160,7 +161,7 @@ def _how_sure(table: EffectTable, compared: Sequence[Effect]) -> list[str]:
 
 
 def _not_proven(effects: Sequence[Effect]) -> list[str]:
-    words = [(effect, verdict(effect)) for effect in effects]
+    words = [(effect, effect.claim) for effect in effects]
     unsettled = [effect for effect, word in words if word in ("not proven", "too few")]
     sentences = []
     if unsettled:
@@ -188,7 +189,7 @@ def _failed(effects: Sequence[Effect]) -> list[str]:
     """Say which levels diverged, and whose results are those of survivors."""
     sentences = []
     for word, does in (("diverged", "diverged"), ("failed", "failed")):
-        levels = [_level(e) for e in effects if e.n == 0 and verdict(e) == word]
+        levels = [_level(e) for e in effects if e.n == 0 and e.claim == word]
         if levels:
             sentences.append(f"{some(levels)} {does} on every seed.")
     partly = [e for e in effects if e.failed and e.n]

@@ -10,7 +10,7 @@ from analysis.tables import variance
 from analysis.tables.factorial import FactorialTable
 from analysis.text import printable
 from analysis.trials import Trial
-from analysis.verdicts import PROVEN, verdict
+from analysis.verdicts import PROVEN
 from analysis.wording import some
 
 
@@ -47,7 +47,7 @@ def _unconfirmed(table: FactorialTable, anova: Anova) -> list[str]:
     names = dict.fromkeys(
         printable(effect.factor)
         for effect in table.effects
-        if verdict(effect) in PROVEN and matters.get((effect.factor,)) is False
+        if effect.claim in PROVEN and matters.get((effect.factor,)) is False
     )
     if not names:
         return []

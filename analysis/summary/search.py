@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from analysis.statistics.candidates import Candidate
-from analysis.statistics.effects import Difference, paired_difference
+from analysis.statistics.effects import FEWEST_PAIRS
+from analysis.statistics.paired import Difference, paired_difference
 from analysis.summary import costs
 from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, Sentences, accuracy
 from analysis.summary.costs import ALIKE, times
 from analysis.tables.search import SearchTable
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished
-from analysis.verdicts import FEWEST_PAIRS
 from analysis.wording import bounds, count, listed, signed, size
 from fmnist_common.text import duration
 

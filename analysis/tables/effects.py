@@ -6,7 +6,8 @@ it has, by the methods that begin with `further`.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -14,14 +15,16 @@ from analysis import inference_cost, reported
 from analysis.inference_cost import flat
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
+from analysis.statistics.collapse import Collapse, collapsed
 from analysis.statistics.effect_sizes import NO_EVIDENCE
-from analysis.statistics.effects import Ablation, Effect, Row, ablation
+from analysis.statistics.effects import FEWEST_PAIRS, Ablation, Effect, Row, ablation
 from analysis.statistics.power import ALPHA, detectable
 from analysis.table_formats import Block, Page, accuracies, for_scale, joined
 from analysis.text import p_text, percent, printable
-from analysis.trials import Study, Trial
-from analysis.verdicts import FEWEST_PAIRS, failed_share, told, verdict
-from fmnist_common.designs import variant_key
+from analysis.trials import Study, Trial, finished
+from analysis.verdicts import failed_share, told
+from analysis.wording import some
+from fmnist_common.designs import VariantKey, variant_key
 from fmnist_common.text import level_text
 
 
@@ -51,6 +54,8 @@ class EffectTable:
     reported: list[ReportedRow]  # figures of the plan's source beside ours
     source: dict[str, Any]  # the plan's: whose figures they are
     test_images: int | None
+    collapses: list[Collapse[VariantKey, int | None]]  # trainings far below their variant's others
+    variant_names: dict[VariantKey, str]
 
     @property
     def reference(self) -> str:
@@ -66,6 +71,24 @@ class EffectTable:
             *self.further_notes(),
             *reported.notes(self.reported, self.source),
         ]
+
+    def told(self, effect: Effect) -> str:
+        """Say the verdict, and how many of the level's trainings failed or collapsed."""
+        return ", ".join(
+            filter(None, (told(effect), self._collapsed_share(effect, effect.changes)))
+        )
+
+    def told_of_baseline(self) -> str:
+        """Say how many of the baseline's trainings failed or collapsed."""
+        row = self.baseline
+        return ", ".join(filter(None, (failed_share(row), self._collapsed_share(row, {}))))
+
+    def _collapsed_share(self, row: Row, changes: Mapping[str, Any]) -> str:
+        if not self.rows_are_variants:
+            return ""
+        key = variant_key(changes)
+        number = sum(collapse.variant == key for collapse in self.collapses)
+        return f"collapsed {number}/{row.n}" if number else ""
 
     def further_blocks(self) -> list[Block]:
         """Lay out what only this design has."""
@@ -101,16 +124,21 @@ class EffectTable:
         scale = for_scale(self.baseline.test_accuracy_mean, self.test_images)
         if not self.effects:
             return ["± is the standard deviation of n trials; no factor is varied.", *scale]
-        return [*self._comparison_notes(), *self._power(), *scale]
+        return [
+            *self._comparison_notes(),
+            *self._incomplete_notes(),
+            *self._collapse_notes(),
+            *self._power(),
+            *scale,
+        ]
 
     def _comparison_notes(self) -> list[str]:
-        verdicts = {verdict(effect) for effect in self.effects}
+        verdicts = {effect.claim for effect in self.effects}
         notes = [
             f"Difference: level minus {self.reference} in points of {self.compared}, paired by "
             f"{self.paired_by}; [ ] is its 95 % interval (paired t). ± is the standard deviation "
             "of n trials.",
-            f"p: two-sided t-test, corrected by Holm for all {self.family} comparisons of this "
-            "table.",
+            *self._p_notes(),
             f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it.",
         ]
         if "too few" in verdicts:
@@ -136,6 +164,52 @@ class EffectTable:
                 "data."
             )
         return notes
+
+    def _p_notes(self) -> list[str]:
+        if not self.family:
+            return []
+        if self.family == 1:
+            return ["p: two-sided t-test; a single comparison needs no correction."]
+        return [
+            f"p: two-sided t-test, corrected by Holm for all {self.family} comparisons of this "
+            "table."
+        ]
+
+    def _incomplete_notes(self) -> list[str]:
+        """Say which rows' means are not of the pairs that their difference is of."""
+        base = self.baseline.n
+        uneven = [
+            effect
+            for effect in self.effects
+            if effect.paired
+            and effect.delta is not None
+            and effect.compared < max(effect.n, 0 if effect.against else base)
+        ]
+        if not uneven or not self.rows_are_variants:
+            return []
+        names = some([f"{e.factor} {level_text(e.level)}" for e in uneven])
+        return [
+            printable(
+                f"Incomplete pairs ({names}): not all seeds are in common with what the row is "
+                f"compared with. The difference is of the {self.paired_by} that are, the means are "
+                "of all: the two need not agree, and the difference is the one to go by."
+            )
+        ]
+
+    def _collapse_notes(self) -> list[str]:
+        return [
+            f"Collapsed: {named} reached {percent(collapse.value, 1)} %, where half of that "
+            f"variant's trainings reach {percent(collapse.median, 1)} %. Its difference is that of "
+            "one training above all; look at what happened there."
+            for named, collapse in self.named_collapses()
+        ]
+
+    def named_collapses(self) -> list[tuple[str, Collapse[VariantKey, int | None]]]:
+        """Return the trainings that collapsed, each with its name in words."""
+        return [
+            (printable(f"{self.variant_names[collapse.variant]}, seed {collapse.seed}"), collapse)
+            for collapse in self.collapses
+        ]
 
     def _power(self) -> list[str]:
         """Say what differences so many pairs find, by the usual spread of the differences."""
@@ -187,7 +261,7 @@ class EffectTable:
             "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
             "difference": ["", *_differences(effects)],
             "p": ["", *(p_text(effect.p_holm) for effect in effects)],
-            "verdict": [failed_share(self.baseline), *map(told, effects)],
+            "verdict": [self.told_of_baseline(), *map(self.told, effects)],
         }
         test = {
             "accuracy": accuracies(
@@ -259,6 +333,10 @@ class EffectTable:
             "baseline": asdict(self.baseline),
             "effects": [_record(effect) for effect in self.effects],
             **self.further_keys(),
+            "collapsed": [
+                asdict(collapse) | {"variant": self.variant_names[collapse.variant]}
+                for collapse in self.collapses
+            ],
             "spread_of_differences": self.spread,
             "source": self.source or None,
             "reported": [asdict(row) for row in self.reported],
@@ -268,6 +346,13 @@ class EffectTable:
 
 def measured(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
     """Compute the fields of an `EffectTable`."""
+    cells: defaultdict[VariantKey, dict[int | None, float]] = defaultdict(dict)
+    names: dict[VariantKey, str] = {}
+    for trial in finished(trials):
+        if trial.variant is not None and trial.value is not None:
+            key = variant_key(trial.changes)
+            cells[key][trial.seed] = trial.value
+            names.setdefault(key, trial.label)
     found: Ablation = ablation(study.plan, trials)
     now = progress(study, trials)
     return {
@@ -287,6 +372,8 @@ def measured(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
         "reported": compare_reported(study, trials),
         "source": study.plan.get("source") or {},
         "test_images": study.dataset.get("test_images"),
+        "collapses": collapsed(cells),
+        "variant_names": names,
     }
 
 
@@ -304,4 +391,4 @@ def _differences(effects: Iterable[Effect]) -> list[str]:
 
 def _record(effect: Effect) -> dict[str, Any]:
     named = {"factor": effect.factor, "level": effect.level}
-    return named | asdict(effect) | {"verdict": verdict(effect)}
+    return named | asdict(effect) | {"verdict": effect.claim}

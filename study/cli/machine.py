@@ -55,6 +55,8 @@ def make_backup(
     """Copy the database, even while a study runs: one consistent state, checked."""
     import sqlite3
 
+    from sqlalchemy.exc import SQLAlchemyError
+
     from study.store import backup
 
     url = location.locate(storage_option)
@@ -68,11 +70,15 @@ def make_backup(
     if target.exists() and target.samefile(database):
         raise UserError(f"--out = {target}: is the database itself")
     try:
-        holds = backup.back_up(database, target)
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(f"{target}: cannot be written: {error}") from error
-    studies = len({study for study, _ in holds})
-    print(f"{target}: {studies} studies, {sum(holds.values())} trials")
+        if out is not None:
+            backup.check_replaceable(out)
+        made = backup.back_up(database, target)
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+        raise UserError(f"{target}: cannot be written: {location.reason(error)}") from error
+    studies = len({study for study, _ in made.holds})
+    print(f"{target}: {studies} studies, {sum(made.holds.values())} trials")
+    for study, words in made.damaged.items():
+        print(f"study {study!r} is damaged, in the database as in the backup: {words}")
 
 
 @app.command()

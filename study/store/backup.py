@@ -5,14 +5,22 @@ A copy of the file of a database in use may hold half a transaction; the API cop
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from fmnist_common.sqlite import read_only_uri
+from study.store.journal import folder_of
 from trainer.atomic import sync_file, sync_folder
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from study.store.verify import Verified
 
 Contents = dict[tuple[str, str], int]  # (study, state) -> trials
 COUNTS = """
@@ -27,16 +35,89 @@ def backup_of(database: Path) -> Path:
     return database.with_name(database.name + ".backup")
 
 
-def back_up(database: Path, target: Path) -> Contents:
-    """Write a checked copy of a database to `target`, whole or not at all; return what it holds.
+@dataclass(frozen=True)
+class Backup:
+    """A backup that was made.
 
-    The database may be in use. What `target` was before is kept beside it, under a name with the
-    time, where it holds more trials of any study than the new copy.
+    Attributes:
+        holds: its trials.
+        damaged: study -> what is not as it was written; there was no older backup to compare with
+            that has it sound.
+    """
+
+    holds: Contents
+    damaged: Mapping[str, str]
+
+
+def check_replaceable(target: Path) -> None:
+    """Check that a file which a person has named may become a backup.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be written; `target` stays as it was.
+        UserError: it is none of our databases, or one that is in use, or a name of SQLite's.
+    """
+    name = _resolved(target)
+    if name.name.endswith((*SIDE_FILES, ".lock", ".owner.json")):
+        raise UserError(f"{target}: is the name of a file beside a database; choose another")
+    if not name.parent.is_dir():
+        raise UserError(f"{target}: the folder {name.parent} does not exist")
+    if not name.exists():
+        return
+    if not name.is_file():
+        raise UserError(f"{target}: is not a regular file; it stays as it is")
+    if not is_ours(name):
+        raise UserError(f"{target}: is not a database of studies; it stays as it is")
+    if folder_of(name).is_dir() or _is_locked(name):
+        raise UserError(f"{target}: is a database that a run writes; it stays as it is")
+
+
+def _resolved(target: Path) -> Path:
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{target}: {error}") from error
+
+
+def _is_locked(database: Path) -> bool:
+    lock = FileLock(f"{database}.lock")
+    if not Path(lock.lock_file).is_file():
+        return False
+    try:
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def is_ours(database: Path) -> bool:
+    """Whether a file is a database with Optuna's tables, as far as can be told."""
+    try:
+        with database.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                return False
+        with reading(database) as opened:
+            tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
+            return {"studies", "trials", "version_info"} <= tables and damage(opened) is None
+    except (OSError, sqlite3.Error):
+        return False
+
+
+def back_up(database: Path, target: Path) -> Backup:
+    """Write a checked copy of a database to `target`, whole or not at all.
+
+    The database may be in use. What `target` was before is kept beside it, under a name with the
+    time, where it holds what the new copy does not, is no database, or has a log: SQLite would lay
+    that over the copy. Where the database is damaged in what an older backup has sound, that one
+    keeps its place.
+
+    Raises:
+        OSError, sqlite3.Error, SQLAlchemyError: it cannot be written; `target` stays as it was.
         UserError: the copy is damaged, as then the database is.
     """
+    from study.store.verify import verify
+
+    target = _resolved(target)
+    if target.exists() and not target.is_file():
+        raise UserError(f"{target}: is not a regular file")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with reading(database) as source, closing(sqlite3.connect(temporary)) as copy:
@@ -46,16 +127,48 @@ def back_up(database: Path, target: Path) -> Contents:
             fault = damage(copy)
             if fault:
                 raise UserError(f"{database}: is damaged, so there is no backup: {fault}")
-            holds = contents(copy)
+            holds, fresh = contents(copy), verify(copy)
         sync_file(temporary)
-        if target.exists() and not covers(holds, target):
-            target.replace(aside(target, "older"))
+        why = _why_aside(database, target, fresh)
+        if why:
+            put_aside(target, why)
         temporary.replace(target)
         sync_folder(target.parent)
-        return holds
+        _read_again(target, holds)
+        return Backup(holds, fresh.damaged)
     finally:
         for suffix in ("", *SIDE_FILES):
             temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+
+
+def _why_aside(database: Path, target: Path, fresh: "Verified") -> str | None:
+    """Return the word under which what is in a backup's place is kept; None: it need not be.
+
+    Raises:
+        UserError: it must stay where it is.
+    """
+    from study.store.verify import verify
+
+    beside = any(target.with_name(target.name + suffix).exists() for suffix in SIDE_FILES)
+    if not target.exists():
+        return "older" if beside else None
+    if not is_ours(target):
+        return "damaged"
+    with reading(target) as opened:
+        older = verify(opened)
+    for study, words in fresh.rotten_beside(older).items():
+        raise UserError(
+            f"{database}: study {study!r} is damaged ({words}), and {target.name} has it sound: "
+            "that is kept, and no other made in its place; move it away to have one made"
+        )
+    return "older" if beside or not older.sound <= fresh.sound else None
+
+
+def _read_again(target: Path, holds: Contents) -> None:
+    with reading(target) as opened:
+        fault = damage(opened)
+        if fault or contents(opened) != holds:
+            raise UserError(f"{target}: does not read as it was written{fault and f': {fault}'}")
 
 
 def is_current(database: Path) -> bool:
@@ -106,6 +219,16 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
     uri = read_only_uri(database)
     with closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
         yield connection
+
+
+def put_aside(database: Path, why: str) -> Path:
+    """Rename what there is of a database and its side files; return its new name."""
+    kept = aside(database, why)
+    for suffix in ("", *SIDE_FILES):
+        file = database.with_name(database.name + suffix)
+        if file.exists():
+            file.rename(kept.with_name(kept.name + suffix))
+    return kept
 
 
 def aside(path: Path, why: str) -> Path:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
 
 from study.store import backup, location
 from study.store.database_file import DatabaseFile
@@ -33,9 +34,10 @@ class Durability:
     def __init__(self, url: sqlalchemy.URL, tell: Callable[[str], None]) -> None:
         self.tell = tell
         self.file = location.sqlite_path(url)
-        place = self.file or Path.cwd() / f"{url.database}.server"
+        place = self.file or Path.cwd() / location.server_name(url)
         self.folder = place.parent
         self.journal = Journal(folder_of(place))
+        self.failed = False  # the last backup: then the journal is needed still
         self.last = self.seconds = 0.0  # of the last backup: when it ended, how long it took
 
     @contextmanager
@@ -53,7 +55,7 @@ class Durability:
             self._back_up(writer)
         finally:
             writer.check()
-            if writer.in_order:
+            if writer.in_order and not self.failed:
                 self.journal.clear()
 
     def mind(self, writer: StudyWriter) -> None:
@@ -67,14 +69,18 @@ class Durability:
         if self.file is None or backup.is_current(self.file):
             return
         began = time.monotonic()
+        self.failed = True
         try:
-            backup.back_up(self.file, backup.backup_of(self.file))
-        except (OSError, sqlite3.Error, UserError) as error:
+            made = backup.back_up(self.file, backup.backup_of(self.file))
+        except (OSError, sqlite3.Error, SQLAlchemyError, UserError) as error:
             self.tell(f"no backup could be made, the journal is kept: {error}")
             return
         finally:
             self.last = time.monotonic()
             self.seconds = self.last - began
         writer.check()  # else it may be the backup of another file
+        self.failed = False
+        for study, words in made.damaged.items():
+            self.tell(f"the backup holds what the database holds: study {study!r}: {words}")
         writer.ended = 0
         self.journal.forget_trials()

@@ -3,6 +3,7 @@
 Optuna's schema in SQLite (or any database that SQLAlchemy opens by URL).
 """
 
+import hashlib
 import os
 import re
 import sqlite3
@@ -16,7 +17,9 @@ from study.store.journal import folder_of
 from trainer.errors import UserError
 
 SHOWN_CHARACTERS = 100  # of a path that is refused
+PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 PACKAGES = {  # of the drivers that SQLAlchemy imports, where they are called otherwise
+    "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "pymysql": "PyMySQL",
@@ -63,6 +66,18 @@ def _file_url(where: str) -> sqlalchemy.URL:
 def sqlite_path(url: sqlalchemy.URL) -> Path | None:
     """Return the file of an SQLite URL, else None."""
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+
+
+def server_name(url: sqlalchemy.URL) -> str:
+    """Return a file name for a database on a server: another one for each, on whatever server.
+
+    It is the same however the server is spelled: with its usual port, or as localhost's number.
+    """
+    host = str(url.host or url.query.get("host") or "localhost").lower()
+    host = "localhost" if host in ("127.0.0.1", "::1") else host
+    port = url.port or url.query.get("port") or PORTS.get(url.get_backend_name(), 0)
+    where = hashlib.sha256(f"{host}:{port}/{url.database}".encode()).hexdigest()[:12]
+    return f"{re.sub(r'[^0-9A-Za-z_.-]', '_', str(url.database))}-{where}.server"
 
 
 def display(url: sqlalchemy.URL) -> str:
@@ -184,7 +199,11 @@ def _check_server(url: sqlalchemy.URL) -> None:
             f"storage {display(url)}: its driver is not installed ({error}): pip install {package}"
         ) from error
     except SQLAlchemyError as error:
-        raise UserError(f"storage {display(url)}: cannot connect: {reason(error)}") from error
+        words = reason(error)
+        host = str(url.host or "")
+        if "@" in host:  # of a password that is not quoted: its end is taken for the host's name
+            words = words.replace(host, host.rpartition("@")[2])
+        raise UserError(f"storage {display(url)}: cannot connect: {words}") from error
 
 
 def reason(error: BaseException) -> str:

@@ -37,32 +37,29 @@ def restore(database: Path, tell: Tell) -> None:
     if not is_possible(database):
         return
     copy, unfinished = backup.backup_of(database), folder_of(database).is_dir()
+    usable = copy.is_file() and backup.is_ours(copy)
     if not database.exists():
         if not unfinished:
             return  # removed on purpose
         fault = "is gone"
         # Its log may have stayed. SQLite would lay it over the backup, which it does not fit.
-        _put_aside(database, "gone")
+        backup.put_aside(database, "gone")
     else:
         damage = _fault(database, copy if unfinished else None)
-        if damage is None or (database.stat().st_size == 0 and not copy.is_file()):
+        if damage is None or (database.stat().st_size == 0 and not usable):
             return
-        fault = f"{damage}; it is kept as {_put_aside(database, 'damaged').name}"
-    if copy.is_file():
+        if not usable and not unfinished:
+            return  # there is nothing to put in its place
+        fault = f"{damage}; it is kept as {backup.put_aside(database, 'damaged').name}"
+    if copy.is_file() and not usable:
+        fault += (
+            f"; its backup is damaged too, and kept as {backup.put_aside(copy, 'damaged').name}"
+        )
+    if usable:
         _copy(copy, database)
         tell(f"{database.name} {fault}: its backup has been put in its place")
     else:
         tell(f"{database.name} {fault}: it is made again from its journal")
-
-
-def _put_aside(database: Path, why: str) -> Path:
-    """Rename what there is of a database and its side files; return its new name."""
-    kept = backup.aside(database, why)
-    for suffix in ("", *backup.SIDE_FILES):
-        file = database.with_name(database.name + suffix)
-        if file.exists():
-            file.rename(kept.with_name(kept.name + suffix))
-    return kept
 
 
 def _fault(database: Path, copy: Path | None) -> str | None:

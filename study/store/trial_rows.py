@@ -11,9 +11,13 @@ from typing import Any
 import sqlalchemy
 from optuna.storages._rdb import models  # the schema's only definition; Optuna exports no other
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from study.store.stored_trial import StoredTrial
+
+READ_AT_ONCE = 500  # trials
+UNREADABLE = (LookupError, ValueError, TypeError, AttributeError)  # of SQLAlchemy's types
 
 trials = sqlalchemy.inspect(models.TrialModel).local_table
 study_attributes = sqlalchemy.inspect(models.StudyUserAttributeModel).local_table
@@ -55,6 +59,35 @@ def load(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[int, S
     for trial_id, objective, value, kind in rows(_values, "objective", "value", "value_type"):
         loaded[trial_id].values[objective] = value, kind.name
     return loaded
+
+
+def load_each(session: Session, study_id: int) -> Iterator[tuple[int, StoredTrial | None]]:
+    """Read the trials of a study by number, with their ids; None: its rows are damaged.
+
+    Raises:
+        SQLAlchemyError: the database cannot be read.
+    """
+    every = sqlalchemy.select(trials.c.trial_id).where(trials.c.study_id == study_id)
+    ids = list(session.scalars(every.order_by(trials.c.number, trials.c.trial_id)))
+    for first in range(0, len(ids), READ_AT_ONCE):
+        some = ids[first : first + READ_AT_ONCE]
+        loaded: Mapping[int, StoredTrial | None]
+        try:
+            loaded = load(session, trials.c.trial_id.in_(some))
+        except (SQLAlchemyError, *UNREADABLE):
+            loaded = {trial_id: _load_alone(session, trial_id) for trial_id in some}
+        yield from ((trial_id, loaded.get(trial_id)) for trial_id in some)
+
+
+def _load_alone(session: Session, trial_id: int) -> StoredTrial | None:
+    try:
+        return load(session, trials.c.trial_id == trial_id)[trial_id]
+    except UNREADABLE:
+        return None
+    except SQLAlchemyError as error:
+        if "decode" in str(error):  # a text that is none
+            return None
+        raise
 
 
 def insert(session: Session, study_id: int, trial: StoredTrial) -> int:

@@ -8,8 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy
@@ -19,13 +18,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from fmnist_common.checksums import CHECKSUM, SEAL
+from fmnist_common.checksums import CHECKSUM
 from study.store import trial_rows
 from study.store.connection import OwnedStorage
 from study.store.database_file import DatabaseFile
-from study.store.failures import StorageFailed, patiently, refusals
+from study.store.failures import StorageFailed, refusals
 from study.store.journal import Journal
 from study.store.seal import Seal
+from study.store.sealed_study import COLUMNS, SealedStudy
 from study.store.signals import shielded
 from study.store.stored_trial import (
     EndedTrial,
@@ -37,17 +37,13 @@ from study.store.stored_trial import (
 )
 
 FLUSH_SECONDS = 2.0
-READ_AT_ONCE = 500  # trials
 
-COLUMNS = trial_rows.trials.c
-
-Done = TypeVar("Done")
 
 End = tuple[int, TrialState, Sequence[float] | None, Mapping[str, Any]]
 """A trial's end: id, state, a value per objective, attributes."""
 
 
-class StudyWriter:
+class StudyWriter(SealedStudy):
     """The owner's hand on one study.
 
     Args:
@@ -65,115 +61,13 @@ class StudyWriter:
         journal: Journal | None = None,
         file: DatabaseFile | None = None,
     ) -> None:
-        self.storage, self.name = storage, name
-        self.journal, self.file = journal, file
+        super().__init__(storage, name, journal=journal, file=file)
         self._steps: list[dict[str, Any]] = []  # intermediate values not written yet
         self._written = time.monotonic()
-        self._study_id: int | None = None
         self._open: dict[int, StoredTrial] = {}  # by trial id
         self._forms = StoredForms()
         self.ended = 0  # trials, since the last backup
         self.in_order = True  # whether the database has all that the journal has
-        with refusals():
-            if any(study.study_name == name for study in storage.get_all_studies()):
-                self._study_id = storage.get_study_id_from_name(name)
-        self._seal = self._read_seal()
-        self._sealed = ""  # the seal's text in the database, as far as this writer wrote it
-
-    @property
-    def exists(self) -> bool:
-        """Whether the study is in the database."""
-        return self._study_id is not None
-
-    @property
-    def study_id(self) -> int:
-        """The study's number in the database; it must exist."""
-        assert self._study_id is not None
-        return self._study_id
-
-    def create(self, directions: Sequence[StudyDirection]) -> None:
-        """Create the study with a direction per objective."""
-
-        @refusals()
-        def make() -> int:
-            return self.storage.create_new_study(list(directions), self.name)
-
-        self._study_id = patiently(make)
-        self._seal = Seal(self.name, [direction.name for direction in directions])
-
-    @property
-    def next_number(self) -> int:
-        """The number of the next trial; other programs may have added some."""
-        if not self.exists:
-            return 0
-        with refusals(), Session(self.storage.engine) as session:
-            return self._next_number(session)
-
-    def _next_number(self, session: Session) -> int:
-        last = sqlalchemy.select(sqlalchemy.func.max(COLUMNS.number))
-        number = session.scalar(last.where(COLUMNS.study_id == self.study_id))
-        return 0 if number is None else int(number) + 1
-
-    def check(self) -> None:
-        """Check that the database is the one that was opened, and still this process's alone.
-
-        Raises:
-            StorageFailed: it is not.
-        """
-        fault = self.file.fault() if self.file else None
-        if fault:
-            raise StorageFailed(f"{fault}; its results are kept in the journal")
-        self.storage.check()
-
-    def _read_seal(self) -> Seal | None:
-        """Return the study's seal; of an older study, one for what is still to come."""
-        if not self.exists:
-            return None
-        stored = self.attributes().get(SEAL)
-        if isinstance(stored, dict):
-            return Seal.parse(stored)
-        with refusals():
-            directions = self.storage.get_study_directions(self.study_id)
-        names = [direction.name for direction in directions]
-        return Seal(self.name, names, before=self.next_number)
-
-    @refusals()
-    def attributes(self) -> dict[str, Any]:
-        """Return the study's user attributes."""
-        return dict(self.storage.get_study_user_attrs(self.study_id))
-
-    def plan(self) -> dict[str, Any] | None:
-        """Return the plan that the study was made with; None: no study, or not one of ours."""
-        return self.attributes().get("plan") if self.exists else None
-
-    def describe(self, attributes: Mapping[str, Any]) -> None:
-        """Set user attributes of the study, in one transaction."""
-        texts = {key: json.dumps(value) for key, value in attributes.items()}
-
-        def write(session: Session, seal: Seal) -> None:
-            for key, text in texts.items():
-                self._set(session, key, text)
-                seal.take_attribute(key, text)
-
-        self._commit(write)
-        if self.journal is not None:
-            with refusals():
-                self.journal.describe(self._description())
-
-    def _description(self) -> dict[str, Any]:
-        """Return what the study must be made of again, should its database be lost."""
-        assert self._seal is not None
-        attributes = {key: value for key, value in self.attributes().items() if key != SEAL}
-        return {"name": self.name, "directions": self._seal.directions, "attributes": attributes}
-
-    def create_again(self, study: Mapping[str, Any]) -> None:
-        """Create the study that a journal describes."""
-        self.create([StudyDirection[name] for name in study["directions"]])
-        self.describe(study["attributes"])
-
-    def touch(self) -> None:
-        """Make this the study that ran last."""
-        self.describe({"last_run": datetime.now(UTC).isoformat(timespec="milliseconds")})
 
     def trials(self) -> list[FrozenTrial]:
         """Return every trial of the study."""
@@ -185,16 +79,12 @@ class StudyWriter:
         A damaged trial settles nothing: what it stands for is run again.
         """
         assert self._seal is not None
-        every = sqlalchemy.select(COLUMNS.trial_id).where(COLUMNS.study_id == self.study_id)
-        sound: list[FrozenTrial] = []
         with refusals(), Session(self.storage.engine) as session:
-            ids = list(session.scalars(every.order_by(COLUMNS.number)))
-            for first in range(0, len(ids), READ_AT_ONCE):
-                which = COLUMNS.trial_id.in_(ids[first : first + READ_AT_ONCE])
-                for trial_id, trial in sorted(trial_rows.load(session, which).items()):
-                    if not trial.is_damaged(self._seal):
-                        sound.append(trial.frozen(trial_id))
-        return sound
+            return [
+                trial.frozen(trial_id)
+                for trial_id, trial in trial_rows.load_each(session, self.study_id)
+                if trial is not None and not trial.is_damaged(self._seal)
+            ]
 
     def start(self, trials: Sequence[NewTrial]) -> list[int]:
         """Create running trials in one transaction; return their ids.
@@ -205,7 +95,7 @@ class StudyWriter:
             StorageFailed: it was not written; also where another program adds trials just now.
         """
         fresh = self._fresh(trials, self.next_number)
-        started = self._commit(lambda session, _: self._insert(session, fresh))
+        started = self.commit(lambda session, _: self._insert(session, fresh))
         self._open.update(zip(started, fresh, strict=True))
         return started
 
@@ -233,7 +123,17 @@ class StudyWriter:
     def flush_if_due(self) -> None:
         """Write what has been noted, unless that was done just now."""
         if self._steps and time.monotonic() - self._written > FLUSH_SECONDS:
-            self._commit(lambda *_: None, flush=True)
+            self._flush(lambda *_: None)
+
+    def _flush(self, write: Callable[[Session, Seal], None]) -> None:
+        """Write what has been noted, and more, in one transaction."""
+
+        def both(session: Session, seal: Seal) -> None:
+            trial_rows.insert_steps(session, self._steps)
+            write(session, seal)
+
+        self.commit(both)
+        self._steps, self._written = [], time.monotonic()
 
     def finish(self, ends: Sequence[End]) -> None:
         """End trials in one transaction; one that has ended already stays as it is.
@@ -271,7 +171,7 @@ class StudyWriter:
             alive = {trial_id: records[trial_id] for trial_id in session.scalars(running)}
             self._end(session, seal, alive)
 
-        self._commit(write, flush=True)
+        self._flush(write)
         for trial_id in records:
             del self._open[trial_id]
         self.ended += len(records)
@@ -313,7 +213,7 @@ class StudyWriter:
                 for index, direction in enumerate(directions)
             )
             for key, value in attributes.items():
-                self._set(session, key, json.dumps(value))
+                self.set_attribute(session, key, json.dumps(value))
                 seal.take_attribute(key, json.dumps(value))
             ids = self._insert(session, fresh)
             self._open = dict(zip(ids, fresh, strict=True))
@@ -329,7 +229,7 @@ class StudyWriter:
         self._seal = Seal(self.name, [direction.name for direction in directions])
         study_id = None
         try:
-            study_id = self._commit(write)
+            study_id = self.commit(write)
         finally:
             self._study_id, self._open = study_id, {}
 
@@ -376,7 +276,7 @@ class StudyWriter:
             return "conflict"
         else:
             self._enter_lost(record["number"])
-            (trial_id,) = self._commit(lambda session, _: self._insert(session, [begun]))
+            (trial_id,) = self.commit(lambda session, _: self._insert(session, [begun]))
             self._open[trial_id] = begun
         written = self._open[trial_id].intermediate
         self._steps += [
@@ -393,47 +293,6 @@ class StudyWriter:
         lost = self.start([NewTrial({}, {}, attributes) for _ in missing])
         why = {"failure_reason": "lost with the database", "failure_kind": "infrastructure"}
         self.finish([(trial, TrialState.FAIL, None, why) for trial in lost])
-
-    def _commit(self, write: Callable[[Session, Seal], Done], *, flush: bool = False) -> Done:
-        """Run one transaction; again while another process holds the database, for a while.
-
-        Args:
-            write: writes, and changes the seal with it.
-            flush: whether to write the intermediate values that are noted, too.
-
-        Raises:
-            StorageFailed: it was not written, none of it.
-        """
-        with shielded():
-            return patiently(lambda: self._try(write, flush=flush))
-
-    def _try(self, write: Callable[[Session, Seal], Done], *, flush: bool) -> Done:
-        fault = self.file.fault() if self.file else None
-        if fault:
-            raise StorageFailed(f"{fault}; its results are kept in the journal")
-        assert self._seal is not None
-        seal = self._seal.copy()
-        with refusals(), Session(self.storage.engine) as session, session.begin():
-            if flush:
-                trial_rows.insert_steps(session, self._steps)
-            done = write(session, seal)
-            text = seal.text()
-            if text != self._sealed:
-                self._set(session, SEAL, text)
-        self._seal, self._sealed = seal, text
-        if flush:
-            self._steps, self._written = [], time.monotonic()
-        return done
-
-    def _set(self, session: Session, key: str, text: str) -> None:
-        """Write an attribute of the study."""
-        table = trial_rows.study_attributes
-        there = sqlalchemy.update(table).where(
-            table.c.study_id == self.study_id, table.c.key == key
-        )
-        if session.execute(there.values(value_json=text)).rowcount == 0:  # type: ignore[attr-defined] # of every update
-            row = {"study_id": self.study_id, "key": key, "value_json": text}
-            session.execute(table.insert().values(row))
 
 
 def _check_values(state: TrialState, values: Sequence[float] | None) -> None:

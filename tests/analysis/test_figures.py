@@ -14,8 +14,10 @@ from analysis.figures.base import Level, limits, plain, rounded, sample, slug
 from analysis.figures.confusion import confusion
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, course, level_courses
-from analysis.figures.effects import forest, interaction, replicates
+from analysis.figures.forest import forest
+from analysis.figures.interaction import interaction
 from analysis.figures.parallel import Dimension, parallel
+from analysis.figures.replicates import replicates
 from analysis.figures.save import CannotDraw, save
 from analysis.statistics.effects import Ablation, ablation
 from analysis.trials import Trial

@@ -21,7 +21,6 @@ from analysis.tables.ablation import ablation_table
 from analysis.tables.effects import EffectTable
 from analysis.tables.search import SearchTable
 from analysis.trials import connect, studies, trials
-from analysis.verdicts import verdict
 from tests.support.studies import (
     PARETO,
     POOLING,
@@ -251,7 +250,7 @@ def test_hostile_names_break_no_format(hostile: EffectTable, format: str) -> Non
 def test_verdicts(tmp_path: Path, values: dict[str, list[float]], word: str) -> None:
     of = plan({"pooling": ["max", "avg"]}, {"pooling": "max"})
     (effect,) = table(tmp_path, ablation_trials(of, values), of).effects
-    assert verdict(effect) == word
+    assert effect.claim == word
 
 
 def test_what_others_are_compared_with_is_a_row_of_its_table(tmp_path: Path) -> None:
@@ -270,7 +269,7 @@ def test_what_others_are_compared_with_is_a_row_of_its_table(tmp_path: Path) -> 
     found = table(tmp_path, rows, of)
     text = render(found, "text")
 
-    assert [verdict(effect) for effect in found.effects] == ["reference", "not proven"]
+    assert [effect.claim for effect in found.effects] == ["reference", "not proven"]
     assert re.search(r"  32 +3  91.67 ±2.08 +reference\n", text)
     assert "level minus the baseline, or what the plan names instead, in points" in " ".join(
         text.split()

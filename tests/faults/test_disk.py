@@ -1,6 +1,7 @@
 """The disk is full: the study pauses, says where, and goes on when there is room."""
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -156,7 +157,7 @@ def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
 def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study.run.coordinator import open_study
+    from study.run.opening import open_study
     from study.store import ownership
     from study.store.stored_trial import NewTrial
 
@@ -202,3 +203,20 @@ def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
     ]
     assert (tmp_path / "studies.db.backup").read_bytes() == before
     assert not list(tmp_path.glob(".*.tmp*"))
+
+
+def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    write_plan(tmp_path, seeds=100, epochs=2)
+    file = tmp_path / "studies.db"
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as own:
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 4, "some results")
+        log = file.with_name("studies.db-wal").stat().st_size
+        resource.prlimit(own.process.pid, resource.RLIMIT_FSIZE, (log + 50_000, log + 50_000))
+        assert own.ends() == 1, own.out
+    assert f"a file may have at most {log + 50_000} bytes here (ulimit -f)" in "".join(own.out)
+    kept = acknowledged(tmp_path / "acknowledged")
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
+        assert own.ends() == 0, own.err
+    assert kept.items() <= stored(file).items()
+    assert len(results(file)) == 200
+    assert_sound(file)

@@ -12,7 +12,7 @@ from analysis import trials as stored
 from study import cli
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, Variant, load_plan
-from study.run.session import Machine
+from study.run.machine import Machine
 from study.store import location
 from tests.support.plans import run
 from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig

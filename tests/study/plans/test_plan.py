@@ -14,7 +14,7 @@ from optuna.distributions import distribution_to_json
 from analysis import trials as stored
 from fmnist_common.text import level_text
 from study.plans.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, load_plan
-from study.run.coordinator import plan_differences
+from study.run.opening import plan_differences
 from study.run.work import pending
 from study.store import location
 from study.store.writer import categorical

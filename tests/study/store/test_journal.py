@@ -179,7 +179,7 @@ def test_a_damaged_database_is_not_backed_up_over_a_good_backup(
         writer = writer_in(opened, journal)
         finish(writer, writer.start([new(0)])[0], 0.5)
     target = backup.backup_of(file)
-    assert backup.back_up(file, target) == {("own", "COMPLETE"): 1}
+    assert backup.back_up(file, target).holds == {("own", "COMPLETE"): 1}
     assert backup.is_current(file)
     good = target.read_bytes()
     content = bytearray(file.read_bytes())

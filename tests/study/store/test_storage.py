@@ -260,3 +260,41 @@ def test_a_second_owner_is_told_who_the_first_is_and_a_dead_one_owns_nothing(
 
     with take(locate(str(ours)), "third") as found:
         assert [study.study_name for study in found.get_all_studies()] == ["test"]
+
+
+def test_a_missing_driver_names_its_package() -> None:
+    with pytest.raises(UserError, match=r"its driver is not installed .*: pip install mysqlclient"):
+        check_readable(locate("mysql://localhost/s"))
+
+
+@pytest.mark.parametrize("where", ["x" * 300, "a\0b", "x/" * 3000])
+def test_a_path_that_cannot_be_one_is_refused_in_one_line(where: str) -> None:
+    with pytest.raises(UserError, match=r"^storage .{1,150}$") as caught:
+        check_writable(locate(where))
+    assert "\n" not in str(caught.value)
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.db").symlink_to("b.db")
+    (tmp_path / "b.db").symlink_to("a.db")
+    with pytest.raises(UserError, match=r"^storage "):
+        check_writable(locate(str(tmp_path / "a.db")))
+
+
+@pytest.mark.parametrize("content", ["[]", '{"pid": 1}', "[" * 100_000, "3", '{"pid": "\\u001b"'])
+def test_a_note_of_the_owner_that_is_none_is_no_hindrance(tmp_path: Path, content: str) -> None:
+    url = locate(str(tmp_path / "x.db"))
+    with take(url, "first"):
+        (tmp_path / "x.db.owner.json").write_text(content)
+        with pytest.raises(UserError, match="is in use by another process"), take(url, "second"):
+            pass
+
+
+def test_a_note_of_the_owner_does_not_control_the_terminal(tmp_path: Path) -> None:
+    url = locate(str(tmp_path / "x.db"))
+    with take(url, "first"):
+        note = {"pid": 1, "host": "\x1b[2J", "started": "now\n", "command": "x"}
+        (tmp_path / "x.db.owner.json").write_text(json.dumps(note))
+        with pytest.raises(UserError, match="is in use by process 1") as caught, take(url, "two"):
+            pass
+    assert str(caught.value).isprintable()

@@ -21,6 +21,7 @@ from study.store import writer as module
 from study.store.failures import StorageFailed
 from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter, categorical
+from trainer.errors import UserError
 
 DISTRIBUTIONS = {"pooling": categorical(["max", "avg"]), "batchnorm": categorical([True, False])}
 PARAMS: dict[str, Any] = {"pooling": "avg", "batchnorm": False}
@@ -219,3 +220,20 @@ def test_a_database_that_refuses_says_so(writer: StudyWriter) -> None:
     ):
         with pytest.raises(StorageFailed, match=r"^attempt to write a readonly database$"):
             write()
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "{}", '{"name": 1}', "[" * 100_000, '{"total": 3, "attributes": []}']
+)
+def test_a_damaged_seal_is_said_in_one_line(writer: StudyWriter, file: Path, text: str) -> None:
+    writer.describe({"plan": {}})
+    connection = sqlite3.connect(file)
+    connection.execute(
+        "UPDATE study_user_attributes SET value_json = ? WHERE key = ?", (text, SEAL)
+    )
+    connection.commit()
+    connection.close()
+    with pytest.raises(
+        UserError, match=r"^study 'own': its attributes in the database are damaged"
+    ):
+        StudyWriter(writer.storage, "own")

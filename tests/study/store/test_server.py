@@ -1,0 +1,175 @@
+"""Studies on a database server: one owner, whose lock may be cut; a journal of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from study.store import location, ownership
+from study.store.durability import Durability
+from study.store.failures import StorageFailed
+from study.store.replay import replay
+from study.store.stored_trial import NewTrial
+from study.store.writer import StudyWriter
+from tests.faults.machine import RUN, SIMULATED, running, simulated, until, write_plan
+from tests.support.servers import Server, postgresql
+from trainer.errors import UserError
+
+NEW = NewTrial({}, {}, {"variant": "x"})
+COUNT = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
+
+
+def has_results(server: Server) -> bool:
+    """Whether a run has made its tables, and finished trials."""
+    there = server.query("SELECT to_regclass('trials') IS NOT NULL", "s")
+    return bool(there and server.query(COUNT, "s") > 3)
+
+
+# Where the journal is: no server is needed.
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("postgresql://a/s", "postgresql://b/s", False),
+        ("postgresql://a:1/s", "postgresql://a:2/s", False),
+        ("postgresql://a/s", "postgresql://a/t", False),
+        ("postgresql:///s?host=/run/a", "postgresql:///s?host=/run/b", False),
+        ("postgresql://a/s_x", "postgresql://a/s%20x", False),
+        ("postgresql://a/s", "postgresql://me:secret@A:5432/s", True),
+        ("postgresql://localhost/s", "postgresql+psycopg2://127.0.0.1:5432/s", True),
+        ("postgresql:///s?host=a", "postgresql://a/s", True),
+        ("mysql://a/s", "mariadb://a:3306/s", True),
+    ],
+)
+def test_a_journal_is_of_one_database_on_one_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str, other: str, same: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = [Durability(location.locate(url), print).journal.folder for url in (one, other)]
+    assert (folders[0] == folders[1]) == same
+    assert {folder.parent for folder in folders} == {tmp_path}
+
+
+# With a server.
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with postgresql() as started:
+        yield started
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    """The address of a new database."""
+    server.query("DROP DATABASE IF EXISTS s WITH (FORCE)")
+    server.query("CREATE DATABASE s")
+    return server.url("s")
+
+
+def cut(server: Server, session: object) -> None:
+    server.query(f"SELECT pg_terminate_backend({session})")
+    until(
+        lambda: not server.query(f"SELECT COUNT(*) FROM pg_stat_activity WHERE pid = {session}"),
+        "the connection's end",
+    )
+
+
+@pytest.mark.slow
+def test_an_owner_whose_lock_was_cut_commits_nothing_more(server: Server, url: str) -> None:
+    where = location.locate(url)
+    with ownership.take(where, "first") as database:
+        first = StudyWriter(database, "q")
+        first.create([StudyDirection.MAXIMIZE])
+        done, running_trial = first.start([NEW, NEW])
+        first.finish([(done, TrialState.COMPLETE, [0.5], {})])
+        with pytest.raises(UserError, match="is in use"), ownership.take(where, "second"):
+            pass
+        assert database.claim is not None
+        cut(server, database.claim.session)  # type: ignore[attr-defined] # of a server's claim
+        with ownership.take(where, "second") as other:
+            second = StudyWriter(other, "q")
+            assert second.fail_running("its owner is gone") == 1
+            for write in (
+                lambda: first.finish([(running_trial, TrialState.COMPLETE, [0.9], {})]),
+                lambda: first.start([NEW]),
+                lambda: first.describe({"a": 1}),
+                lambda: database.create_new_study([StudyDirection.MAXIMIZE], "z"),
+            ):
+                with pytest.raises(StorageFailed, match="the connection that locks the database"):
+                    write()
+            assert second.start([NEW])
+            found = [(trial.number, trial.state.name) for trial in second.trials()]
+    assert found == [(0, "COMPLETE"), (1, "FAIL"), (2, "RUNNING")]
+
+
+@pytest.mark.slow
+def test_a_new_owner_waits_for_the_commit_that_the_last_one_has_begun(
+    server: Server, url: str
+) -> None:
+    import threading
+
+    where = location.locate(url)
+    order: list[str] = []
+    with ownership.take(where, "first") as database:
+        StudyWriter(database, "q").create([StudyDirection.MAXIMIZE])
+
+        def second() -> None:
+            with ownership.take(where, "second"):
+                order.append("owned")
+
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("UPDATE studies SET study_name = 'r'")
+            assert database.claim is not None
+            assert database.claim.fault(connection) is None  # what a commit asks first
+            cut(server, database.claim.session)  # type: ignore[attr-defined]
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join(1)
+            order.append("committed")
+            connection.rollback()
+        thread.join(30)
+    assert order == ["committed", "owned"]
+
+
+@pytest.mark.slow
+def test_results_of_one_server_are_not_put_into_another(
+    server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    with ownership.take(location.locate(url), "first") as database:  # killed: its journal stays
+        journal = Durability(location.locate(url), said.append).journal
+        writer = StudyWriter(database, "q", journal=journal)
+        writer.create([StudyDirection.MAXIMIZE])
+        writer.describe({"plan": {}})
+        (trial,) = writer.start([NEW])
+        writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])
+    with postgresql() as another:
+        another.query("CREATE DATABASE s")
+        where = location.locate(another.url("s"))
+        with ownership.take(where, "second") as database:
+            replay(database, Durability(where, said.append).journal, said.append)
+            assert database.get_all_studies() == []
+    assert said == []
+
+
+@pytest.mark.slow
+def test_a_server_that_restarts_during_a_run_ends_it_and_the_next_goes_on(
+    server: Server, url: str, tmp_path: Path
+) -> None:
+    write_plan(tmp_path, seeds=60, epochs=2)
+    words = [*RUN, "--storage", url]
+    with running(SIMULATED, words, tmp_path, **simulated(tmp_path, 0.1)) as own:
+        until(lambda: has_results(server), "some results")
+        server.stop()
+        server.start()
+        assert own.ends() == 1, own.err
+    for _ in range(2):
+        with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as own:
+            assert own.ends() == 0, own.err
+    assert server.query(COUNT, "s") == 120
+    assert not list(tmp_path.glob("*.journal"))

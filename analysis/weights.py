@@ -39,14 +39,19 @@ def fault(trial: Trial, folder: Path) -> str | None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return f"checkpoint {path}: {error.strerror}"
-    about = description(path)
-    expected = trial.weights_sha256 or about.get("sha256")
-    if digest == expected and (trial.weights_sha256 or _tells_of(about, trial)):
+    return _mismatch(trial, path, digest)
+
+
+def _mismatch(trial: Trial, path: Path, digest: str) -> str | None:
+    """Say what does not fit together: the trial, its weights, what describes them."""
+    about, stored = description(path), trial.weights_sha256
+    if digest != about.get("sha256"):
+        if digest == stored:
+            return f"checkpoint {path.with_suffix('.json')}: does not describe these weights"
+        return f"checkpoint {path}: SHA-256 is {digest}, must be {stored or about.get('sha256')}"
+    if digest == stored or (stored is None and _tells_of(about, trial)):
         return None
-    hashes = "" if digest == expected else f"SHA-256 is {digest}, must be {expected}: "
-    return (
-        f"checkpoint {path}: {hashes}is of another training than trial {trial.number}, or damaged"
-    )
+    return f"checkpoint {path}: is of another training than trial {trial.number}"
 
 
 def description(weights: Path) -> dict[str, Any]:

@@ -72,7 +72,9 @@ def test_a_search_shows_its_parameters_and_candidates(tmp_path: Path) -> None:
     assert list(lines[1])[:7] == [
         "variant", "optimizer", "learning_rate", "width", "momentum", "candidate", "seed",
     ]  # fmt: skip
-    assert math.isnan(float(lines[0]["momentum"]))  # which HiPlot draws beside the numbers, as "none"
+    assert math.isnan(
+        float(lines[0]["momentum"])
+    )  # which HiPlot draws beside the numbers, as "none"
     assert [line["candidate"] for line in lines] == [*range(8), 0, 1, 0, 1]
     assert (lines[2]["state"], lines[2]["val_accuracy"]) == ("pruned", 0.7)
     assert (lines[4]["state"], "val_accuracy" in lines[4]) == ("fail", False)

@@ -239,7 +239,9 @@ def test_the_best_models_confusion_and_mistakes_are_shown(tmp_path: Path) -> Non
     weights = tmp_path / "checkpoints" / "best.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
-    weights.with_suffix(".json").write_text(json.dumps({"confused": [*broken, kept]}))
+    weights.with_suffix(".json").write_text(
+        json.dumps({"confused": [*broken, kept], "sha256": hashlib.sha256(b"weights").hexdigest()})
+    )
     page = report(tmp_path, rows, POOLING)
     (section,) = [one for one in page.sections if one.id == "model"]
     matrix, mistakes = section.parts

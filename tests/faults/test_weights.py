@@ -146,6 +146,16 @@ def test_a_damaged_file_is_noticed(folder: Path, what: str) -> None:
     assert str(weights.fault(trial, folder)).startswith(f"checkpoint {path}: ")
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"sha256": 1}', "[" * 100_000, None])
+def test_a_description_of_other_weights_is_noticed(folder: Path, content: str | None) -> None:
+    trial = trials_in(folder / "studies.db")[0]
+    described = (folder / str(trial.checkpoint)).with_suffix(".json")
+    described.unlink() if content is None else described.write_text(content)
+    assert weights.fault(trial, folder) == (
+        f"checkpoint {described}: does not describe these weights"
+    )
+
+
 def test_two_databases_in_one_folder_keep_their_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

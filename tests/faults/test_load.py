@@ -68,7 +68,8 @@ def run(file: Path, plan: Plan) -> tuple[list[float], float]:
         with durability.guarding(writer):
             coordinator = Timed(
                 work, writer, Simulated(16), bank_size=1,
-                weights=WeightFiles(file.parent, file.name, plan.name), view=Blind(), attempts=opening.attempts(trials),
+                weights=WeightFiles(file.parent, file.name, plan.name),
+                view=Blind(), attempts=opening.attempts(trials),
                 back_up=lambda: durability.mind(writer),
             )  # fmt: skip
             ready = time.perf_counter() - began

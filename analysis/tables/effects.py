@@ -4,14 +4,13 @@ What ablations, factorials and studies of other tools have in common; each desig
 it has, by the methods that begin with `further`.
 """
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from analysis import inference_cost, reported
+from analysis.csv_text import csv_text
 from analysis.inference_cost import flat
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
@@ -295,11 +294,7 @@ class EffectTable:
         names.sort(key=lambda name: name in vars(NO_EVIDENCE))  # what the text shows comes first
         more = (name for row in rows for name in row if name not in words)
         heading = dict.fromkeys(["factor", "level", *names, "verdict", *more])
-        out = io.StringIO()
-        writer = csv.DictWriter(out, heading, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return out.getvalue()
+        return csv_text(heading, rows)
 
     def _with_reported(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Add reported figures to the rows of their variants, and rows for those without one."""

@@ -115,11 +115,21 @@ def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from error
         if found != expected:
-            raise UserError(
-                f"{path} is not the official {name} file: MD5 is {found}, must be {expected}; "
-                "delete it and fetch it again"
-            )
+            raise UserError(_not_official(path, name, found, expected))
     return paths
+
+
+def _not_official(path: Path, name: str, md5: str, expected: str) -> str:
+    """Say what a file is instead: one of another data set is genuine, and stays where it is."""
+    other = next((other for other, source in SOURCES.items() if md5 in source.md5), None)
+    if other is None:
+        words = f"MD5 is {md5}, must be {expected}; delete it and fetch it again"
+        return f"{path} is not the official {name} file: {words}"
+    which = f"another official file of {name}" if other == name else f"the official one of {other}"
+    return (
+        f"{path} is not the official {name} file, but {which}: name the folder of {name} with "
+        "--data-dir"
+    )
 
 
 def _download(name: str, source: Source, folder: Path, missing: Sequence[str]) -> None:

@@ -294,7 +294,11 @@ def spoilt(draw: st.DrawFn, content: bytes) -> bytes:
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(content)))
         stop = start + draw(st.integers(0, 12))
-        word = draw(st.sampled_from(WORDS) | st.binary(max_size=6) | st.just(content[start:stop]))
+        word = draw(
+            st.sampled_from(WORDS)
+            | st.text(max_size=3).map(str.encode)
+            | st.just(content[start:stop])
+        )
         content = content[:start] + word + content[stop:]
     return content
 

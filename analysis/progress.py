@@ -128,7 +128,7 @@ def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best 
     for trial in done:
         if trial.value is not None:
             values[trial.label][trial.seed] = sign * trial.value
-    failed = {trial.label for trial in failures(trials)}
+    failed = {trial.label for trial in failures(study.plan, trials)}
     variant = leader(values, failed, study.plan.get("seeds"))
     if variant is None:
         return None

@@ -122,7 +122,8 @@ def _row(
     plan = study.plan
     theirs, ours = _theirs(entry, images), _ours(trials)
     accuracies = _accuracies(trials)
-    both = _difference(entry, accuracies, images, study.dataset.get("test_images"))
+    runs = (plan.get("source") or {}).get("runs")
+    both = _difference(entry, accuracies, (images, study.dataset.get("test_images")), runs)
     difference, half = both or (None, None)
     reasons = _reasons(study, entry, ours)
     bounds = entry.get("test_accuracy_range")
@@ -203,24 +204,31 @@ def _ours(trials: Sequence[Trial]) -> Figures:
 def _difference(
     entry: Mapping[str, Any],
     accuracies: Sequence[float],
-    images: int | None,
-    own_images: int | None,
+    images: tuple[int | None, int | None],
+    runs: int | None,
 ) -> tuple[float, float] | None:
-    """Return ours minus reported, and half the width of its 95 % interval.
+    """Return ours minus reported, and half the width of its 95 % prediction interval.
 
-    In quadrature: half the t interval of our mean over seeds, and 1.96 times the binomial errors of
-    our test images, which all seeds share, and of theirs. Both may be the same images, and then
-    agree better than that; of their spread over runs nothing is known, and it is not counted.
+    In quadrature: t times what the means of our seeds and of their runs differ by, if their runs
+    spread as our seeds do; and 1.96 times the binomial errors of our test images, which all seeds
+    share, and of theirs. Both may be the same images, and then agree better than that.
+
+    Args:
+        entry: what was reported.
+        accuracies: ours, by seed.
+        images: tested on, theirs and ours.
+        runs: that the figure is a mean of; not given, or 0: taken for one.
     """
     own = summarize(accuracies)
     bounds = entry.get("test_accuracy_range") or [entry.get("test_accuracy")] * 2
     if own.mean is None or bounds[0] is None:
         return None
     nearest = min(max(own.mean, bounds[0]), bounds[1])
-    squares = Z**2 * (_squared_error(nearest, images) + _squared_error(own.mean, own_images))
+    theirs, ours = images
+    squares = Z**2 * (_squared_error(nearest, theirs) + _squared_error(own.mean, ours))
     if own.std is not None:
         critical = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2))
-        squares += (critical * own.std) ** 2 / own.n
+        squares += (critical * own.std) ** 2 * (1 / own.n + 1 / max(1, runs or 1))
     return own.mean - nearest, math.sqrt(squares)
 
 
@@ -360,9 +368,9 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
         + "Ours are chosen on validation data, taken from the training images. [ ] are 95 % "
         f"intervals: of theirs, for one test of {source.get('test_images'):,} images (Wilson); of "
         "ours, for the mean over n seeds (t).",
-        "Ours minus reported: [ ] holds our spread over seeds, the binomial error of our test "
-        "images and that of theirs; of their spread over runs nothing is known. To a range: the "
-        "distance to its nearer end.",
+        "Ours minus reported: [ ] holds our spread over seeds, the same spread for their runs "
+        "(one, where no number is given), and the binomial errors of our test images and of "
+        "theirs. To a range: the distance to its nearer end.",
         *(
             f"{word.capitalize()}: {why}."
             for word, why in VERDICTS.items()

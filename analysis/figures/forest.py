@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.figures.base import (
     BLUE,
+    GREEN,
     GREY,
     LABEL,
     MOST_ROWS,
@@ -21,6 +22,7 @@ from analysis.figures.base import (
     ticks,
 )
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
+from analysis.text import p_text
 from analysis.verdicts import PROVEN
 from fmnist_common.text import level_text
 
@@ -29,8 +31,10 @@ STYLES = {
     "better": (BLUE, "circle"),
     "worse": (VERMILION, "diamond"),
     "not proven": (GREY, "circle-open"),
+    "proven negligible": (GREEN, "square"),
 }
 OTHER = (GREY, "x-thin-open")
+TOGETHER = "of all together, so that it excludes 0 exactly where the difference is proven"
 BELOW_NAME, BELOW_FACTOR = 1.0, 0.3  # room between rows, and above a factor's name, in rows
 
 
@@ -43,12 +47,13 @@ class Drawn:
     place: float
 
 
-def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
+def forest(effects: Sequence[Effect], verdicts: Sequence[str], *, strict: bool = False) -> Figure:
     """Draw each difference with its interval, a row per level under its factor's name.
 
     Args:
         effects: in the table's order.
         verdicts: a word for each, such as "better".
+        strict: whether each interval is by itself, and not of all together.
     """
     compared = [
         (effect, word)
@@ -60,10 +65,8 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str]) -> Figure:
     words = [*STYLES, *dict.fromkeys(row.word for row in rows if row.word not in STYLES)]
     traces = [_trace([row for row in rows if row.word == word], word) for word in words]
     proven = sum(row.word in PROVEN for row in rows)
-    note = (
-        "Dot: the mean difference; line: its 95 % interval, before any correction. Filled: proven "
-        "after Holm's correction; hollow: chance may explain it."
-    )
+    note = f"Dot: the difference; line: its 95 % interval, {'by itself' if strict else TOGETHER}. "
+    note += "Filled: proven, after correction; hollow: chance may explain it."
     if len(compared) > len(shown):
         note += f" The {MOST_ROWS} largest differences; the table has all {len(compared)}."
     return Figure(
@@ -166,6 +169,6 @@ def _hover(effect: Effect, word: str) -> str:
     ]
     if effect.delta_low is not None and effect.delta_high is not None:
         lines.append(f"95 % interval {points(effect.delta_low)} to {points(effect.delta_high)}")
-    if effect.p_holm is not None:
-        lines.append(f"p = {effect.p_holm:.3f} after Holm's correction")
+    if effect.p_adjusted is not None:
+        lines.append(f"p = {p_text(effect.p_adjusted)}, corrected")
     return "<br>".join([*lines, f"n = {effect.n}: {word}"])

@@ -167,7 +167,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
         strict: judge every comparison by its own values alone, and correct by Holm.
     """
     trials = list(trials)
-    done, lost = finished(trials), failures(trials)
+    done, lost = finished(trials), failures(plan, trials)
     rows = groups(plan, done)
     values = _judged(plan, rows, done, "value", strict)
     test = _judged(plan, rows, done, "test_accuracy", strict)

@@ -7,7 +7,8 @@ from typing import Any
 from analysis import path as paths
 from analysis.path import Path, path
 from analysis.table_formats import Block
-from analysis.tables.effects import EffectTable, measured
+from analysis.tables.effect_figures import measured
+from analysis.tables.effects import EffectTable
 from analysis.trials import Study, Trial
 
 
@@ -34,6 +35,6 @@ class AblationTable(EffectTable):
         return {"path": None if self.path is None else asdict(self.path)}
 
 
-def ablation_table(study: Study, trials: Sequence[Trial]) -> AblationTable:
-    """Compute the table of an ablation, however far it is."""
-    return AblationTable(**measured(study, trials), path=path(study.plan, trials))
+def ablation_table(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> AblationTable:
+    """Compute the table of an ablation, however far it is; `strict` as `measured` has it."""
+    return AblationTable(**measured(study, trials, strict=strict), path=path(study.plan, trials))

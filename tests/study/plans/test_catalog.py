@@ -15,15 +15,16 @@ from study.plans.plan import Cell, Plan, Variant, load_plan
 from study.run.machine import Machine
 from study.store import location
 from tests.support.plans import run
-from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
+from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
 from trainer.data import ImageData
-from trainer.models import DATASET_SHAPES, describe
+from trainer.datasets import DATASETS
+from trainer.models import describe
 
 Show = Callable[[str], list[dict[str, Any]]]
 
 
 def parameters(config: TrainConfig) -> int:
-    return describe(config, *DATASET_SHAPES[config.dataset]).parameters
+    return describe(config, *DATASETS[config.dataset].shape).parameters
 
 
 def configs(plan: Plan) -> list[TrainConfig]:

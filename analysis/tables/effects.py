@@ -144,8 +144,8 @@ class EffectTable(EffectFigures):
         rows = [{"factor": "baseline", "changes": {}, **asdict(self.baseline)}]
         for effect in self.effects:
             level = printable(level_text(effect.level))
-            names = {"factor": printable(effect.factor), "level": level}
-            rows.append(_record(effect) | names | self._factor_columns(effect.factor))
+            named = {"factor": printable(effect.factor), "level": level}
+            rows.append(_record(effect) | named | self._factor_columns(effect.factor))
         rows = [row | flat(row["inference"]) for row in rows]
         rows = [*self._with_reported(rows), *self.further_rows()]
         words = ("factor", "level", "changes", "against", "inference")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis import looks
+from analysis.tables import looks
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest

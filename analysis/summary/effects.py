@@ -7,7 +7,7 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis import looks
+from analysis.tables import looks
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.statistics.rows import baseline_level

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis import looks
+from analysis.tables import looks
 from analysis import path as paths
 from analysis.path import AblationPath, path
 from analysis.table_formats import Block

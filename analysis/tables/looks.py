@@ -5,51 +5,20 @@ decided. An ordinary test would be wrong in five of a hundred studies at every l
 verdicts of the table are those of the looks (`statistics.sequential`), which are not.
 """
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from analysis.failures import failures
 from analysis.statistics.block_design import Comparison
 from analysis.statistics.effects import Effect
-from analysis.statistics.rows import planned_rows
-from analysis.statistics.sequential import Decision, Path, follow
+from analysis.statistics.sequential import Decision, Path
 from analysis.table_formats import Block
 from analysis.text import printable
-from analysis.trials import Trial, finished
 from analysis.wording import are, count, size, some
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
 
 SEQUENTIAL = "sequential"  # how effects are judged
-
-
-def looks(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Path | None:
-    """Follow an ablation through its looks; None for one with a fixed number of seeds."""
-    most = plan.get("max_seeds")
-    if plan.get("design") != "ablation" or most is None:
-        return None
-    rows = list(trials)
-    values: defaultdict[Hashable, dict[int, float | None]] = defaultdict(dict)
-    for trial in failures(plan, rows):
-        if trial.seed is not None and trial.variant is not None:
-            values[variant_key(trial.changes)][trial.seed] = None
-    for trial in finished(rows):
-        if trial.seed is not None and trial.variant is not None:
-            values[variant_key(trial.changes)][trial.seed] = trial.value
-    margin = plan.get("negligible")
-    return follow(
-        [
-            (variant_key(row.changes), variant_key(row.against))
-            for row in planned_rows(plan)
-            if not row.is_reference
-        ],
-        values,
-        max_seeds=most,
-        negligible=None if margin is None else margin / 100,
-        first=plan["seeds"],
-    )
 
 
 def decided(effects: Iterable[Effect], path: Path) -> list[Effect]:

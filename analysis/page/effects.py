@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis.tables import looks
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest
@@ -26,6 +25,7 @@ from analysis.page.parts import (
 )
 from analysis.statistics.effects import Effect, Row
 from analysis.statistics.rows import PlannedRow, baseline_level, groups
+from analysis.tables import looks
 from analysis.tables.effect_notes import only_in_test, unsupported
 from analysis.tables.effects import EffectTable, at_most, factor_verdict
 from analysis.text import p_text, printable

@@ -9,13 +9,13 @@ import numpy as np
 from scipy import special
 
 from analysis.looks import seed_path
-from analysis.tables.looks import SEQUENTIAL, decided
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.comparisons import STRICT
 from analysis.statistics.effects import FEWEST_PAIRS, Effect, FactorTest, Row, ablation
 from analysis.statistics.power import ALPHA, POWER, detectable
 from analysis.statistics.sequential import Path as Looks
+from analysis.tables.looks import SEQUENTIAL, decided
 from analysis.text import printable
 from analysis.trials import Study, Trial, finished
 from analysis.verdicts import failed_share, told

@@ -91,13 +91,9 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     planned = planned_cells(study.plan) if search is None else budget
     cells = len(done) - len(finished(further)) if search is None else sum(map(settled, search))
     beyond = {trial.number for trial in further}
-    finished_cells = {(trial.label, trial.seed) for trial in done}
-    diverged_cells = {
-        (trial.label, trial.seed)
-        for trial in trials
-        if trial.state == "FAIL" and is_diverged(trial) and trial.number not in beyond
-    }
-    diverged = len(diverged_cells - finished_cells)
+    diverged = sum(
+        map(is_diverged, failures(study.plan, (t for t in trials if t.number not in beyond)))
+    )
     over = cells + (diverged if search is None else 0)
     path = seed_path(study.plan, trials)
     if path is not None:  # of further rounds nobody knows yet

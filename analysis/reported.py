@@ -95,21 +95,21 @@ def compare_reported(study: Study, trials: Iterable[Trial]) -> list[ReportedRow]
     """
     plan = study.plan
     images = (plan.get("source") or {}).get("test_images")
-    own: defaultdict[Any, list[Trial]] = defaultdict(list)
+    variants: defaultdict[Any, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         if trial.variant is not None:
-            own[variant_key(trial.changes)].append(trial)
+            variants[variant_key(trial.changes)].append(trial)
     rows: defaultdict[Any, list[PlannedRow]] = defaultdict(list)
     for row in planned_rows(plan):
         if row.changes:
             rows[variant_key(row.changes)].append(row)
-    found = []
+    compared = []
     for entry in plan.get("reported") or []:
         key = variant_key(entry["changes"])
         # Two experiments that one number of epochs for all made equal have a figure each.
         of = rows[key].pop(0) if len(rows[key]) > 1 else next(iter(rows[key]), None)
-        found.append(_row(study, entry, of, own[key], images))
-    return found
+        compared.append(_row(study, entry, of, variants[key], images))
+    return compared
 
 
 def _row(
@@ -122,8 +122,8 @@ def _row(
     plan = study.plan
     theirs, ours = _theirs(entry, images), _ours(trials)
     accuracies = _accuracies(trials)
-    runs = (plan.get("source") or {}).get("runs")
-    both = _difference(entry, accuracies, (images, study.dataset.get("test_images")), runs)
+    runs = (plan.get("source") or {}).get("runs") or 1
+    both = _difference(entry, accuracies, images, study.dataset.get("test_images"), runs)
     difference, half = both or (None, None)
     reasons = _reasons(study, entry, ours)
     bounds = entry.get("test_accuracy_range")
@@ -157,8 +157,8 @@ def _row(
 
 
 def _accuracies(trials: Iterable[Trial]) -> list[float]:
-    known = (trial.test_accuracy for trial in trials)
-    return [own for own in known if own is not None and math.isfinite(own)]
+    accuracies = (trial.test_accuracy for trial in trials)
+    return [accuracy for accuracy in accuracies if accuracy is not None and math.isfinite(accuracy)]
 
 
 def _theirs(entry: Mapping[str, Any], images: int | None) -> Figures:
@@ -204,32 +204,28 @@ def _ours(trials: Sequence[Trial]) -> Figures:
 def _difference(
     entry: Mapping[str, Any],
     accuracies: Sequence[float],
-    images: tuple[int | None, int | None],
-    runs: int | None,
+    images: int | None,
+    own_images: int | None,
+    runs: int,
 ) -> tuple[float, float] | None:
     """Return ours minus reported, and half the width of its 95 % prediction interval.
 
-    In quadrature: t times what the means of our seeds and of their runs differ by, if their runs
-    spread as our seeds do; and 1.96 times the binomial errors of our test images, which all seeds
-    share, and of theirs. Both may be the same images, and then agree better than that.
-
-    Args:
-        entry: what was reported.
-        accuracies: ours, by seed.
-        images: tested on, theirs and ours.
-        runs: that the figure is a mean of; not given, or 0: taken for one.
+    A prediction interval: a reported figure is the mean of few runs, mostly of a single one, and
+    another of them would have been another figure. How much another is seen from our own runs. In
+    quadrature: Student's t times the standard deviation of our mean over n seeds less that of a
+    mean of the source's runs, and 1.96 times the binomial errors of our test images, which all
+    seeds share, and of theirs. Both may be the same images, and then agree better than that.
     """
-    own = summarize(accuracies)
+    ours = summarize(accuracies)
     bounds = entry.get("test_accuracy_range") or [entry.get("test_accuracy")] * 2
-    if own.mean is None or bounds[0] is None:
+    if ours.mean is None or bounds[0] is None:
         return None
-    nearest = min(max(own.mean, bounds[0]), bounds[1])
-    theirs, ours = images
-    squares = Z**2 * (_squared_error(nearest, theirs) + _squared_error(own.mean, ours))
-    if own.std is not None:
-        critical = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2))
-        squares += (critical * own.std) ** 2 * (1 / own.n + 1 / max(1, runs or 1))
-    return own.mean - nearest, math.sqrt(squares)
+    nearest = min(max(ours.mean, bounds[0]), bounds[1])
+    squares = Z**2 * (_squared_error(nearest, images) + _squared_error(ours.mean, own_images))
+    if ours.std is not None:
+        critical = float(special.stdtrit(ours.n - 1, (1 + CONFIDENCE) / 2))
+        squares += (critical * ours.std) ** 2 * (1 / ours.n + 1 / runs)
+    return ours.mean - nearest, math.sqrt(squares)
 
 
 def _squared_error(accuracy: float, images: int | None) -> float:
@@ -277,8 +273,8 @@ def blocks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[Block
     ]
     accuracy = {
         "reported": theirs,
-        "chosen on": [chosen if own else "" for own in theirs],
-        "runs": [(str(runs) if runs else "?") if own else "" for own in theirs],
+        "chosen on": [chosen if figure else "" for figure in theirs],
+        "runs": [(str(runs) if runs else "?") if figure else "" for figure in theirs],
         "ours": [_with_interval(row.ours) for row in rows],
         "n": [str(row.n) for row in rows],
     }
@@ -286,15 +282,15 @@ def blocks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[Block
         "difference": joined(map(_difference_cell, rows)),
         "verdict": [row.verdict for row in rows],
     }
-    found = [
+    blocks_of = [
         Block("Reported and ours: test accuracy in %", labels | accuracy, nested=True),
         Block("Ours minus reported, in points", labels | difference, nested=True),
     ]
     with_costs = [row for row in rows if any(getattr(row.reported, name) for name in COSTS)]
     if with_costs:
         title = "Size and costs: reported / ours, each on its own machine"
-        found.append(Block(title, _labels(with_costs) | _costs(with_costs), nested=True))
-    return found
+        blocks_of.append(Block(title, _labels(with_costs) | _costs(with_costs), nested=True))
+    return blocks_of
 
 
 def _labels(rows: Sequence[ReportedRow]) -> dict[str, list[str]]:
@@ -311,8 +307,8 @@ def _labels(rows: Sequence[ReportedRow]) -> dict[str, list[str]]:
 
 def _costs(rows: Sequence[ReportedRow]) -> dict[str, list[str]]:
     def column(name: str, scale: float, digits: int) -> list[str]:
-        def word(own: Figures) -> str:
-            value = getattr(own, name)
+        def word(figures: Figures) -> str:
+            value = getattr(figures, name)
             return "" if value is None else f"{value / scale:,.{digits}f}"
 
         return joined(
@@ -336,9 +332,9 @@ def _range(bounds: tuple[float, float]) -> str:
     return f"{percent(bounds[0])} to {percent(bounds[1])}"
 
 
-def _with_interval(own: Figures) -> str:
-    interval = "" if own.low is None else f" [{percent(own.low)}, {percent(own.high)}]"
-    return percent(own.test_accuracy) + interval
+def _with_interval(figures: Figures) -> str:
+    interval = "" if figures.low is None else f" [{percent(figures.low)}, {percent(figures.high)}]"
+    return percent(figures.test_accuracy) + interval
 
 
 def _difference_cell(row: ReportedRow) -> tuple[str, str, str]:
@@ -361,16 +357,17 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     runs, chosen = source.get("runs"), source.get("selected_on")
-    found = [
+    lines = [
         f"Reported by {source.get('name')}, "
         + ("number of runs not given" if not runs else f"{runs} run{'s' * (runs != 1)} each")
         + (", chosen on test data: optimistic. " if chosen == "test" else f", chosen on {chosen}. ")
         + "Ours are chosen on validation data, taken from the training images. [ ] are 95 % "
         f"intervals: of theirs, for one test of {source.get('test_images'):,} images (Wilson); of "
         "ours, for the mean over n seeds (t).",
-        "Ours minus reported: [ ] holds our spread over seeds, the same spread for their runs "
-        "(one, where no number is given), and the binomial errors of our test images and of "
-        "theirs. To a range: the distance to its nearer end.",
+        "Ours minus reported: [ ] is where it lies if both are the same: it holds our spread over "
+        "seeds, once for our mean and once for the source's runs (of which one is assumed where "
+        "their number is not given), and the binomial errors of both tests. To a range: the "
+        "distance to its nearer end.",
         *(
             f"{word.capitalize()}: {why}."
             for word, why in VERDICTS.items()
@@ -379,13 +376,13 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     ]
     reasons = dict.fromkeys(reason for row in rows for reason in row.reasons)
     if reasons:
-        found.append(f"Ours: {'; '.join(reasons)}.")
+        lines.append(f"Ours: {'; '.join(reasons)}.")
     if any(row.parameters_equal is False for row in rows):
-        found.append("≠: not the network that the source describes, or another way of counting.")
+        lines.append("≠: not the network that the source describes, or another way of counting.")
     if source.get("url") or source.get("license"):
-        found.append(f"Source: {provenance(source)}.")
-    found += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
-    return list(map(printable, found))
+        lines.append(f"Source: {provenance(source)}.")
+    lines += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
+    return list(map(printable, lines))
 
 
 def _remarks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:

@@ -13,13 +13,13 @@ Pure functions over arrays.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-Array = NDArray[np.floating[Any]]
+from analysis.statistics.arrays import Array
+
 WEIGHTS = np.arange(0.05, 1.0, 0.05)  # of the prior against a group's own variance
 USUAL = 0.3  # chance, under the prior, of a variance so large that a group borrows less
 SMALLEST = 0.01  # of the mean variance: accuracies are counts, and those of few seeds may coincide

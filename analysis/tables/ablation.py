@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis import path as paths
-from analysis.path import Path, path
+from analysis.path import AblationPath, path
 from analysis.table_formats import Block
+from analysis.tables import looks
 from analysis.tables.effect_figures import measured
 from analysis.tables.effects import EffectTable
 from analysis.trials import Study, Trial
@@ -16,11 +17,11 @@ from analysis.trials import Study, Trial
 class AblationTable(EffectTable):
     """The effects of an ablation's levels."""
 
-    path: Path | None  # where combinations were trained
+    path: AblationPath | None  # where combinations were trained
 
     def further_blocks(self) -> list[Block]:
-        """Lay the path out."""
-        return paths.blocks(self.path)
+        """Lay out the looks, and the path."""
+        return [*looks.blocks(self.looks, self.effects), *paths.blocks(self.path)]
 
     def further_notes(self) -> list[str]:
         """Say how the path was chosen."""
@@ -31,8 +32,11 @@ class AblationTable(EffectTable):
         return paths.csv_rows(self.path)
 
     def further_keys(self) -> dict[str, Any]:
-        """Return the path, JSON-ready."""
-        return {"path": None if self.path is None else asdict(self.path)}
+        """Return the looks and the path, JSON-ready."""
+        return {
+            "looks": looks.as_dict(self.looks),
+            "path": None if self.path is None else asdict(self.path),
+        }
 
 
 def ablation_table(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> AblationTable:

@@ -88,4 +88,5 @@ def _describe(
 
 
 def _network(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
-    return ARCHITECTURES[configs[0].architecture](configs, side, classes)
+    network: nn.Module = ARCHITECTURES[configs[0].architecture].builder()(configs, side, classes)
+    return network

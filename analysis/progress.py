@@ -78,7 +78,9 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     planned = planned_cells(study.plan) if search is None else budget
     cells = len(done) - len(finished(further)) if search is None else sum(map(settled, search))
     beyond = {trial.number for trial in further}
-    diverged = sum(map(is_diverged, failures(t for t in trials if t.number not in beyond)))
+    diverged = sum(
+        map(is_diverged, failures(study.plan, (t for t in trials if t.number not in beyond)))
+    )
     over = cells + (diverged if search is None else 0)
     return Progress(
         study=study.name,
@@ -128,7 +130,7 @@ def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best 
     for trial in done:
         if trial.value is not None:
             values[trial.label][trial.seed] = sign * trial.value
-    failed = {trial.label for trial in failures(trials)}
+    failed = {trial.label for trial in failures(study.plan, trials)}
     variant = leader(values, failed, study.plan.get("seeds"))
     if variant is None:
         return None

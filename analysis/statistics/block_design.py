@@ -150,6 +150,18 @@ class BlockDesign:
         deltas: Array = self.weights @ self.y
         return deltas
 
+    @property
+    def _residual(self) -> Array:
+        residual: Array = self.y - self._basis @ (self._basis.T @ self.y)
+        return residual
+
+    @property
+    def residual_deviation(self) -> float | None:
+        """The standard deviation about the model, pooled over all variants; None: nothing left."""
+        if self.residual_degrees == 0:
+            return None
+        return math.sqrt(float(np.sum(self._residual**2)) / self.residual_degrees)
+
     @cached_property
     def scatter(self) -> tuple[Array, Array]:
         """Variances of the variants about the model, and their degrees of freedom.
@@ -157,7 +169,7 @@ class BlockDesign:
         Shapes (variants,). Mean and variance of a variant's sum of squared residuals give its
         variance and degrees of freedom: without missing cells exactly n - 1.
         """
-        residual = self.y - self._basis @ (self._basis.T @ self.y)
+        residual = self._residual
         variances, freedoms = np.zeros(len(self.variants)), np.zeros(len(self.variants))
         for row in range(len(self.variants)):
             cells = self.row == row

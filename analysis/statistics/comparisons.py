@@ -119,8 +119,7 @@ def judge_factorial(
         np.full(references.count(name), SHARED if references.count(name) > 1 else 0.0)
         for name in dict.fromkeys(references)
     ]
-    # Each has a spread of its own, so that nothing but the reference makes them depend.
-    verdicts = judge(list(spread.values()), groups, negligible, common=np.inf)
+    verdicts = judge(list(spread.values()), groups, negligible)
     for pair, verdict in zip(spread, verdicts, strict=True):
         figures = {
             "method": SIMULTANEOUS,

@@ -20,6 +20,9 @@ from analysis.statistics.dunnett import critical, exceedance, two_sided_quantile
 from analysis.statistics.power import ALPHA
 
 Array = NDArray[np.floating[Any]]
+# Degrees of freedom of a spread that all statistics have in common. Each has more or less its own:
+# that nothing is shared is the safe side, as what is makes them depend on each other.
+SHARED = np.inf
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,6 @@ def judge(
     groups: Sequence[Array],
     negligible: float | None = None,
     alpha: float = ALPHA,
-    common: float | None = None,
 ) -> list[Judgement]:
     """Judge differences jointly.
 
@@ -64,19 +66,15 @@ def judge(
         groups: for each common control, the loadings of its comparisons; see `dunnett.exceedance`.
         negligible: a difference that would not matter; None: there is none such.
         alpha: chance of any false claim of either kind.
-        common: degrees of freedom of the spread that all share; infinite: each has its own. By
-            default the largest of them: the surer what is shared, the less do statistics depend on
-            each other, and the more must be corrected.
     """
-    common = common or max(statistic.freedom for statistic in statistics)
     delta = np.array([statistic.delta for statistic in statistics])
     model, pairs = _errors(statistics)
 
     def corrected(p_values: Array) -> Array:
-        joint = exceedance(two_sided_quantile(p_values, common), groups, common)
+        joint = exceedance(two_sided_quantile(p_values, SHARED), groups, SHARED)
         return np.clip(joint, p_values, np.minimum(1, len(statistics) * p_values))
 
-    half, one_sided = half_widths(statistics, groups, alpha, common)
+    half, one_sided = half_widths(statistics, groups, alpha)
     p_model, p_pairs = 2 * model.beyond(np.abs(delta)), 2 * pairs.beyond(np.abs(delta))
     p_negligible: list[float | None] = [None] * len(statistics)
     if negligible is not None:
@@ -103,15 +101,13 @@ def half_widths(
     statistics: Sequence[Statistic],
     groups: Sequence[Array],
     alpha: float = ALPHA,
-    common: float | None = None,
 ) -> tuple[Array, Array]:
     """Return how far the differences may be off: to both sides, and to one; shapes (m,).
 
     Of both, the chance that any of m differences is farther off is alpha. Arguments as of `judge`.
     """
-    common = common or max(statistic.freedom for statistic in statistics)
     # What a single comparison may risk, so that all of them together risk alpha.
-    single = float(two_sided_tail(critical(groups, common, alpha), common))
+    single = float(two_sided_tail(critical(groups, SHARED, alpha), SHARED))
     model, pairs = _errors(statistics)
     return (
         np.maximum(model.half(single), pairs.half(alpha)),

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from analysis.inference_cost import typical
 from analysis.statistics.rows import same
-from analysis.tables.effects import EffectTable
+from analysis.tables.effect_figures import EffectFigures
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished, known
 from analysis.wording import count, listed, some
@@ -14,7 +14,7 @@ from fmnist_common.text import duration
 ALIKE = 0.05  # costs whose ratio is so close to 1 are about the same
 
 
-def of_best(table: EffectTable, trials: Sequence[Trial]) -> list[str]:
+def of_best(table: EffectFigures, trials: Sequence[Trial]) -> list[str]:
     """Say which variant has the highest mean, and what it costs."""
     best, done = table.progress.best, finished(trials)
     base = [trial for trial in done if trial.variant is not None and not trial.changes]

@@ -70,8 +70,6 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
-        if plan.figures.source:
-            print(f"{'':{width}}  after {plan.figures.source['name']}")
     for name, study in zip(names, stored, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
         where = location.display(url)

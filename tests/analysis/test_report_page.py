@@ -1,5 +1,6 @@
 """The report page: complete, offline, honest in every state of a study, whatever the names."""
 
+import hashlib
 import json
 import re
 import sqlite3
@@ -230,13 +231,17 @@ def test_the_best_models_confusion_and_mistakes_are_shown(tmp_path: Path) -> Non
     rows = [
         trial(POOLING, {}, 0, 0.90),
         trial(POOLING, {"pooling": "avg"}, 0, 0.95, confusion={"test": MATRIX},
-              checkpoint="checkpoints/best.safetensors"),
+              checkpoint="checkpoints/best.safetensors",
+              weights_sha256=hashlib.sha256(b"weights").hexdigest()),
     ]  # fmt: skip
     kept = {"index": 7, "label": 3, "predicted": 8, "probability": 0.97, "pixels": "AAECAw=="}
     broken = [{**kept, "pixels": "AAE="}, {**kept, "probability": 3}, {"index": 1}, 7]
     weights = tmp_path / "checkpoints" / "best.safetensors"
     weights.parent.mkdir()
-    weights.with_suffix(".json").write_text(json.dumps({"confused": [*broken, kept]}))
+    weights.write_bytes(b"weights")
+    weights.with_suffix(".json").write_text(
+        json.dumps({"confused": [*broken, kept], "sha256": hashlib.sha256(b"weights").hexdigest()})
+    )
     page = report(tmp_path, rows, POOLING)
     (section,) = [one for one in page.sections if one.id == "model"]
     matrix, mistakes = section.parts
@@ -321,16 +326,14 @@ def test_a_proven_gain_is_told_with_its_interval_and_its_cost(tmp_path: Path) ->
         r"\(95 % interval 2\.\d\d to 3\.\d\d\)\.",
         page["By how much"],
     )
-    assert (
-        "The chance of any false claim among all 2 comparisons is at most 5 %" in page["How sure"]
-    )
+    assert "The chance of any false claim among all 2 comparisons is about 5 %" in page["How sure"]
     assert page["What it costs"].startswith(
         "pooling=avg has the highest mean validation accuracy of all variants, 94.36 %. "
         "Compared with the baseline it has about the same parameters, training time and latency."
     )
     assert page["What was not proven"] == (
         "1 of 2 levels: chance may explain its difference, which does not mean that there is "
-        "none. Without any proven effect: batchnorm."
+        "none. It is at most ±1.00 points. Without any proven effect: batchnorm."
     )
     assert page["What is missing"] == "1 trial failed: NaN. 1 trial is still running."
 

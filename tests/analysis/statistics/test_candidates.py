@@ -58,6 +58,7 @@ def candidate(number: int, values: list[float]) -> Candidate:
         val_accuracy_high=None,
         first=values[0],
         later=tuple(values[1:]),
+        later_seeds=tuple(range(1, len(values))),
         objectives=(float(np.mean(values)),),
     )
 
@@ -98,6 +99,13 @@ def test_the_interval_is_scipys_t_interval(small: list[Trial]) -> None:
         (expected.low, expected.high), abs=1e-12
     )
     assert mean_interval([0.9]) == mean_interval([]) == mean_interval([0.9, 0.9]) == (None, None)
+
+
+def test_the_interval_of_accuracies_ends_where_accuracies_end() -> None:
+    low, high = mean_interval([0.995, 0.999, 0.985])
+    assert low is not None
+    assert (low < 0.993, high) == (True, 1.0)
+    assert mean_interval([0.01, 0.0, 0.02])[0] == 0.0
 
 
 def test_pruned_and_diverged_trials_are_in_no_mean(tmp_path: Path) -> None:
@@ -265,6 +273,19 @@ def test_the_noise_says_where_it_comes_from() -> None:
     assert noise(once, None) is None
     assert winners_curse(once, 2, None) is None
     assert winners_curse([], 0, 900) is None
+
+
+def test_the_luck_that_all_candidates_share_is_no_noise() -> None:
+    # Seeds differ by 0.02; beside that candidates scatter by 0.001.
+    rng = np.random.default_rng(1)
+    seeds = rng.normal(0, 0.02, 6)
+    candidates = [
+        candidate(number, (0.9 + seeds + rng.normal(0, 0.001, 6)).tolist()) for number in range(8)
+    ]
+    found = noise(candidates, None)
+    assert found is not None
+    assert found[0] == pytest.approx(0.001, rel=0.3)
+    assert found[1] == "residual"
 
 
 def test_the_pooled_standard_deviation_weighs_by_degrees_of_freedom() -> None:

@@ -238,7 +238,8 @@ def test_a_newcomer_sees_whose_figures_a_plan_repeats(
     }
     assert set(sources) == {*SOURCES, "references"}
     for name, source in sources.items():
-        assert f"{name} {load_plan(name).description} after {source['name']}" in listed
+        assert f"{name} {load_plan(name).description}" in listed
+        assert f"({source['name']})" in load_plan(name).description
         shown = " ".join(printed("show", name).split())
         assert f"{source['name']} reported figures of" in shown
         assert f"{source['url']} licence: {source['license']}" in shown

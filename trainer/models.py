@@ -76,7 +76,7 @@ def _describe(
     def count(layer: nn.Module, _: Any, out: Tensor) -> None:
         nonlocal counted
         pixels = out.shape[2:].numel() if isinstance(layer, Convolution) else 1
-        counted += pixels * sum(own.numel() for own in layer.parameters(recurse=False))
+        counted += pixels * sum(parameter.numel() for parameter in layer.parameters(recurse=False))
 
     with torch.device("meta"):
         network = _network([config], side, classes).eval()

@@ -70,8 +70,6 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
-        if plan.figures.source:
-            print(f"{'':{width}}  after {plan.figures.source['name']}")
     for name, study in zip(names, stored, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
         where = location.display(url)
@@ -167,13 +165,14 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
 def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
     """Describe the rows of a plan's tables, their networks, and what was measured of their cost."""
     from study.run.work import cost_key
-    from trainer.models import DATASET_SHAPES, describe
+    from trainer.datasets import DATASETS
+    from trainer.models import describe
 
     costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
     rows = []
     for row in plan.rows:
         config = plan.config_of(Cell(row.variant, 0))
-        size = describe(config, *DATASET_SHAPES[plan.dataset])
+        size = describe(config, *DATASETS[plan.dataset].shape)
         cost = costs.get(cost_key(config))
         rows.append(
             {

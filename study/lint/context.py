@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from fmnist_common.designs import VariantKey, variant_key
 from study.lint.leads import Accuracies
-from study.plans.datasets import FACTS, Facts
 from study.plans.plan import Level, Plan, Row, Variant
 from trainer.config import TrainConfig
+from trainer.datasets import DATASETS, DataSet
 
 
 class TrialRecord(Protocol):
@@ -80,9 +80,9 @@ class Context:
         self.baseline: Mapping[str, Level] = plan.get("baseline", {})
 
     @cached_property
-    def facts(self) -> Facts | None:
+    def facts(self) -> DataSet | None:
         """What is known of the data set; of one that is not named, nothing."""
-        return FACTS.get(str(self.plan.get("dataset")))
+        return DATASETS.get(str(self.plan.get("dataset")))
 
     @cached_property
     def finished(self) -> list[TrialRecord]:

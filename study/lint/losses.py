@@ -155,7 +155,7 @@ def _least_loss(context: Context) -> float:
 
 def _classes(context: Context) -> int | None:
     if context.facts is not None:
-        return context.facts.classes
+        return len(context.facts.classes)
     return 10 if context.plan.get("dataset") is None else None  # most small data sets have ten
 
 
@@ -177,7 +177,7 @@ def _not_training(context: Context) -> Iterator[Finding]:
     still: Mapping[str, list[str]] = {"chance": [], "flat": []}
     for trial in runs:
         course = _courses(trial)
-        if context.facts is not None and _at_chance(course, context.facts.classes):
+        if context.facts is not None and _at_chance(course, len(context.facts.classes)):
             still["chance"].append(trial.label)
         elif context.ours is None and _flat(course):
             still["flat"].append(trial.label)
@@ -186,7 +186,7 @@ def _not_training(context: Context) -> Iterator[Finding]:
             continue
         told = {
             "chance": "never leaves chance: after every epoch about as many answers are right as "
-            f"by guessing among {context.facts.classes if context.facts else 0} classes",
+            f"by guessing among {len(context.facts.classes) if context.facts else 0} classes",
             "flat": "does not move: its loss and accuracy are those of the first epoch throughout",
         }[kind]
         names = listed(list(dict.fromkeys(labels)))

@@ -7,10 +7,10 @@ from fmnist_common.text import level_text
 from study.lint.context import Context
 from study.lint.finding import Finding
 from study.lint.leads import mean
-from study.plans.datasets import FACTS, Facts
 from study.plans.names import field_of, squeeze
 from study.plans.plan import Level
 from trainer.config import biased_under_batchnorm
+from trainer.datasets import DATASETS, DataSet
 
 NEAR = 0.05  # relative: a constant that was rounded
 _NUMBER = re.compile(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -44,12 +44,12 @@ def _variance_as_std(context: Context) -> Iterator[Finding]:
             )
 
 
-def _possible_facts(context: Context) -> Mapping[str, Facts]:
+def _possible_facts(context: Context) -> Mapping[str, DataSet]:
     """Return what is known of the data set; of one that nobody names, it may be any."""
     dataset = context.plan.get("dataset")
     if context.facts is not None:
         return {str(dataset): context.facts}
-    return FACTS if dataset is None else {}
+    return DATASETS if dataset is None else {}
 
 
 def _normalizations(context: Context) -> dict[str, list[Level]]:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from statistics import median
 
+from fmnist_common.collapse import collapsed
 from fmnist_common.designs import is_settled
 from study.lint.context import Context, TrialRecord
 from study.lint.finding import Finding, Severity, counted, listed
@@ -13,7 +14,6 @@ from study.lint.leads import ENOUGH, mean, standard_error
 # Of the difference of two accuracies on as many images each, two standard errors wide.
 TWO_ERRORS = 2 * math.sqrt(2)
 DECIMALS = 4  # of an accuracy that is a count of thousands of images
-COLLAPSE = 0.1  # how far a run is behind the others of its variant before it is called collapsed
 
 
 # Too few.
@@ -253,22 +253,23 @@ def _all_lost(
 
 
 def _collapsed(context: Context) -> Iterator[Finding]:
-    """Find single runs far behind all others of their variant."""
-    for label, runs in context.by_variant.items():
-        ordered = sorted(runs, key=lambda trial: trial.value or 0.0)
-        values = [trial.value or 0.0 for trial in ordered]
-        if len(values) < ENOUGH or values[1] - values[0] <= max(
-            COLLAPSE, ENOUGH * (values[-1] - values[1])
-        ):
-            continue
-        seed = f"seed {ordered[0].seed}" if ordered[0].seed is not None else "one run"
+    """Find single runs far behind the others of their variant."""
+    values = {
+        label: {
+            number if trial.seed is None else trial.seed: trial.value or 0.0
+            for number, trial in enumerate(runs)
+        }
+        for label, runs in context.by_variant.items()
+    }
+    for run in collapsed(values) if context.plan else ():
         yield Finding(
             "collapsed-run",
             "warning",
             "results",
-            f"{label}: {seed} ends at {100 * values[0]:.2f} %, the other {len(values) - 1} at "
-            f"{100 * values[1]:.2f} to {100 * values[-1]:.2f} %: it collapsed, and the mean "
-            "describes neither kind of run. Look at its course, and say how often that happens.",
+            f"{run.variant}: seed {run.seed} ends at {100 * run.value:.2f} %, and half of its "
+            f"{len(values[run.variant])} runs at {100 * run.median:.2f} % or more: it collapsed, "
+            "and the mean describes neither kind of run. Look at its course, and say how often "
+            "that happens.",
         )
 
 

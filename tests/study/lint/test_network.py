@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from study.lint import lint
-from study.plans.datasets import FACTS
 from tests.support.linting import examined, found, ours
 from trainer.data import ImageData
+from trainer.datasets import DATASETS
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def test_a_variance_is_told_from_a_standard_deviation(
 
 
 def test_what_is_known_of_digits_is_what_they_are(digits: ImageData) -> None:
-    known = FACTS["digits"]
+    known = DATASETS["digits"]
     mean, std = digits.normalisation
     assert [known.mean, known.std] == pytest.approx([mean, std], abs=1e-4)
     sizes = (len(digits.train_labels), len(digits.test_labels), len(digits.classes))
-    assert sizes == (known.train_images, known.test_images, known.classes)
+    assert sizes == (known.train_images, known.test_images, len(known.classes))
 
 
 @pytest.mark.real
@@ -45,7 +45,7 @@ def test_what_is_known_of_fashion_mnist_is_what_it_is(fashion_mnist_dir: Path) -
     from trainer.data import load
 
     data = load("fashion-mnist", fashion_mnist_dir, download=False)
-    known = FACTS["fashion-mnist"]
+    known = DATASETS["fashion-mnist"]
     assert data.normalisation == pytest.approx((known.mean, known.std), abs=1e-4)
 
 

@@ -127,4 +127,5 @@ def test_a_collapse_needs_a_run_far_behind_all_others() -> None:
 
     assert said([0.91, 0.92, 0.10, 0.91, 0.93]) == [("warning", "results")]
     assert said([0.91, 0.92, 0.85, 0.91, 0.93]) == []
-    assert said([0.50, 0.62, 0.31, 0.41, 0.73]) == []  # an erratic level as a whole
+    base[3e-3] = [0.50, 0.62, 0.31, 0.41, 0.73]
+    assert said([0.55, 0.60, 0.29, 0.47, 0.70]) == []  # trainings that spread as a whole

@@ -6,9 +6,8 @@ nothing can be proven any more. That is neither noise nor an effect: it is named
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Generic, TypeVar
-
-import numpy as np
 
 Variant = TypeVar("Variant", bound=Hashable)
 Seed = TypeVar("Seed", bound=Hashable)
@@ -39,18 +38,14 @@ def collapsed(values: Mapping[Variant, Mapping[Seed, float]]) -> list[Collapse[V
     Args:
         values: accuracies, fractions, by variant and seed.
     """
-    medians = {
-        name: float(np.median(list(row.values())))
-        for name, row in values.items()
-        if len(row) >= FEWEST
-    }
+    medians = {name: median(row.values()) for name, row in values.items() if len(row) >= FEWEST}
     if not medians:
         return []
-    deviations = [abs(v - medians[name]) for name in medians for v in values[name].values()]
-    limit = max(LEAST, FAR * NORMAL * float(np.median(deviations)))
+    deviations = [abs(value - medians[name]) for name in medians for value in values[name].values()]
+    limit = max(LEAST, FAR * NORMAL * median(deviations))
     return [
-        Collapse(name, seed, value, median)
-        for name, median in medians.items()
+        Collapse(name, seed, value, middle)
+        for name, middle in medians.items()
         for seed, value in values[name].items()
-        if value < median - limit
+        if value < middle - limit
     ]

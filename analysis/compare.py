@@ -4,14 +4,13 @@ A variant is common if both studies trained the same config. Fields in which the
 a whole, such as the epochs, do not count: their effect is what is asked for.
 """
 
-import csv
-import io
 import json
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from analysis.csv_text import csv_text
 from analysis.statistics.effects import FEWEST_PAIRS, Row, columns
 from analysis.statistics.paired import holm, paired_difference
 from analysis.statistics.power import ALPHA
@@ -333,13 +332,11 @@ def _csv(comparison: Comparison) -> str:
     names = [field.name for field in fields(Common)]
     names = [name for name in names if name not in ("changes", "first", "second")]
     heading = [*names, *(f"{side}_{name}" for side in ("first", "second") for name in rows)]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, heading, lineterminator="\n")
-    writer.writeheader()
+    records = []
     for own in comparison.common:
         record = {name: getattr(own, name) for name in names}
         record |= {name: printable(record[name]) for name in ("variant", "second_variant")}
         for side in ("first", "second"):
             record |= {f"{side}_{name}": getattr(getattr(own, side), name) for name in rows}
-        writer.writerow(record)
-    return out.getvalue()
+        records.append(record)
+    return csv_text(heading, records)

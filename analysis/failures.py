@@ -30,7 +30,7 @@ def failures(plan: Mapping[str, Any], trials: Iterable[Trial]) -> list[Trial]:
 
 
 def _is_planned(plan: Mapping[str, Any], trial: Trial) -> bool:
-    seeds = plan.get("seeds")
+    seeds = plan.get("max_seeds") or plan.get("seeds")
     if plan.get("imported") or not isinstance(seeds, int) or trial.seed is None:
         return True
     return trial.seed < seeds

@@ -78,7 +78,9 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     planned = planned_cells(study.plan) if search is None else budget
     cells = len(done) - len(finished(further)) if search is None else sum(map(settled, search))
     beyond = {trial.number for trial in further}
-    diverged = sum(map(is_diverged, failures(t for t in trials if t.number not in beyond)))
+    diverged = sum(
+        map(is_diverged, failures(study.plan, (t for t in trials if t.number not in beyond)))
+    )
     over = cells + (diverged if search is None else 0)
     return Progress(
         study=study.name,

@@ -122,8 +122,8 @@ def _row(
     plan = study.plan
     theirs, ours = _theirs(entry, images), _ours(trials)
     accuracies = _accuracies(trials)
-    runs = (plan.get("source") or {}).get("runs")
-    both = _difference(entry, accuracies, (images, study.dataset.get("test_images")), runs)
+    runs = (plan.get("source") or {}).get("runs") or 1
+    both = _difference(entry, accuracies, images, study.dataset.get("test_images"), runs)
     difference, half = both or (None, None)
     reasons = _reasons(study, entry, ours)
     bounds = entry.get("test_accuracy_range")
@@ -204,32 +204,28 @@ def _ours(trials: Sequence[Trial]) -> Figures:
 def _difference(
     entry: Mapping[str, Any],
     accuracies: Sequence[float],
-    images: tuple[int | None, int | None],
-    runs: int | None,
+    images: int | None,
+    own_images: int | None,
+    runs: int,
 ) -> tuple[float, float] | None:
     """Return ours minus reported, and half the width of its 95 % prediction interval.
 
-    In quadrature: t times what the means of our seeds and of their runs differ by, if their runs
-    spread as our seeds do; and 1.96 times the binomial errors of our test images, which all seeds
-    share, and of theirs. Both may be the same images, and then agree better than that.
-
-    Args:
-        entry: what was reported.
-        accuracies: ours, by seed.
-        images: tested on, theirs and ours.
-        runs: that the figure is a mean of; not given, or 0: taken for one.
+    A prediction interval: a reported figure is the mean of few runs, mostly of a single one, and
+    another of them would have been another figure. How much another is seen from our own runs. In
+    quadrature: Student's t times the standard deviation of our mean over n seeds less that of a
+    mean of the source's runs, and 1.96 times the binomial errors of our test images, which all
+    seeds share, and of theirs. Both may be the same images, and then agree better than that.
     """
-    own = summarize(accuracies)
+    ours = summarize(accuracies)
     bounds = entry.get("test_accuracy_range") or [entry.get("test_accuracy")] * 2
-    if own.mean is None or bounds[0] is None:
+    if ours.mean is None or bounds[0] is None:
         return None
-    nearest = min(max(own.mean, bounds[0]), bounds[1])
-    theirs, ours = images
-    squares = Z**2 * (_squared_error(nearest, theirs) + _squared_error(own.mean, ours))
-    if own.std is not None:
-        critical = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2))
-        squares += (critical * own.std) ** 2 * (1 / own.n + 1 / max(1, runs or 1))
-    return own.mean - nearest, math.sqrt(squares)
+    nearest = min(max(ours.mean, bounds[0]), bounds[1])
+    squares = Z**2 * (_squared_error(nearest, images) + _squared_error(ours.mean, own_images))
+    if ours.std is not None:
+        critical = float(special.stdtrit(ours.n - 1, (1 + CONFIDENCE) / 2))
+        squares += (critical * ours.std) ** 2 * (1 / ours.n + 1 / runs)
+    return ours.mean - nearest, math.sqrt(squares)
 
 
 def _squared_error(accuracy: float, images: int | None) -> float:
@@ -368,9 +364,10 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
         + "Ours are chosen on validation data, taken from the training images. [ ] are 95 % "
         f"intervals: of theirs, for one test of {source.get('test_images'):,} images (Wilson); of "
         "ours, for the mean over n seeds (t).",
-        "Ours minus reported: [ ] holds our spread over seeds, the same spread for their runs "
-        "(one, where no number is given), and the binomial errors of our test images and of "
-        "theirs. To a range: the distance to its nearer end.",
+        "Ours minus reported: [ ] is where it lies if both are the same: it holds our spread over "
+        "seeds, once for our mean and once for the source's runs (of which one is assumed where "
+        "their number is not given), and the binomial errors of both tests. To a range: the "
+        "distance to its nearer end.",
         *(
             f"{word.capitalize()}: {why}."
             for word, why in VERDICTS.items()

@@ -157,7 +157,10 @@ def main() -> None:
     print(f"{devices.describe(CPU)}, {precision}, batch 64, {rounds} rounds of {steps} steps")
     for depth in (2, 4):
         config = TrainConfig(depth=depth, batch_size=64, epochs=1, validation_fraction=0.2)
-        loops = {"ours": ours(config, data), "plain": Plain(layers_of(config), config, data, CPU)}
+        loops: dict[str, Callable[[int], None]] = {
+            "ours": ours(config, data),
+            "plain": Plain(layers_of(config), config, data, CPU),
+        }
         speeds: dict[str, list[float]] = {name: [] for name in loops}
         for take in loops.values():
             take(steps // 2)  # warm

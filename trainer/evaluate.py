@@ -46,13 +46,17 @@ class Evaluated:
     inference: Inference  # in the precision that is usual there
 
 
-def read(weights: Path) -> Trained:
+def read(weights: Path, expected: str | None = None) -> Trained:
     """Read a checkpoint: `NAME.safetensors` with its `NAME.json`.
+
+    Args:
+        weights: the file.
+        expected: the SHA-256 that it must have, where somebody else remembers it too.
 
     Raises:
         UserError: a file is missing or damaged, or does not say what a trial's says.
     """
-    state, about = checkpoint.read(weights)
+    state, about = checkpoint.read(weights, expected)
     described = weights.with_suffix(".json")
     values = _part(described, about, "config", {})
     dataset = _part(described, about, "dataset", {"name": str, "sha256": str})

@@ -1,11 +1,13 @@
 """The forest plot: each difference with its interval, a row per level under its factor's name."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.figures.base import (
     BLUE,
+    FAR,
     GREEN,
     GREY,
     LABEL,
@@ -62,11 +64,14 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str], *, strict: bool =
     ]
     shown = _largest(compared)
     rows, names, height = _rows(shown)
+    limit = _limit([row.effect for row in rows])
     words = [*STYLES, *dict.fromkeys(row.word for row in rows if row.word not in STYLES)]
-    traces = [_trace([row for row in rows if row.word == word], word) for word in words]
+    traces = [_trace([row for row in rows if row.word == word], word, limit) for word in words]
     proven = sum(row.word in PROVEN for row in rows)
     note = f"Dot: the difference; line: its 95 % interval, {'by itself' if strict else TOGETHER}. "
     note += "Filled: proven, after correction; hollow: chance may explain it."
+    if not math.isinf(limit):
+        note += " An arrow: beyond this figure, by what it says."
     if len(compared) > len(shown):
         note += f" The {MOST_ROWS} largest differences; the table has all {len(compared)}."
     return Figure(
@@ -75,7 +80,10 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str], *, strict: bool =
         f"Forest plot of {len(shown)} differences with 95 % intervals; {proven} are proven.",
         [trace for trace in traces if trace is not None],
         layout(
-            xaxis=axis("difference in points"),
+            xaxis=axis(
+                "difference in points",
+                **({} if math.isinf(limit) else {"range": percents([-1.06 * limit, 1.06 * limit])}),
+            ),
             yaxis=axis(
                 **ticks([label for label, _ in names], [place for _, place in names]),
                 range=[0.3 - height, 0.4],
@@ -115,21 +123,57 @@ def _rows(
     return rows, names, -y
 
 
-def _trace(rows: Sequence[Drawn], word: str) -> dict[str, Any] | None:
-    """Draw the differences of one verdict."""
+def _limit(effects: Sequence[Effect]) -> float:
+    """Return how far the figure reaches to both sides; infinite where nothing stretches it.
+
+    A level that loses 48 points would squeeze the intervals of all others to dots.
+    """
+    ends = sorted(abs(effect.delta or 0.0) + max(interval_reach(effect)) for effect in effects)
+    usual = FAR * ends[len(ends) // 2] if ends else 0.0
+    inside = [end for end in ends if end <= usual]
+    return max(inside) if inside and len(inside) < len(ends) else math.inf
+
+
+def _trace(rows: Sequence[Drawn], word: str, limit: float) -> dict[str, Any] | None:
+    """Draw the differences of one verdict; those beyond the limit as an arrow at the edge."""
     if not rows:
         return None
     shade, symbol = STYLES.get(word, OTHER)
-    reach = [interval_reach(row.effect) for row in rows]
+    beyond = [abs(row.effect.delta or 0.0) > limit for row in rows]
+    reach = [
+        (0.0, 0.0) if far else interval_reach(row.effect)
+        for row, far in zip(rows, beyond, strict=True)
+    ]
+    signs = [math.copysign(1, row.effect.delta or 0.0) for row in rows]
+    labels = [
+        f"{points(row.effect.delta or 0.0)}" if far else ""
+        for row, far in zip(rows, beyond, strict=True)
+    ]
     return scatter(
-        percents(row.effect.delta for row in rows),
+        percents(
+            sign * limit if far else row.effect.delta
+            for row, sign, far in zip(rows, signs, beyond, strict=True)
+        ),
         [row.place for row in rows],
         [_hover(row.effect, word) for row in rows],
         name=word,
-        mode="markers",
+        mode="markers+text" if any(beyond) else "markers",
+        **(
+            {
+                "texttemplate": labels,
+                "textposition": ["middle right" if sign < 0 else "middle left" for sign in signs],
+            }
+            if any(beyond)
+            else {}
+        ),
         marker={
             "color": shade,
-            "symbol": symbol,
+            "symbol": [
+                ("triangle-left" if sign < 0 else "triangle-right") if far else symbol
+                for sign, far in zip(signs, beyond, strict=True)
+            ]
+            if any(beyond)
+            else symbol,
             "size": 9,
             "line": {"width": 2, "color": shade},
         },

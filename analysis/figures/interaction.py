@@ -98,4 +98,4 @@ def _reach(values: Accuracies) -> tuple[float, float]:
     mean, (low, high) = summarize(values).mean, mean_interval(values)
     if mean is None or low is None or high is None:
         return 0.0, 0.0
-    return mean - low, min(1.0, high) - mean
+    return mean - low, high - mean

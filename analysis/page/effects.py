@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from analysis import looks
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest
@@ -20,6 +21,7 @@ from analysis.page.parts import (
     interval,
     missing,
     number,
+    sheets,
     spread,
 )
 from analysis.statistics.effects import Effect, Row
@@ -46,6 +48,7 @@ def effects(table: EffectTable) -> list[Section]:
     elif table.effects:
         intro = ["Nothing can be compared yet."]
     tables = [*_factor_sheet(table), _effect_sheet(table), *_evidence_sheet(table.effects)]
+    tables += sheets(looks.blocks(table.looks, table.effects))
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
 
@@ -85,13 +88,13 @@ def _effect_sheet(table: EffectTable) -> Sheet:
         Column("difference", hint=f"in points of {compared}, and its 95 % interval"),
         Column("p", hint="two-sided, corrected for all comparisons of the table"),
         Column("verdict", numeric=False),
-        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
+        Column("in test", numeric=False, hint="whether test data shows what is proven"),
         Column(
             "test difference",
             hint="in points of test accuracy, and its interval, which misses the luck of the test "
             "images; decides nothing",
         ),
-        Column("in test", numeric=False, hint="whether test data shows what is proven"),
+        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
         Column("parameters"),
         Column("seconds", hint="mean training time"),
     ]
@@ -102,7 +105,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
 
     def after(row: Row, in_test: Sequence[Cell]) -> list[Cell]:
         mean = spread(row.test_accuracy_mean, row.test_accuracy_std)
-        return [mean, *in_test, number(row.parameters), number(row.seconds, 1)]
+        return [*in_test, mean, number(row.parameters), number(row.seconds, 1)]
 
     middle = [
         Cell("", "", "number"),
@@ -112,7 +115,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
     # A factorial need not contain the baseline.
     shown = table.baseline.n > 0 or table.rows_are_variants
     base = table.baseline
-    nothing = [Cell("", "", "number"), Cell("")]
+    nothing = [Cell(""), Cell("", "", "number")]
     first = [Cell("baseline"), Cell(""), *before(base), *middle, *after(base, nothing)]
     pinned = [first] if shown else []
     rows = [
@@ -150,16 +153,16 @@ def _with_interval(delta: float, low: float | None, high: float | None) -> str:
 def _in_test(effect: Effect) -> list[Cell]:
     """Return the difference in test accuracy, and whether it shows what is proven."""
     if effect.test_delta is None:
-        return [missing(), Cell(NOTHING, kind="open")]
+        return [Cell(NOTHING, kind="open"), missing()]
     text = _with_interval(effect.test_delta, effect.test_delta_low, effect.test_delta_high)
-    word, kind = ("", "")
+    word = ""
     if unsupported(effect):
-        word, kind = "not seen", "worse"
+        word = "not seen"
     elif effect.claim in PROVEN and effect.test_delta_low is not None:
         word = "seen, too"
     elif only_in_test(effect):
-        word, kind = "only here", "open"
-    return [Cell(text, effect.test_delta, "number"), Cell(word, kind=kind)]
+        word = "only here"
+    return [Cell(word, kind="open"), Cell(text, effect.test_delta, "number")]
 
 
 def _named(effect: Effect) -> list[Cell]:

@@ -160,15 +160,16 @@ def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> C
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the 95 % t-interval of the mean of values of shape (n,) (Student 1908).
+    """Return the 95 % t-interval of the mean of accuracies, fractions of shape (n,) (Student 1908).
 
-    None for fewer than two values, and for values without any spread, which is a coincidence.
+    It ends at 0 and at 1, as accuracies do, which Student's t does not know. None for fewer than
+    two values, and for values without any spread, which is a coincidence.
     """
     own = summarize(values)
     if own.mean is None or own.std is None or own.std < ROUNDING:
         return None, None
     half = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2)) * own.std / math.sqrt(own.n)
-    return own.mean - half, own.mean + half
+    return max(0.0, own.mean - half), min(1.0, own.mean + half)
 
 
 def baseline(candidates: Iterable[Candidate]) -> Candidate | None:

@@ -6,7 +6,7 @@ difference of two variants is taken seed by seed, which removes what the seed it
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from analysis.statistics.paired import holm
 from analysis.statistics.power import ALPHA
 from analysis.statistics.rows import Group, PlannedRow, groups, same
 from analysis.trials import Trial, finished, known
+from fmnist_common.collapse import collapsed
 from fmnist_common.designs import variant_key
 
 Values = Mapping[Hashable, float]  # the same of accuracies
@@ -80,6 +81,8 @@ class Effect(Judged, Evidence, Row):
     test_p_adjusted: float | None
     changes: dict[str, Any]  # what differs from the baseline
     against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
+    decision: str | None = None  # of a study that is run until it is sure; see `sequential`
+    decided_at: int | None = None  # seeds at which it was made; None: not yet
 
     @property
     def is_reference(self) -> bool:
@@ -97,6 +100,8 @@ class Effect(Judged, Evidence, Row):
             return self._lost()
         if self.is_reference:
             return "reference"
+        if self.decision is not None:
+            return "not proven" if self.decision == "undecided" else self.decision
         if self.delta == self.delta_low == self.delta_high == 0:
             return "identical"
         return "too few" if self.compared < FEWEST_PAIRS else self._proven()
@@ -203,7 +208,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
         effects=effects,
         family=sum(judged.p_adjusted is not None for judged in values.values()),
         spread=spread_of_differences(plan, trials),
-        factors=_factor_tests(plan, rows, done),
+        factors=_factor_tests(plan, rows, done, {variant_key(trial.changes) for trial in lost}),
         method=method,
     )
 
@@ -231,7 +236,25 @@ def _judged(
         return judge_strictly(samples, margin)
     if plan.get("design") == "factorial":
         return judge_factorial(samples, margin)
-    return judge_ablation(list(samples), _values_by_variant(done, name), margin)
+    return _judged_without_collapses(samples, _values_by_variant(done, name), margin)
+
+
+def _judged_without_collapses(
+    samples: Mapping[Comparison, tuple[Values, Values]],
+    values: Mapping[Hashable, Values],
+    negligible: float | None,
+) -> dict[Comparison, Judged]:
+    """Judge an ablation; a variant with a training that collapsed by its own pairs alone.
+
+    In the model it would shift what is taken for its seed's effect, and so widen the intervals of
+    all others. What others are compared with stays in it.
+    """
+    references = {reference for _, reference in samples}
+    odd = {collapse.variant for collapse in collapsed(values)} - references
+    sound = [pair for pair in samples if pair[0] not in odd]
+    judged = judge_ablation(sound, {name: v for name, v in values.items() if name not in odd},
+                            negligible)  # fmt: skip
+    return judge_strictly(samples, negligible) | judged if odd else judged
 
 
 def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hashable, Values]:
@@ -269,11 +292,19 @@ def _factor_tests(
     plan: Mapping[str, Any],
     rows: Sequence[tuple[PlannedRow, Group, Group]],
     done: Sequence[Trial],
+    failed: Set[Hashable],
 ) -> list[FactorTest]:
+    """Test each factor; a level that failed or collapsed on a seed is no evidence for it."""
     if plan.get("design") != "ablation":
         return []
-    compared = [row for row, _, _ in rows if not row.is_reference]
-    design = BlockDesign([_comparison(row) for row in compared], _values_by_variant(done))
+    values = _values_by_variant(done)
+    odd = failed | {collapse.variant for collapse in collapsed(values)}
+    compared = [
+        row for row, _, _ in rows if not row.is_reference and variant_key(row.changes) not in odd
+    ]
+    references = {variant_key(row.against) for row in compared}
+    values = {name: own for name, own in values.items() if name not in odd or name in references}
+    design = BlockDesign([_comparison(row) for row in compared], values)
     tests = {
         factor: test
         for factor in dict.fromkeys(row.factor for row in compared)

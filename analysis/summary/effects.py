@@ -7,6 +7,7 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import looks
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.statistics.rows import baseline_level
@@ -96,7 +97,10 @@ def _largest(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> str:
         return sentence
     if best is None:
         return f"{sentence} Nothing was proven better than {table.base}."
-    return f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points."
+    doubt = ", which test accuracy does not show" if unsupported(best) else ""
+    return (
+        f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points{doubt}."
+    )
 
 
 def _nothing_proven(table: EffectFigures, words: set[str]) -> str:
@@ -156,7 +160,8 @@ def _how_much(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> lis
             interval = bounds(*ends, sign=False) if len(ends) == 2 else ""
             sentences.append(
                 f"{_level(effect)} {does} {table.compared} by {size(effect.delta)} points "
-                f"compared with {_reference(plan, effect)}{interval}."
+                f"compared with {_reference(plan, effect)}{interval}"
+                f"{', which test accuracy does not show' if unsupported(effect) else ''}."
             )
         more = [_level(effect) for effect in effects[TOLD:]]
         if more:
@@ -177,7 +182,7 @@ def _how_sure(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"A training collapsed: {name}, at {percent(collapse.value, 1)} % where half of that "
             f"variant's reach {percent(collapse.median, 1)} %."
         )
-    return sentences + _in_test(compared)
+    return [*looks.told(table.looks), *sentences, *_in_test(compared)]
 
 
 def _in_test(compared: Sequence[Effect]) -> list[str]:
@@ -208,7 +213,9 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"{count(len(unpaired), 'difference')} {are(len(unpaired))} not paired, as fewer than "
             "two seeds are in common."
         )
-    if table.family > 1:
+    if table.looks is not None:
+        sentences.append("The chance of any false claim, over all levels and looks, is about 5 %.")
+    elif table.family > 1:
         method = (
             "is at most 5 % (Holm's correction)"
             if table.strict
@@ -221,7 +228,7 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
     if smallest is not None:
         sentences.append(
             f"By the usual spread of its differences, the study proves a true one of about "
-            f"{percent(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
+            f"{size(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
         )
     return sentences
 

@@ -67,10 +67,9 @@ def _how_sure(table: SearchTable, name: str) -> list[str]:
     if best.n == 1:
         sentences.append(f"{name} ran on a single seed: it may just have been lucky.")
     elif best.val_accuracy_low is not None and best.val_accuracy_high is not None:
-        high = min(1.0, best.val_accuracy_high)  # Student's t knows no end
         sentences.append(
             f"The 95 % interval of its mean is {percent(best.val_accuracy_low)} to "
-            f"{percent(high)} %."
+            f"{percent(best.val_accuracy_high)} %."
         )
     if curse is not None and curse.candidates > 1:
         sentences.append(

@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import special
 
+from analysis.looks import SEQUENTIAL, decided, looks
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
-from analysis.statistics.collapse import Collapse, collapsed
 from analysis.statistics.comparisons import STRICT
 from analysis.statistics.effects import FEWEST_PAIRS, Effect, FactorTest, Row, ablation
 from analysis.statistics.power import ALPHA, POWER, detectable
+from analysis.statistics.sequential import Path as Looks
 from analysis.text import printable
 from analysis.trials import Study, Trial, finished
 from analysis.verdicts import failed_share, told
+from fmnist_common.collapse import Collapse, collapsed
 from fmnist_common.designs import VariantKey, variant_key
 
 
@@ -51,6 +53,7 @@ class EffectFigures:
     test_images: int | None
     collapses: list[Collapse[VariantKey, int | None]]  # trainings far below their variant's others
     variant_names: dict[VariantKey, str]
+    looks: Looks | None  # of a study that is run until it is sure
 
     @property
     def reference(self) -> str:
@@ -135,6 +138,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
     cells, names = _cells(trials)
     now = progress(study, trials)
     points = plan.get("negligible")
+    path = None if strict else looks(plan, trials)
     return {
         "study": study.name,
         "dataset": plan.get("dataset") or study.dataset.get("name"),
@@ -146,9 +150,10 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "progress": now,
         "facts": facts(study, now),
         "baseline": found.baseline,
-        "effects": found.effects,
-        "factors": found.factors,
-        "method": found.method,
+        "effects": found.effects if path is None else decided(found.effects, path),
+        # An F test knows nothing of looks.
+        "factors": found.factors if path is None else [],
+        "method": found.method if path is None else SEQUENTIAL,
         "negligible": None if points is None else points / 100,
         "family": found.family,
         "spread": found.spread,
@@ -157,6 +162,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "test_images": study.dataset.get("test_images"),
         "collapses": collapsed(cells),
         "variant_names": names,
+        "looks": path,
     }
 
 

@@ -1,12 +1,13 @@
 """How to read a table of effects: what its figures are, and what must not be read into them."""
 
+from analysis import looks
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import for_scale
 from analysis.tables.effect_figures import EffectFigures
 from analysis.text import percent, printable
 from analysis.verdicts import PROVEN
-from analysis.wording import some
+from analysis.wording import size, some
 from fmnist_common.text import level_text
 
 
@@ -16,7 +17,7 @@ def notes(table: EffectFigures) -> list[str]:
     if not table.effects:
         return ["± is the standard deviation of n trials; no factor is varied.", *scale]
     return [
-        *(_of_strict(table) if table.strict else _of_simultaneous(table)),
+        *_of_method(table),
         *_of_verdicts(table),
         *_of_failures(table),
         *_of_pairs(table),
@@ -25,6 +26,16 @@ def notes(table: EffectFigures) -> list[str]:
         *_of_power(table),
         *scale,
     ]
+
+
+def _of_method(table: EffectFigures) -> list[str]:
+    if table.looks is not None:
+        return [
+            f"{_difference(table)}[ ] is its interval, valid for all levels and looks together. ± "
+            "is the standard deviation of n trials.",
+            *looks.notes(table.looks),
+        ]
+    return _of_strict(table) if table.strict else _of_simultaneous(table)
 
 
 def _difference(table: EffectFigures) -> str:
@@ -80,8 +91,9 @@ def _of_strict(table: EffectFigures) -> list[str]:
 def _of_verdicts(table: EffectFigures) -> list[str]:
     effects = table.effects
     words = {effect.claim for effect in effects}
+    rule = f"p is at most {ALPHA}" if table.looks is None else "decided at a look"
     lines = [
-        f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it; the true "
+        f"Better and worse: {rule}. Not proven: chance may explain it; the true "
         "difference is at most ± what 'at most' says."
     ]
     if table.negligible is not None:
@@ -203,6 +215,6 @@ def _of_power(table: EffectFigures) -> list[str]:
         return []
     among = f" among its {table.family} comparisons" if table.family > 1 else ""
     return [
-        f"Power: the study finds a true difference of about {percent(smallest)} points{among} in 4 "
+        f"Power: the study finds a true difference of about {size(smallest)} points{among} in 4 "
         "of 5 cases. Smaller ones are missed more often."
     ]

@@ -1,12 +1,11 @@
 """The table of a search: its best candidates, how much of that is luck, and what matters."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from analysis.csv_text import csv_text
 from analysis.inference_cost import flat
 from analysis.progress import Progress, facts, progress
 from analysis.statistics.candidates import (
@@ -308,9 +307,7 @@ def _csv(table: SearchTable) -> str:
     names = [field.name for field in fields(Row) if field.name != "inference"]
     costs = dict.fromkeys(name for own in table.candidates for name in flat(own.inference))
     head = ["rank", "candidate", *names, *costs, "val_accuracy_low", "val_accuracy_high", "pareto"]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [*head, "changes"], extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for rank, own in enumerate(table.candidates, 1):
         words = {
             "rank": rank,
@@ -320,8 +317,8 @@ def _csv(table: SearchTable) -> str:
                 " ".join(f"{name}={level_text(value)}" for name, value in own.changes.items())
             ),
         }
-        writer.writerow(asdict(own) | flat(own.inference) | words)
-    return out.getvalue()
+        rows.append(asdict(own) | flat(own.inference) | words)
+    return csv_text([*head, "changes"], rows)
 
 
 def _as_dict(table: SearchTable) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,28 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
         raise UserError(
             f"storage {location.display(url)}: study {found.name!r} is damaged: {found.damage}"
         )
-    return found, trials_of(url, found)
+    trials = trials_of(url, found)
+    _tell_of_damage(found, trials)
+    return found, trials
+
+
+def _tell_of_damage(study: "Study", trials: "list[Trial]") -> None:
+    """Say what of a study is left out, as it is not what it must be."""
+    parts = [f"its attribute {name!r}" for name in study.left_out]
+    damaged = [trial for trial in trials if trial.damage]
+    parts += [f"trial {trial.number} ({trial.damage})" for trial in damaged[:1]]
+    if len(damaged) > 1:
+        parts.append(f"{len(damaged) - 1} more trials")
+    if parts:
+        from analysis.text import printable
+
+        _tell_once(printable(f"study {study.name!r}: left out as damaged: {', '.join(parts)}"))
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """Print a line on stderr, however often it is read again."""
+    print(line, file=sys.stderr)
 
 
 def write_hiplot(study: "Study", trials: "list[Trial]", out: Path | None) -> Path:

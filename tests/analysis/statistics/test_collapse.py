@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.statistics.collapse import collapsed
+from fmnist_common.collapse import collapsed
 
 
 def study(variants: int, seeds: int, sd: float, generator: int) -> dict[str, dict[int, float]]:

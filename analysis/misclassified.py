@@ -7,13 +7,14 @@ is not what it should be, holds none.
 
 import base64
 import binascii
-import json
 import math
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from analysis.weights import description
 
 LARGEST = 512  # pixels a side: beyond it, it is not one of these images
 MOST = 24
@@ -37,11 +38,7 @@ class Mistake:
 
 def mistakes(checkpoint: Path) -> list[Mistake]:
     """Read the mistakes beside a checkpoint's weights, the most confident first."""
-    try:
-        about = json.loads(checkpoint.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    kept = about.get("confused") if isinstance(about, dict) else None
+    kept = description(checkpoint).get("confused")
     entries = kept if isinstance(kept, list) else []
     return [found for entry in entries[:MOST] if (found := _mistake(entry)) is not None]
 

@@ -157,7 +157,10 @@ def main() -> None:
     print(f"{devices.describe(CPU)}, {precision}, batch 64, {rounds} rounds of {steps} steps")
     for depth in (2, 4):
         config = TrainConfig(depth=depth, batch_size=64, epochs=1, validation_fraction=0.2)
-        loops = {"ours": ours(config, data), "plain": Plain(layers_of(config), config, data, CPU)}
+        loops: dict[str, Callable[[int], None]] = {
+            "ours": ours(config, data),
+            "plain": Plain(layers_of(config), config, data, CPU),
+        }
         speeds: dict[str, list[float]] = {name: [] for name in loops}
         for take in loops.values():
             take(steps // 2)  # warm
@@ -167,11 +170,11 @@ def main() -> None:
                 speeds[name].append(speed(loops[name], steps, config.batch_size))
             each = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.items())
             print(f"{depth} conv, round {turn + 1}/{rounds}: {each} images/s", flush=True)
-        own, other = median(speeds["ours"]), median(speeds["plain"])
+        ours_rate, other = median(speeds["ours"]), median(speeds["plain"])
         pairs = zip(speeds["ours"], speeds["plain"], strict=True)
         ratio = median(a / b for a, b in pairs)
         print(
-            f"{depth} conv: ours {own:,.0f} images/s, plain {other:,.0f} images/s (medians); "
+            f"{depth} conv: ours {ours_rate:,.0f} images/s, plain {other:,.0f} images/s (medians); "
             f"ratio {ratio:.3f} (median of the rounds' ratios)"
         )
 

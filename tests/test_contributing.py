@@ -65,7 +65,8 @@ def apply(section: str, folder: Path) -> int:
         file = folder / name
         text = file.read_text(encoding="utf-8")
         (at,) = [own for own in text.splitlines(keepends=True) if own.startswith(line)]
-        changed = {"above": code + at, "below": at + code, "instead of": code}[where]
+        gap = "\n\n" if code.startswith("def ") else ""  # as the formatter wants it
+        changed = {"above": code + gap + at, "below": at + code, "instead of": code}[where]
         file.write_text(text.replace(at, changed, 1), encoding="utf-8")
     return len(steps)
 
@@ -112,7 +113,9 @@ def test_a_data_set_a_model_and_a_factor_are_added_with_the_lines_that_are_named
     assert table["dataset"] == "stripes"
     rows = {(row["factor"], row["level"]): row for row in table["effects"]}
     assert set(rows) == {("width", 32), ("temperature", 9.0)}
-    assert all(row["n"] == 2 and row["val_accuracy_mean"] > 0.6 for row in rows.values())  # by chance 0.5
+    assert all(
+        row["n"] == 2 and row["val_accuracy_mean"] > 0.6 for row in rows.values()
+    )  # by chance 0.5
     # Whatever was learned, the factor made a difference to it.
     cool, hot = command(copy, "-c", TEMPERATURES).split()
     assert cool != hot

@@ -61,11 +61,24 @@ def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from error
         if actual != expected:
-            raise UserError(
-                f"{path} is not the official {name} file: MD5 is {actual}, must be {expected}; "
-                "delete it and fetch it again"
-            )
+            raise UserError(_not_official(path, name, actual, expected))
     return paths
+
+
+def _not_official(path: Path, name: str, md5: str, expected: str) -> str:
+    """Say what a file is instead: one of another data set is genuine, and stays where it is."""
+    official = (
+        other for other, dataset in DATASETS.items() if dataset.files and md5 in dataset.files.md5
+    )
+    other = next(official, None)
+    if other is None:
+        words = f"MD5 is {md5}, must be {expected}; delete it and fetch it again"
+        return f"{path} is not the official {name} file: {words}"
+    which = f"another official file of {name}" if other == name else f"the official one of {other}"
+    return (
+        f"{path} is not the official {name} file, but {which}: name the folder of {name} with "
+        "--data-dir"
+    )
 
 
 def _download(name: str, source: Files, folder: Path, missing: Sequence[str]) -> None:

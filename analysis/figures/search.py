@@ -46,22 +46,22 @@ def best_so_far(
     """Draw the best accuracy of a search over the epochs it spent, and each trial's own."""
     if not np.isfinite(curve.best).any():
         return None
-    known = [
+    drawn = [
         (int(n), int(e), trials[int(n)]) for n, e in zip(curve.trials, curve.epochs, strict=True)
     ]
     kinds = {"COMPLETE": ("finished", SKY, "circle"), "PRUNED": ("pruned", ORANGE, "x-thin")}
     data = []
     for state, (word, shade, symbol) in kinds.items():
-        own = sample(
-            [(n, e, t.value) for n, e, t in known if t.state == state and t.value is not None],
+        shown = sample(
+            [(n, e, t.value) for n, e, t in drawn if t.state == state and t.value is not None],
             MOST_POINTS,
         )
-        if own:
+        if shown:
             data.append(
                 scatter(
-                    [spent for _, spent, _ in own],
-                    scaled(quantity, (value for _, _, value in own)),
-                    [f"trial {n} ({word}): {quantity.amount(value)}" for n, _, value in own],
+                    [spent for _, spent, _ in shown],
+                    scaled(quantity, (value for _, _, value in shown)),
+                    [f"trial {n} ({word}): {quantity.amount(value)}" for n, _, value in shown],
                     mode="markers",
                     name=word,
                     marker={"color": shade, "symbol": symbol, "size": 7, "opacity": 0.8,
@@ -82,7 +82,7 @@ def best_so_far(
         )
     )
     reached = curve.best[np.isfinite(curve.best)].tolist()
-    values = [t.value for _, _, t in known if t.value is not None and math.isfinite(t.value)]
+    values = [t.value for _, _, t in drawn if t.value is not None and math.isfinite(t.value)]
     return Figure(
         "best-so-far",
         "Best so far",
@@ -98,33 +98,33 @@ def best_so_far(
     )
 
 
-def importance(found: Importances) -> Figure | None:
+def importance(importances: Importances) -> Figure | None:
     """Draw each parameter's share of the importance with its interval, by two methods."""
-    shown = found.parameters[:MOST_ROWS]
+    shown = importances.parameters[:MOST_ROWS]
     if not shown:
         return None
     series: list[tuple[str, str, str, float, list[Share | None]]] = [
-        ("PED-ANOVA", BLUE, "circle", -0.14, [one.ped_anova for one in shown]),
-        ("fANOVA", VERMILION, "diamond", 0.14, [one.fanova for one in shown]),
+        ("PED-ANOVA", BLUE, "circle", -0.14, [row.ped_anova for row in shown]),
+        ("fANOVA", VERMILION, "diamond", 0.14, [row.fanova for row in shown]),
     ]
     data = []
     for name, shade, symbol, shift, shares in series:
-        own = [(row, share) for row, share in enumerate(shares) if share is not None]
+        rows = [(row, share) for row, share in enumerate(shares) if share is not None]
         data.append(
             scatter(
-                percents(share.share for _, share in own),
-                [row + shift for row, _ in own],
+                percents(share.share for _, share in rows),
+                [row + shift for row, _ in rows],
                 [
                     f"<b>{plain(shown[row].parameter, 2 * LABEL)}</b><br>{name}: "
                     f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
-                    for row, share in own
+                    for row, share in rows
                 ],
                 mode="markers",
                 name=name,
                 marker={"color": shade, "symbol": symbol, "size": 9},
                 error_x=bars(
-                    (share.high - share.share for _, share in own),
-                    (share.share - share.low for _, share in own),
+                    (share.high - share.share for _, share in rows),
+                    (share.share - share.low for _, share in rows),
                     color=shade,
                     thickness=2,
                     width=0,
@@ -138,7 +138,7 @@ def importance(found: Importances) -> Figure | None:
         data,
         layout(
             xaxis=axis("share of the importance, %", rangemode="tozero"),
-            yaxis=row_axis([one.parameter for one in shown]),
+            yaxis=row_axis([row.parameter for row in shown]),
             showlegend=True,
         ),
         height=110 + 34 * len(shown),
@@ -147,15 +147,15 @@ def importance(found: Importances) -> Figure | None:
     )
 
 
-def dependence(found: Dependence, name: str, quantity: Quantity = ACCURACY) -> Figure:
+def dependence(partial: Dependence, name: str, quantity: Quantity = ACCURACY) -> Figure:
     """Draw how accuracy depends on a parameter: every trial, and what a forest makes of them."""
-    sampled = sample(found.trials, MOST_DOTS)
-    places = {level: index for index, level in enumerate(map(level_text, found.grid))}
+    sampled = sample(partial.trials, MOST_DOTS)
+    places = {level: index for index, level in enumerate(map(level_text, partial.grid))}
 
     def place(value: Any) -> Any:
-        return places.get(level_text(value)) if found.categorical else value
+        return places.get(level_text(value)) if partial.categorical else value
 
-    x = [place(value) for value in found.grid]
+    x = [place(value) for value in partial.grid]
     dots = scatter(
         rounded(place(value) for value, _ in sampled),
         scaled(quantity, (value for _, value in sampled)),
@@ -164,14 +164,20 @@ def dependence(found: Dependence, name: str, quantity: Quantity = ACCURACY) -> F
         marker={"color": GREY, "size": 6, "opacity": 0.45},
     )
     text = [
-        f"{plain(level_text(at) if found.categorical else f'{at:.4g}', LABEL)}<br>"
+        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
         f"{quantity.amount(mean)} [{quantity.number(low)}, {quantity.number(high)}]"
-        for at, mean, low, high in zip(found.grid, found.mean, found.low, found.high, strict=True)
+        for at, mean, low, high in zip(
+            partial.grid,
+            partial.mean,
+            partial.low,
+            partial.high,
+            strict=True,
+        )
     ]
-    if found.categorical:
+    if partial.categorical:
         interval = bars(
-            (high - mean for mean, high in zip(found.mean, found.high, strict=True)),
-            (mean - low for mean, low in zip(found.mean, found.low, strict=True)),
+            (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
+            (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
             quantity,
             color=BLUE,
             thickness=2,
@@ -180,7 +186,7 @@ def dependence(found: Dependence, name: str, quantity: Quantity = ACCURACY) -> F
         curve = [
             scatter(
                 x,
-                scaled(quantity, found.mean),
+                scaled(quantity, partial.mean),
                 text,
                 mode="markers",
                 marker=marker,
@@ -188,7 +194,7 @@ def dependence(found: Dependence, name: str, quantity: Quantity = ACCURACY) -> F
             )
         ]
         values = axis(
-            plain(found.parameter, LABEL),
+            plain(partial.parameter, LABEL),
             **ticks([plain(label, 60 // len(places)) for label in places]),
             range=[-0.5, len(places) - 0.5],
             showgrid=False,
@@ -198,22 +204,22 @@ def dependence(found: Dependence, name: str, quantity: Quantity = ACCURACY) -> F
         curve = [
             band(
                 rounded(x),
-                quantity.scale * np.array(found.low),
-                quantity.scale * np.array(found.high),
+                quantity.scale * np.array(partial.low),
+                quantity.scale * np.array(partial.high),
                 BLUE,
             ),
-            scatter(rounded(x), scaled(quantity, found.mean), text, mode="lines", line=line),
+            scatter(rounded(x), scaled(quantity, partial.mean), text, mode="lines", line=line),
         ]
         # 0.0001 is what a plan says; 100µ is not.
-        scale = {"type": "log", "exponentformat": "none"} if found.logarithmic else {}
-        values = axis(plain(found.parameter, LABEL), **scale)
-    shown = clipped(quantity, [value for _, value in sampled], found.low)
+        scale = {"type": "log", "exponentformat": "none"} if partial.logarithmic else {}
+        values = axis(plain(partial.parameter, LABEL), **scale)
+    reach = clipped(quantity, [value for _, value in sampled], partial.low)
     return Figure(
         name,
-        f"{quantity.heading} by {found.parameter}",
-        f"{quantity.heading} against {found.parameter}: {len(found.trials)} trials and "
+        f"{quantity.heading} by {partial.parameter}",
+        f"{quantity.heading} against {partial.parameter}: {len(partial.trials)} trials and "
         "their partial dependence with its 95 % band.",
         [dots, *curve],
-        layout(xaxis=values, yaxis=axis(plain(quantity.axis), **within(shown))),
+        layout(xaxis=values, yaxis=axis(plain(quantity.axis), **within(reach))),
         height=300,
     )

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis import weights
 from analysis.figures.confusion import confusion
 from analysis.misclassified import mistakes, png
 from analysis.page.parts import Image, Part, Section
@@ -49,7 +50,7 @@ def best_model(
         said = "The test images it was most sure about, and wrong."
         parts.append(Part("Most confident mistakes", [said], images=images))
     elif counts is not None:
-        intro.append("Its most confident mistakes lie beside its weights, which are not here.")
+        intro.append(_why_no_images(chosen, folder))
     return [Section("model", "The best model", intro, parts)]
 
 
@@ -86,18 +87,26 @@ def _confusions(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[s
     return [f"Most often mistaken: {listed(words)}."]
 
 
+def _why_no_images(trial: Trial, folder: Path | None) -> str:
+    path = None if folder is None else weights.path_of(trial, folder)
+    if folder is not None and path is not None and path.is_file() and weights.fault(trial, folder):
+        return (
+            "What lies in the place of its weights is of another training, so its most confident "
+            "mistakes are not shown."
+        )
+    return "Its most confident mistakes lie beside its weights, which are not here."
+
+
 def _images(trial: Trial, folder: Path | None, classes: Sequence[str]) -> list[Image]:
-    if folder is None or not trial.checkpoint:
-        return []
-    weights = folder / trial.checkpoint
-    if not weights.resolve().is_relative_to(folder.resolve()):  # a database from anywhere
+    path = None if folder is None else weights.path_of(trial, folder)
+    if folder is None or path is None or weights.fault(trial, folder):
         return []
 
     def name(index: int) -> str:
         return classes[index] if 0 <= index < len(classes) else str(index)
 
     found = []
-    for one in mistakes(weights):
+    for one in mistakes(path):
         picture = base64.b64encode(png(one.pixels, one.side)).decode()
         sure = f"{100 * one.probability:.0f} %"
         found.append(

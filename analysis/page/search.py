@@ -35,7 +35,7 @@ def candidates(table: SearchTable) -> list[Section]:
     if not table.candidates:
         return []
     shown = table.candidates[:MOST_CANDIDATES]
-    on_front = {own.number for own in table.front}
+    on_front = {candidate.number for candidate in table.front}
     quantity = table.quantity
     columns = [
         Column("candidate", numeric=False),
@@ -50,22 +50,28 @@ def candidates(table: SearchTable) -> list[Section]:
         Column("differs from the baseline in", numeric=False),
     ]
 
-    def line(rank: int, own: Candidate) -> list[Cell]:
+    def line(rank: int, candidate: Candidate) -> list[Cell]:
         return [
-            Cell(printable(own.variant), own.number),
+            Cell(printable(candidate.variant), candidate.number),
             Cell(str(rank), rank, "number"),
-            Cell(str(own.n), own.n, "number"),
-            spread(own.val_accuracy_mean, own.val_accuracy_std, quantity),
-            interval(own.val_accuracy_low, own.val_accuracy_high, quantity.number),
-            Cell(percent(own.test_accuracy_mean) or NOTHING, own.test_accuracy_mean, "number"),
-            number(own.parameters),
-            number(own.seconds, 1),
-            *([Cell("yes" if own.number in on_front else "")] if on_front else []),
-            Cell(_changes(own.changes), kind="words"),
+            Cell(str(candidate.n), candidate.n, "number"),
+            spread(candidate.val_accuracy_mean, candidate.val_accuracy_std, quantity),
+            interval(candidate.val_accuracy_low, candidate.val_accuracy_high, quantity.number),
+            Cell(
+                percent(candidate.test_accuracy_mean) or NOTHING,
+                candidate.test_accuracy_mean,
+                "number",
+            ),
+            number(candidate.parameters),
+            number(candidate.seconds, 1),
+            *([Cell("yes" if candidate.number in on_front else "")] if on_front else []),
+            Cell(_changes(candidate.changes), kind="words"),
         ]
 
     base = table.baseline
-    rows = [line(rank, own) for rank, own in enumerate(shown, 1) if own is not base]
+    rows = [
+        line(rank, candidate) for rank, candidate in enumerate(shown, 1) if candidate is not base
+    ]
     pinned = [line(table.candidates.index(base) + 1, base)] if base is not None else []
     left_out = len(table.candidates) - len(shown)
     notes = [f"{left_out:,} more are in the CSV and JSON formats."] if left_out else []
@@ -127,14 +133,14 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
     ]
     rows = [
         [
-            Cell(printable(own.parameter)),
+            Cell(printable(marginal_effect.parameter)),
             Cell(_values(part), kind="label"),
             Cell(f"{part.n:,}", part.n, "number"),
             spread(part.mean, None, quantity),
             interval(part.low, part.high, quantity.number),
         ]
-        for own in table.marginals
-        for part in own.parts
+        for marginal_effect in table.marginals
+        for part in marginal_effect.parts
     ]
     notes = [
         "Marginal effects: means of the finished trials with a value, in whatever company it was "
@@ -170,9 +176,9 @@ def _spent(table: SearchTable) -> list[str]:
 
 
 def _dependences(table: SearchTable, trials: Sequence[Trial]) -> list[Part]:
-    names = [one.parameter for one in table.importances.parameters[:MOST_DEPENDENCES]]
-    found = dependences(trials, names)
-    if not found:
+    names = [item.parameter for item in table.importances.parameters[:MOST_DEPENDENCES]]
+    drawn = dependences(trials, names)
+    if not drawn:
         return []
     said = (
         "Dots: the finished trials. Blue: the partial dependence, which is what a forest of trees "
@@ -180,7 +186,7 @@ def _dependences(table: SearchTable, trials: Sequence[Trial]) -> list[Part]:
         "with its 95 % band over resamples of the trials."
     )
     shown = [
-        figures.dependence(one, f"dependence-{slug(one.parameter, index)}", table.quantity)
-        for index, one in enumerate(found)
+        figures.dependence(item, f"dependence-{slug(item.parameter, index)}", table.quantity)
+        for index, item in enumerate(drawn)
     ]
     return [Part(f"How {table.quantity.noun} depends on each", [said], figures=shown)]

@@ -166,8 +166,8 @@ def _dependence(
         categorical=parameter.choices is not None,
         grid=grid,
         mean=mean.tolist(),
-        low=(mean - half).tolist(),
-        high=(mean + half).tolist(),
+        low=np.maximum(mean - half, 0.0).tolist(),  # no accuracy lies beyond 0 and 1
+        high=np.minimum(mean + half, 1.0).tolist(),
         trials=[
             (value, value_of)
             for value, index in zip(values, having, strict=True)

@@ -4,13 +4,12 @@ What ablations, factorials and studies of other tools have in common; each desig
 it has, by the methods that begin with `further`.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from analysis import inference_cost, reported
+from analysis.csv_text import csv_text
 from analysis.inference_cost import flat
 from analysis.quantity import ACCURACY, Quantity, record
 from analysis.statistics.effect_sizes import NO_EVIDENCE
@@ -161,11 +160,7 @@ class EffectTable(EffectFigures):
         names.sort(key=lambda name: name in vars(NO_EVIDENCE))  # what the text shows comes first
         more = (name for row in rows for name in row if name not in words)
         heading = dict.fromkeys(["factor", "level", *names, "verdict", *more])
-        out = io.StringIO()
-        writer = csv.DictWriter(out, heading, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return out.getvalue()
+        return csv_text(heading, rows)
 
     def _factor_columns(self, factor: str) -> dict[str, Any]:
         """Return what a level's row says of its factor as a whole."""

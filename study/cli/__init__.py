@@ -34,6 +34,7 @@ def main(argv: Iterable[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # ASCII has no ±: \xb1
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_current_folder()
         args = sys.argv[1:] if argv is None else list(argv)
         with signals.handled():
             code = app(args=args or ["--help"], standalone_mode=False)
@@ -61,17 +62,22 @@ def _abandon_stdout() -> None:
 
 
 def _refusal(error: OSError) -> str:
-    """Say what the system refused: a file that is named, the current folder, standard output."""
+    """Say what the system refused: a file that is named, or standard output."""
     words = error.strerror or str(error)
     if error.filename is not None:
         return f"{error.filename}: {words}"
     try:
-        Path.cwd()
-    except FileNotFoundError:
-        return "the current folder does not exist any more: change into another one"
-    try:
-        sys.stdout.flush()
+        print(flush=True)
     except OSError:
         _abandon_stdout()
         return f"standard output cannot be written: {words}"
     return words
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError(
+            "the current folder does not exist any more: change into another one"
+        ) from error

@@ -4,12 +4,13 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from study.plans import catalog
+from study.plans import catalog, plan_file
 from study.plans.plan import Plan, load_plan
 from study.store import location
 from trainer.errors import UserError, choose
@@ -34,14 +35,13 @@ app = typer.Typer(
 def plan_for(source: str, storage_option: str | None, dataset: str | None, **changes: Any) -> Plan:
     """Find a plan: in the catalogue, in a file, or with a stored study of that name."""
     if source in catalog.names() or source.endswith(".toml"):
-        plan = load_plan(source, dataset=dataset)
-    else:
-        stored = studies_if_any(location.locate(storage_option))
-        plans = {study.name: study.plan for study in stored if study.plan}
-        if source not in plans:
-            raise UserError(choose("study", source, _known(plans)))
-        plan = Plan.from_dict(plans[source]).override(dataset=dataset)
-    return plan.override(**changes)
+        return load_plan(source, dataset=dataset, **changes)
+    stored = studies_if_any(location.locate(storage_option))
+    plans = {study.name: study.plan for study in stored if study.plan}
+    if source not in plans:
+        raise UserError(choose("study", source, _known(plans)))
+    changes = {"dataset": dataset, **changes}
+    return Plan.from_dict(plan_file.overridden(plans[source], Plan.dataset, changes))
 
 
 def imported_study(source: str, storage_option: str | None) -> "tuple[Study, list[Trial]] | None":
@@ -111,7 +111,28 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
         raise UserError(
             f"storage {location.display(url)}: study {found.name!r} is damaged: {found.damage}"
         )
-    return found, trials_of(url, found)
+    trials = trials_of(url, found)
+    _tell_of_damage(found, trials)
+    return found, trials
+
+
+def _tell_of_damage(study: "Study", trials: "list[Trial]") -> None:
+    """Say what of a study is left out, as it is not what it must be."""
+    parts = [f"its attribute {name!r}" for name in study.left_out]
+    damaged = [trial for trial in trials if trial.damage]
+    parts += [f"trial {trial.number} ({trial.damage})" for trial in damaged[:1]]
+    if len(damaged) > 1:
+        parts.append(f"{len(damaged) - 1} more trials")
+    if parts:
+        from analysis.text import printable
+
+        _tell_once(printable(f"study {study.name!r}: left out as damaged: {', '.join(parts)}"))
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """Print a line on stderr, however often it is read again."""
+    print(line, file=sys.stderr)
 
 
 def write_hiplot(study: "Study", trials: "list[Trial]", out: Path | None) -> Path:

@@ -28,6 +28,7 @@ def best(
     as_json: JsonOption = False,
 ) -> None:
     """Name the winner by mean validation accuracy; export it."""
+    from analysis import weights
     from analysis.progress import progress
     from analysis.text import percent, printable
     from analysis.trials import finished
@@ -41,14 +42,17 @@ def best(
     own = [trial for trial in finished(trials) if trial.label == winner.variant]
     # Of the winner's replicates, the weights with the best validation accuracy.
     trial = max(own, key=lambda trial: trial.value or 0.0)
-    weights = _weights(url, trial)
+    fault = weights.fault(trial, _folder(url))
+    checkpoint = None if fault else weights.path_of(trial, _folder(url))
     written: list[Path] = []
     if export is not None:
         from trainer.export import export as write
 
-        if weights is None:
+        if trial.checkpoint is None:
             raise UserError(f"study {found.name!r}: trial {trial.number} has no weights to export")
-        written = write(weights, export)
+        if checkpoint is None:
+            raise UserError(f"study {found.name!r}: nothing is exported: {fault}")
+        written = write(checkpoint, export)
     if as_json:
         print_json(
             {
@@ -61,7 +65,7 @@ def best(
                 "test_accuracy": trial.test_accuracy,
                 "changes": trial.changes,
                 "config": trial.config,
-                "checkpoint": None if weights is None else str(weights),
+                "checkpoint": None if checkpoint is None else str(checkpoint),
                 "exported": [str(path) for path in written],
             }
         )
@@ -71,22 +75,22 @@ def best(
     print(f"{found.compared} {percent(winner.mean)}{spread} %, n = {winner.n}")
     if trial.test_accuracy is not None:
         which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
-        whose = "" if weights is None else ", whose weights these are"
+        whose = "" if checkpoint is None else ", whose weights these are"
         print(f"test accuracy of {which}{whose}: ", end="")
         print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
     short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in trial.changes.items()}
     differs = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())
     print(f"differs from the baseline in: {printable(differs) or 'nothing'}")
-    for path in written or ([] if weights is None else [weights]):
+    if fault and trial.checkpoint is not None:
+        print(f"no weights: {printable(fault)}")
+    for path in written or ([] if checkpoint is None else [checkpoint]):
         print(path)
 
 
-def _weights(url: "sqlalchemy.URL", trial: "Trial") -> Path | None:
-    """Return where a trial's weights are; None: they were never written."""
-    if trial.checkpoint is None:
-        return None
+def _folder(url: "sqlalchemy.URL") -> Path:
+    """Return the folder that weights lie in: the database's; of a server, the current one."""
     database = location.sqlite_path(url)
-    return (database.parent if database else Path.cwd()) / trial.checkpoint
+    return database.parent if database else Path.cwd()
 
 
 @app.command()
@@ -210,11 +214,12 @@ def ensemble(
 
 def _trained(url: "sqlalchemy.URL", trial: "Trial") -> "Trained":
     """Read a trial's weights, and make sure that they are its own."""
+    from analysis import weights
     from trainer.evaluate import read as read_weights
 
-    weights = _weights(url, trial)
-    assert weights is not None
-    trained = read_weights(weights)
-    if trained.result["val_accuracy"] != trial.value:
-        raise UserError(f"checkpoint {weights}: is of another training than trial {trial.number}")
-    return trained
+    folder = _folder(url)
+    if fault := weights.fault(trial, folder):
+        raise UserError(fault)
+    path = weights.path_of(trial, folder)
+    assert path is not None
+    return read_weights(path, trial.weights_sha256)

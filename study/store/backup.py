@@ -56,7 +56,7 @@ def check_replaceable(target: Path) -> None:
         UserError: it is none of our databases, or one that is in use, or a name of SQLite's.
     """
     name = _resolved(target)
-    if name.name.endswith((*SIDE_FILES, ".lock", ".owner.json")):
+    if name.name.endswith((*SIDE_FILES, ".lock", ".owner.json", ".journal")):
         raise UserError(f"{target}: is the name of a file beside a database; choose another")
     if not name.parent.is_dir():
         raise UserError(f"{target}: the folder {name.parent} does not exist")
@@ -115,10 +115,13 @@ def back_up(database: Path, target: Path) -> Backup:
     """
     from study.store.verify import verify
 
-    target = _resolved(target)
+    named, target = target, _resolved(target)
     if target.exists() and not target.is_file():
         raise UserError(f"{target}: is not a regular file")
+    if named.is_symlink() and target.exists() and not is_ours(target):
+        raise UserError(f"{named}: leads to {target}, which is not a database of studies")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # SQLite would write through a link
     try:
         with reading(database) as source, closing(sqlite3.connect(temporary)) as copy:
             source.backup(copy)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fmnist_common.sqlite import is_wal
 from study.store import location
-from study.store.failures import StorageFailed, refusals
+from study.store.failures import StorageFailed, patiently, refusals
 from trainer.errors import UserError
 
 BUSY_SECONDS = 0.5  # of one try to write; `StudyWriter` tries again, and hears signals between
@@ -50,6 +50,22 @@ class OwnedStorage(RDBStorage):
         fault = self.claim.fault(connection) if self.claim else None
         if fault:
             raise StorageFailed(fault)
+
+    def wait_for_writers(self) -> None:
+        """Wait until nobody writes an SQLite database: what is read from here on is the last word.
+
+        An earlier owner may be in the commit that it began while it still had the lock.
+
+        Raises:
+            StorageFailed: somebody does, for longer than is waited.
+        """
+
+        def begin() -> None:
+            with refusals(), self.engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.rollback()
+
+        patiently(begin)
 
     def close(self) -> None:
         """Close all connections."""

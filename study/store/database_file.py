@@ -42,7 +42,7 @@ class DatabaseFile:
                 (bytes_each,) = opened.execute("PRAGMA page_size").fetchone()
         except sqlite3.Error:
             return False
-        return bool(pages * bytes_each == size)
+        return bool(pages * bytes_each == size > 0)
 
 
 def inode(file: Path) -> tuple[int, int] | None:

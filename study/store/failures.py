@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from study.store import signals
 from study.store.location import reason
 
+DELETED = "the study was deleted from the database while it ran"
 PATIENCE_SECONDS = 60.0  # with another process that holds the database
 
 Done = TypeVar("Done")
@@ -48,7 +49,7 @@ def refusals() -> Iterator[None]:
 def _explained(words: str) -> str:
     """Say what a database's words mean, where they do not."""
     if "foreign key constraint" in words.lower():  # SQLite, PostgreSQL, MySQL
-        return "the study was deleted from the database while it ran"
+        return DELETED
     if words == "disk I/O error":
         return words + _limit()
     return words

@@ -8,12 +8,16 @@ it).
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fmnist_common.checksums import digest
 from trainer.atomic import sync_folder, write_atomically
+
+NAME = re.compile(r"[0-9a-f]{12}(-\d{6,}|\.study)\.json")
+TEMPORARY = re.compile(rf"\.{NAME.pattern}\.\d+\.tmp")
 
 
 def folder_of(database: Path) -> Path:
@@ -83,7 +87,12 @@ class Journal:
         return (record for file in self._files(pattern) if (record := _parse(file)) is not None)
 
     def _files(self, pattern: str) -> list[Path]:
-        return sorted(file for file in self.folder.glob(pattern) if not file.name.startswith("."))
+        # The folder may hold files of others, which stay: only ours have such names.
+        return sorted(file for file in self.folder.glob(pattern) if NAME.fullmatch(file.name))
+
+    def _temporary(self) -> list[Path]:
+        """Return what a process that was killed in a write has left."""
+        return [file for file in self.folder.glob(".*.tmp") if TEMPORARY.fullmatch(file.name)]
 
     def forget_trials(self) -> None:
         """Remove the trials: a backup holds them."""
@@ -92,7 +101,7 @@ class Journal:
 
     def clear(self) -> None:
         """Remove everything: the run has ended in good order. Foreign files stay."""
-        for file in [*self._files("*.json"), *self.folder.glob(".*.tmp")]:
+        for file in [*self._files("*.json"), *self._temporary()]:
             file.unlink(missing_ok=True)
         if self.exists and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from study.store import location, restore, server_lock
 from study.store.connection import OwnedStorage, open_storage
 from study.store.database_file import inode
+from study.store.failures import StorageFailed
 from trainer.atomic import write_atomically
 from trainer.errors import UserError
 
@@ -60,6 +61,7 @@ def take(
         storage = open_storage(url)
         storage.guard(claim)
         try:
+            _wait_for_writers(url, storage)
             yield storage
         finally:
             storage.close()
@@ -89,6 +91,13 @@ def has_owner(url: sqlalchemy.URL) -> bool | None:
 
 def _note_of(path: Path) -> Path:
     return path.with_name(path.name + ".owner.json")
+
+
+def _wait_for_writers(url: sqlalchemy.URL, storage: OwnedStorage) -> None:
+    try:
+        storage.wait_for_writers()
+    except StorageFailed as failure:
+        raise UserError(f"storage {location.display(url)}: {failure}") from failure
 
 
 class FileClaim:

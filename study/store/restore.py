@@ -82,6 +82,7 @@ def _fault(database: Path, copy: Path | None) -> str | None:
 def _copy(source: Path, target: Path) -> None:
     """Copy a backup, which nobody writes."""
     temporary = target.with_name(f".{target.name}.restored.tmp")
+    temporary.unlink(missing_ok=True)  # it would be written through a link
     shutil.copyfile(source, temporary)
     sync_file(temporary)
     temporary.replace(target)

@@ -157,12 +157,9 @@ class SealedStudy:
         """The number of the next trial; other programs may have added some."""
         if not self.exists:
             return 0
-        with refusals(), Session(self.storage.engine) as session:
-            return self._next_number(session)
-
-    def _next_number(self, session: Session) -> int:
         last = sqlalchemy.select(sqlalchemy.func.max(COLUMNS.number))
-        number = session.scalar(last.where(COLUMNS.study_id == self.study_id))
+        with refusals(), self.storage.engine.connect() as connection:
+            number = connection.scalar(last.where(COLUMNS.study_id == self.study_id))
         return 0 if number is None else int(number) + 1
 
     def commit(self, write: Callable[[Session, Seal], Done]) -> Done:

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import optuna
 import sqlalchemy
@@ -22,7 +22,7 @@ from fmnist_common.checksums import CHECKSUM
 from study.store import trial_rows
 from study.store.connection import OwnedStorage
 from study.store.database_file import DatabaseFile
-from study.store.failures import StorageFailed, refusals
+from study.store.failures import DELETED, StorageFailed, refusals
 from study.store.journal import Journal
 from study.store.seal import Seal
 from study.store.sealed_study import COLUMNS, SealedStudy
@@ -168,13 +168,22 @@ class StudyWriter(SealedStudy):
             running = sqlalchemy.select(COLUMNS.trial_id).where(
                 COLUMNS.trial_id.in_(records), COLUMNS.state == TrialState.RUNNING
             )
-            alive = {trial_id: records[trial_id] for trial_id in session.scalars(running)}
-            self._end(session, seal, alive)
+            if len(set(session.scalars(running))) < len(records):
+                self._say_what_happened(session)
+            self._end(session, seal, records)
 
         self._flush(write)
         for trial_id in records:
             del self._open[trial_id]
         self.ended += len(records)
+
+    def _say_what_happened(self, session: Session) -> NoReturn:
+        """Say why trials of this process do not run any more."""
+        study = sqlalchemy.select(models.StudyModel.study_id)
+        there = session.scalar(study.where(models.StudyModel.study_id == self.study_id))
+        raise StorageFailed(
+            "another program ended a trial of the study while it ran" if there else DELETED
+        )
 
     def _end(self, session: Session, seal: Seal, records: Mapping[int, Mapping[str, Any]]) -> None:
         trial_rows.end(session, self._open, records)

@@ -1,5 +1,6 @@
 """The report page: complete, offline, honest in every state of a study, whatever the names."""
 
+import hashlib
 import json
 import re
 import sqlite3
@@ -230,13 +231,17 @@ def test_the_best_models_confusion_and_mistakes_are_shown(tmp_path: Path) -> Non
     rows = [
         trial(POOLING, {}, 0, 0.90),
         trial(POOLING, {"pooling": "avg"}, 0, 0.95, confusion={"test": MATRIX},
-              checkpoint="checkpoints/best.safetensors"),
+              checkpoint="checkpoints/best.safetensors",
+              weights_sha256=hashlib.sha256(b"weights").hexdigest()),
     ]  # fmt: skip
     kept = {"index": 7, "label": 3, "predicted": 8, "probability": 0.97, "pixels": "AAECAw=="}
     broken = [{**kept, "pixels": "AAE="}, {**kept, "probability": 3}, {"index": 1}, 7]
     weights = tmp_path / "checkpoints" / "best.safetensors"
     weights.parent.mkdir()
-    weights.with_suffix(".json").write_text(json.dumps({"confused": [*broken, kept]}))
+    weights.write_bytes(b"weights")
+    weights.with_suffix(".json").write_text(
+        json.dumps({"confused": [*broken, kept], "sha256": hashlib.sha256(b"weights").hexdigest()})
+    )
     page = report(tmp_path, rows, POOLING)
     (section,) = [one for one in page.sections if one.id == "model"]
     matrix, mistakes = section.parts

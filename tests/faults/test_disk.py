@@ -154,6 +154,25 @@ def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
     assert_sound(file)
 
 
+@pytest.mark.slow
+def test_a_full_disk_that_holds_only_the_weights_is_waited_for(
+    tmp_path: Path, small_disk: Callable[[str], SmallDisk]
+) -> None:
+    disk = small_disk("64m")
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (disk.folder / "weights").mkdir()
+    (folder / "checkpoints").symlink_to(disk.folder / "weights")
+    write_plan(folder, seeds=2, epochs=2)
+    ballast = disk.fill()
+    with running("study.cli", ["run", "tiny.toml", "--workers", "2"], folder) as own:
+        own.says(f"paused: no room in {folder / 'checkpoints'}")
+        ballast.unlink()
+        assert own.ends() == 0, own.err
+    assert len(results(folder / "studies.db")) == 4
+    assert states(folder / "studies.db")["FAIL"] == 0  # none was begun to fail
+
+
 def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ tool's, one that was edited) is changed cell by cell and deep inside its JSON.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import sqlite3
@@ -263,3 +264,121 @@ def test_whatever_is_stored_no_command_fails_in_an_unforeseen_way_at_length(
     unsealed: bytes, place: Path, data: st.DataObject
 ) -> None:
     check_commands(unsealed, place, data)
+
+
+# Files that are given: results of others, plans, folders of an exported network.
+
+WORDS = [
+    b"=1+1", b"\x1b[31m", b"nan", b"inf", b"-1", b"1e999", b"9" * 400, b"%", b"\xff", b"\0", b"\n",
+    b",", b'"', b";", b"\t", b"seed", b"epoch", b"val_accuracy", b"test_accuracy", b"[" * 3000,
+    b'{"a":' * 3000, b"null", b"true", b"\xef\xbb\xbf", b"'''", b"#", b"\xe2\x80\xae",
+]  # fmt: skip
+FILES = {
+    "sheet.csv": CSV.encode(),
+    "sheet.json": json.dumps(
+        [{"pooling": "max", "seed": n, "val_accuracy": 0.8 + n / 100} for n in range(4)]
+    ).encode(),
+    "sheet.jsonl": b'{"lr": 0.1, "acc": 0.9}\n{"lr": 0.2, "acc": 0.8}\n',
+    "plan.toml": b'name = "x"\ndataset = "digits"\nseeds = 2\nepochs = 1\n[baseline]\nwidth = 4\n'
+    b'[factors]\npooling = ["max", "avg"]\n[[variants]]\nfactor = "size"\nlevel = 1\n'
+    b"changes = { width = 8 }\n",
+    "search.toml": b'name = "x"\ndesign = "search"\ndataset = "digits"\n[search]\ntrials = 3\n'
+    b"[search.space]\nwidth = [4, 32]\nlearning_rate = { low = 1e-3, high = 3e-2, log = true }\n"
+    b"momentum = { low = 0.1, high = 0.9, when = { width = [4] } }\n",
+}
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, content: bytes) -> bytes:
+    """Cut, repeat and overwrite parts of a file."""
+    for _ in range(draw(st.integers(0, 4))):
+        start = draw(st.integers(0, len(content)))
+        stop = start + draw(st.integers(0, 12))
+        word = draw(
+            st.sampled_from(WORDS)
+            | st.text(max_size=3).map(str.encode)
+            | st.just(content[start:stop])
+        )
+        content = content[:start] + word + content[stop:]
+    return content
+
+
+def check_file(place: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(FILES)))
+    (place / name).write_bytes(data.draw(spoilt(FILES[name])))
+    for file in place.glob("studies.db*"):
+        file.unlink()
+    if name.endswith(".toml"):
+        assert_civil(("lint", name))
+        assert_civil(("run", name, "--dry-run", "--executor", "inline", "--data-dir", "nowhere"))
+        return
+    assert_civil(("import", name, "--study-name", "given"))
+    for words in (("report", "given"), ("lint", "given"), ("list",)):
+        assert_civil(words)
+
+
+@given(data=st.data())
+@settings(**SCALE, **QUIETLY)
+def test_whatever_file_is_given_no_command_fails_in_an_unforeseen_way(
+    place: Path, data: st.DataObject
+) -> None:
+    check_file(place, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@given(data=st.data())
+@settings(**LONG, **QUIETLY)
+def test_whatever_file_is_given_no_command_fails_in_an_unforeseen_way_at_length(
+    place: Path, data: st.DataObject
+) -> None:
+    check_file(place, data)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `best --export` writes it, but for the ONNX file, which nothing reads."""
+    from study.run.executors import Job, WorkerSpec
+    from study.run.executors.worker import Worker
+    from trainer.config import TrainConfig
+
+    folder = tmp_path_factory.mktemp("exported")
+    config = TrainConfig(dataset="digits", width=4, epochs=1, subset=200, batch_size=32)
+    worker = Worker(WorkerSpec("cpu", 1, "digits", None))
+    worker.train(Job((config,), (folder / "model.safetensors",)), lambda _: ())
+    return folder
+
+
+def check_folder(exported: Path, place: Path, data: st.DataObject) -> None:
+    weights = (exported / "model.safetensors").read_bytes()
+    about = json.loads((exported / "model.json").read_text())
+    if data.draw(st.booleans()):
+        weights = data.draw(spoilt(weights))
+        about["sha256"] = hashlib.sha256(weights).hexdigest()  # whoever wrote both
+    if data.draw(st.booleans()):
+        about = changed_inside(data, about)
+    text = json.dumps(about).encode("utf-8", "surrogatepass")
+    if data.draw(st.integers(0, 4)) == 0:
+        text = data.draw(spoilt(text))
+    (place / "model").mkdir(exist_ok=True)
+    (place / "model" / "model.safetensors").write_bytes(weights)
+    (place / "model" / "model.json").write_bytes(text)
+    assert_civil(("evaluate", "model", "--data-dir", "nowhere", "--device", "cpu"))
+
+
+@given(data=st.data())
+@settings(max_examples=15, **QUIETLY)
+def test_whatever_lies_in_a_model_s_folder_evaluate_says_it_in_a_line(
+    exported: Path, place: Path, data: st.DataObject
+) -> None:
+    check_folder(exported, place, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@given(data=st.data())
+@settings(max_examples=800, **QUIETLY)
+def test_whatever_lies_in_a_model_s_folder_evaluate_says_it_in_a_line_at_length(
+    exported: Path, place: Path, data: st.DataObject
+) -> None:
+    check_folder(exported, place, data)

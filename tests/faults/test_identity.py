@@ -67,6 +67,7 @@ def test_a_link_is_no_second_database_to_own(tmp_path: Path, link: Path) -> None
     assert numbers_are_unique(real / "studies.db")
 
 
+@pytest.mark.slow
 def test_a_killed_run_through_a_link_comes_back_through_either_name(
     tmp_path: Path, link: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_killed_run_through_a_link_comes_back_through_either_name(
     assert not (real / "studies.db.journal").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_database_behind_a_link_is_replaced_where_it_is(
     tmp_path: Path, link: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_damaged_database_behind_a_link_is_replaced_where_it_is(
 # Hard links.
 
 
+@pytest.mark.slow
 def test_a_database_with_two_names_is_written_under_neither(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=1000)
     real, other = tmp_path / "real", tmp_path / "other"
@@ -136,7 +139,8 @@ def replace(lock: Path) -> None:
     (lock.parent / "fresh").replace(lock)
 
 
-@pytest.mark.parametrize("lose", [remove, pytest.param(replace, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lose", [remove, replace])
 def test_an_owner_whose_lock_file_is_taken_away_stops_and_loses_nothing(
     tmp_path: Path, lose: Callable[[Path], None]
 ) -> None:
@@ -155,70 +159,59 @@ def test_an_owner_whose_lock_file_is_taken_away_stops_and_loses_nothing(
     assert_sound(file)
 
 
-def test_the_note_of_the_owner_is_not_written_through_a_link(tmp_path: Path) -> None:
-    write_plan(tmp_path, seeds=1)
-    precious = tmp_path / "precious.txt"
-    precious.write_text("mine")
-    (tmp_path / "studies.db.owner.json").symlink_to(precious)
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 0, own.err
-    assert precious.read_text() == "mine"
-
-
-def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    write_plan(tmp_path, seeds=1)
-    (tmp_path / "studies.db.lock").symlink_to(tmp_path / "elsewhere")
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 2
-        assert "studies.db.lock is a symbolic link" in "".join(own.err)
-    assert not (tmp_path / "elsewhere").exists()
-
-
 # Trials of another program.
 
 
+def add_trial(file: Path, state: str) -> None:
+    """Add a trial with Optuna alone."""
+    optuna_study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{file}")
+    if state == "RUNNING":
+        optuna_study.ask()
+    elif state == "WAITING":
+        optuna_study.enqueue_trial({"pooling": "avg"})
+    else:
+        optuna_study.add_trial(optuna.trial.create_trial(value=0.1))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["RUNNING", "WAITING", "COMPLETE"])
 def test_a_trial_that_optuna_adds_during_a_run_hinders_no_later_start(
     tmp_path: Path, state: str
 ) -> None:
-    write_plan(tmp_path, seeds=40)
+    write_plan(tmp_path, seeds=150)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.05)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.1)) as run:
         some_results(file)
-        optuna_study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{file}")
-        if state == "RUNNING":
-            optuna_study.ask()
-        elif state == "WAITING":
-            optuna_study.enqueue_trial({"pooling": "avg"})
-        else:
-            optuna_study.add_trial(optuna.trial.create_trial(value=0.1))
+        add_trial(file, state)
         done = states(file)["COMPLETE"]
         until(lambda: states(file)["COMPLETE"] > done + 6, "further results")
-        own.process.kill()
-        own.ends()
+        run.process.kill()
+        run.ends()
     kept = acknowledged(tmp_path / "acknowledged")
     for _ in range(2):
-        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-            assert own.ends() == 0, own.err
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as run:
+            assert run.ends() == 0, run.err
     assert numbers_are_unique(file)
     assert kept.items() <= stored(file).items()
     assert len(kept) > 6
 
 
+@pytest.mark.slow
 def test_a_study_that_is_deleted_during_a_run_is_said_to_be(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=1000)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as run:
         some_results(file)
         optuna.delete_study(study_name="tiny", storage=f"sqlite:///{file}")
-        assert own.ends() == 1
-    assert "the study was deleted from the database while it ran" in "".join(own.out)
+        assert run.ends() == 1
+    assert "the study was deleted from the database while it ran" in "".join(run.out)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_vacuumed_during_a_run_was_not_cut(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=60)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as run:
         some_results(file)
         with closing(sqlite3.connect(file, timeout=30)) as other:
             other.execute("CREATE TABLE ballast (a)")
@@ -236,6 +229,32 @@ def test_a_database_that_is_vacuumed_during_a_run_was_not_cut(tmp_path: Path) ->
                 "a checkpoint",
             )
             assert file.stat().st_size < size
-        assert own.ends() == 0, own.out
+        assert run.ends() == 0, run.out
     assert len(results(file)) == 120
     assert_sound(file)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["RUNNING", "WAITING", "COMPLETE"])
+def test_a_trial_that_optuna_adds_to_a_search_hinders_no_later_start(
+    tmp_path: Path, state: str
+) -> None:
+    (tmp_path / "tiny.toml").write_text(
+        'name = "tiny"\ndesign = "search"\ndataset = "digits"\n'
+        "epochs = 3\nsubset = 200\nseeds = 2\n[baseline]\nwidth = 4\n"
+        "[search]\ntrials = 60\n[search.space]\n"
+        'learning_rate = { low = 0.001, high = 0.1, log = true }\npooling = ["max", "avg"]\n'
+    )
+    file = tmp_path / "studies.db"
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.1)) as run:
+        some_results(file)
+        add_trial(file, state)
+        done = states(file).total()
+        until(lambda: states(file).total() > done + 6, "further trials")
+        run.process.kill()
+        run.ends()
+    for _ in range(2):
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as run:
+            assert run.ends() == 0, run.err
+    assert numbers_are_unique(file)
+    assert set(rows(file, "SELECT state FROM trials WHERE state = 'RUNNING'")) == set()

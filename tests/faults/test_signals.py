@@ -12,8 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from study.run.opening import open_study
-from study.store import location, ownership, stored_trial
-from study.store import writer as writer_module
+from study.store import location, ownership, sealed_study, stored_trial
 from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter
 from tests.faults.machine import (
@@ -179,7 +178,7 @@ def test_a_clock_that_is_set_by_an_hour_changes_no_result(
             real = datetime.now(UTC) + timedelta(hours=hours)
             return cls.fromtimestamp(real.timestamp(), UTC)
 
-    for module in (writer_module, stored_trial):
+    for module in (sealed_study, stored_trial):
         monkeypatch.setattr(module, "datetime", Shifted)
     state = run(tiny(seeds=2), file)
     assert (state.done, state.failed) == (4, 0)

@@ -175,7 +175,13 @@ def test_an_official_file_of_another_data_set_is_refused(
     tmp_path: Path, tiny: dict[str, bytes]
 ) -> None:
     put(tmp_path, tiny)
-    assert "is not the official mnist file" in refusal("mnist", tmp_path)
+    message = refusal("mnist", tmp_path)
+    assert "is not the official mnist file, but the official one of kmnist" in message
+    assert "delete" not in message
+    (tmp_path / FILES[0]).write_bytes(tiny[FILES[2]])
+    message = refusal("kmnist", tmp_path)
+    assert "is not the official kmnist file, but another official file of kmnist" in message
+    assert "delete" not in message
 
 
 def test_a_file_that_is_a_folder_is_a_users_error(tmp_path: Path, tiny: dict[str, bytes]) -> None:

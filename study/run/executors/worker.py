@@ -6,7 +6,9 @@ import gc
 import platform
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ from trainer import checkpoint, data, device
 from trainer.config import TrainConfig
 from trainer.cost import measure
 from trainer.errors import UserError
-from trainer.results import Cost, Result
+from trainer.results import Cost, Result, State
 from trainer.resume import ResumePoints
 from trainer.train import Watch, train
 
@@ -77,7 +79,7 @@ class Worker:
                     "dataset": self.description["dataset"],
                     "confused": result.misclassified,
                 }
-                checkpoint.write(path, result.state, about)
+                _write(path, result.state, about)
         return [dataclasses.replace(result, state=None, misclassified=None) for result in results]
 
     def is_broken_by(self, error: Exception) -> bool:
@@ -93,6 +95,24 @@ class Worker:
 # How torch words what CUDA's libraries report. A library that got no memory says so in its own way.
 _NO_MEMORY = re.compile(r"CUDA error: out of memory|\w+_STATUS_ALLOC_FAILED")
 _FAULT = re.compile(r"CUDA error|CUDA driver error|CUDNN_STATUS_|cuDNN error|CUBLAS_STATUS_|cuBLAS")
+
+
+def _write(path: Path, state: State, about: Mapping[str, Any]) -> None:
+    """Write a checkpoint where nothing is yet: what is there is somebody's.
+
+    Raises:
+        OSError: it cannot be written, or is there; the error names the file.
+    """
+    for file in (path, path.with_suffix(".json")):
+        if file.exists():
+            raise FileExistsError(
+                errno.EEXIST, "is there already, perhaps another run's", str(file)
+            )
+    try:
+        checkpoint.write(path, state, about)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write to an open file names none
+        raise
 
 
 def failure_of(error: Exception) -> Failure:

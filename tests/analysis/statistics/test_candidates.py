@@ -101,6 +101,13 @@ def test_the_interval_is_scipys_t_interval(small: list[Trial]) -> None:
     assert mean_interval([0.9]) == mean_interval([]) == mean_interval([0.9, 0.9]) == (None, None)
 
 
+def test_the_interval_of_accuracies_ends_where_accuracies_end() -> None:
+    low, high = mean_interval([0.995, 0.999, 0.985])
+    assert low is not None
+    assert (low < 0.993, high) == (True, 1.0)
+    assert mean_interval([0.01, 0.0, 0.02])[0] == 0.0
+
+
 def test_pruned_and_diverged_trials_are_in_no_mean(tmp_path: Path) -> None:
     rows = [
         searched(SEARCH, ADAM, 0, 0.90),

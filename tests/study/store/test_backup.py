@@ -134,7 +134,15 @@ def test_what_is_no_backup_of_ours_is_never_replaced(
 
 
 @pytest.mark.parametrize(
-    "name", ["studies.db-wal", "studies.db-journal", "x-shm", "studies.db.lock", "x.owner.json"]
+    "name",
+    [
+        "studies.db-wal",
+        "studies.db-journal",
+        "x-shm",
+        "studies.db.lock",
+        "x.owner.json",
+        "x.journal",
+    ],
 )
 def test_no_backup_gets_the_name_of_a_log(
     file: Path, name: str, capsys: pytest.CaptureFixture[str]
@@ -207,6 +215,18 @@ def test_a_backup_follows_a_link_to_its_file(file: Path, tmp_path: Path) -> None
         assert target.is_symlink()
         assert values(tmp_path / "disk" / "studies.backup") == [0.5, 0.6]
         write(file, [])
+
+
+def test_the_usual_backup_is_not_laid_over_a_file_of_somebody_s(file: Path) -> None:
+    a_link_to_a_plan(backup.backup_of(file))
+    with pytest.raises(UserError, match="which is not a database of studies"):
+        backup.back_up(file, backup.backup_of(file))
+    assert (file.parent / "plan.toml").read_text().startswith("name")
+    backup.backup_of(file).unlink()
+    a_plan(backup.backup_of(file))  # in its very place: it is set aside
+    backup.back_up(file, backup.backup_of(file))
+    (kept,) = file.parent.glob("*.backup.damaged-*")
+    assert kept.read_text().startswith("name")
 
 
 # Rotten results.

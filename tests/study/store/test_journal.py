@@ -52,10 +52,13 @@ def test_a_torn_or_changed_record_is_none(journal: Journal) -> None:
 
 def test_foreign_files_stay(journal: Journal) -> None:
     journal.write(RECORDS)
-    (journal.folder / "notes.txt").write_text("mine")
-    (journal.folder / ".x.json.123.tmp").touch()
+    mine = {"notes.txt", "notes.json", "run-1.json", ".notes.tmp"}
+    for name in mine:
+        (journal.folder / name).write_text("mine")
+    (journal.folder / f".{journal.file_of(RECORDS[0]).name}.123.tmp").touch()
+    journal.forget_trials()
     journal.clear()
-    assert [path.name for path in journal.folder.iterdir()] == ["notes.txt"]
+    assert {path.name for path in journal.folder.iterdir()} == mine
 
 
 # Replaying.

@@ -6,14 +6,21 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 import sqlalchemy
+from optuna.study import StudyDirection
 
 from study.store import location
+from study.store.failures import StorageFailed
 from study.store.location import check_readable, check_writable, display, is_new, locate
 from study.store.ownership import take
+from study.store.stored_trial import NewTrial
+from study.store.writer import StudyWriter
 from tests.support.plans import fingerprint
 from tests.support.studies import POOLING, database, trial
 from trainer.errors import UserError
@@ -262,6 +269,17 @@ def test_a_second_owner_is_told_who_the_first_is_and_a_dead_one_owns_nothing(
         assert [study.study_name for study in found.get_all_studies()] == ["test"]
 
 
+def test_a_new_owner_reads_only_when_nobody_writes_any_more(ours: Path) -> None:
+    connection = sqlite3.connect(ours, check_same_thread=False)
+    connection.execute("UPDATE trial_values SET value = 0.1")  # an earlier owner, in its commit
+    commit = threading.Timer(1.0, connection.commit)
+    commit.start()
+    with take(locate(str(ours)), "second") as database:
+        assert [trial.value for trial in database.get_all_trials(1)] == [0.1]
+    commit.join()
+    connection.close()
+
+
 def test_a_missing_driver_names_its_package() -> None:
     with pytest.raises(UserError, match=r"its driver is not installed .*: pip install mysqlclient"):
         check_readable(locate("mysql://localhost/s"))
@@ -298,3 +316,116 @@ def test_a_note_of_the_owner_does_not_control_the_terminal(tmp_path: Path) -> No
         with pytest.raises(UserError, match="is in use by process 1") as caught, take(url, "two"):
             pass
     assert str(caught.value).isprintable()
+
+
+# One file, one owner; with processes: tests/faults/test_identity.py.
+
+
+def test_a_link_is_the_database_that_it_leads_to(ours: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    link = tmp_path / "sub" / "link.db"
+    link.symlink_to("../studies.db")
+    assert locate(str(link)) == locate(f"sqlite:///{link}") == locate(str(ours))
+    with (
+        take(locate(str(link)), "first"),
+        pytest.raises(UserError, match="is in use"),
+        take(locate(str(ours)), "second"),
+    ):
+        pass
+    assert [path.name for path in link.parent.iterdir()] == ["link.db"]
+
+
+def test_a_link_that_leads_nowhere_yet_is_where_the_database_is_made(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link.db").symlink_to("disk/studies.db")
+    with take(locate(str(tmp_path / "link.db")), "first"):
+        pass
+    assert (tmp_path / "link.db").is_symlink()
+    assert (tmp_path / "disk" / "studies.db").is_file()
+
+
+def test_a_file_under_two_names_is_written_under_neither(ours: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.db").hardlink_to(ours)
+    for file in (ours, tmp_path / "other.db"):
+        check_readable(locate(str(file)))
+        with pytest.raises(UserError, match="is one file under 2 names"):
+            check_writable(locate(str(file)))
+        with pytest.raises(UserError, match="2 names"), take(locate(str(file)), "test"):
+            pass
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def remove(lock: Path) -> None:
+    lock.unlink()
+
+
+def replace(lock: Path) -> None:
+    lock.with_name("fresh").touch()
+    lock.with_name("fresh").replace(lock)
+
+
+@pytest.mark.parametrize("lose", [remove, replace])
+def test_an_owner_without_its_lock_commits_nothing_more(
+    ours: Path, lose: Callable[[Path], None]
+) -> None:
+    before = ours.with_name("studies.db.owner.json")
+    with take(locate(str(ours)), "first") as database:
+        writer = StudyWriter(database, "test")
+        lose(ours.with_name("studies.db.lock"))
+        with take(locate(str(ours)), "second") as other:
+            for write in (
+                lambda: writer.start([NewTrial({}, {}, {})]),
+                lambda: writer.describe({"a": 1}),
+                lambda: database.create_new_study([StudyDirection.MAXIMIZE], "z"),
+                writer.check,
+            ):
+                with pytest.raises(StorageFailed, match=r"studies.db.lock was re\w+d while"):
+                    write()
+            assert len(other.get_all_trials(1)) == 1
+            assert StudyWriter(other, "test").start([NewTrial({}, {}, {})])
+    assert not before.exists()
+
+
+def test_the_note_of_the_owner_of_a_lost_lock_is_another_s(ours: Path) -> None:
+    note = ours.with_name("studies.db.owner.json")
+    first = take(locate(str(ours)), "first")
+    first.__enter__()
+    ours.with_name("studies.db.lock").unlink()
+    with take(locate(str(ours)), "second"):
+        first.__exit__(None, None, None)
+        assert json.loads(note.read_text())["command"] == "second"
+
+
+def test_what_beside_a_database_is_a_link_is_not_written_through(ours: Path) -> None:
+    precious = ours.with_name("precious.txt")
+    precious.write_text("mine")
+    note, lock = (ours.with_name(f"studies.db.{name}") for name in ("owner.json", "lock"))
+    note.symlink_to(precious)
+    with take(locate(str(ours)), "first"):
+        pass
+    lock.unlink()
+    lock.symlink_to(precious)
+    before = precious.stat()
+    with (
+        pytest.raises(UserError, match=r"studies.db.lock is a symbolic link"),
+        take(locate(str(ours)), "second"),
+    ):
+        pass
+    assert precious.read_text() == "mine"
+    assert precious.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_trials_of_another_program_take_no_number_twice(ours: Path) -> None:
+    url = locate(str(ours))
+    with take(url, "first") as database:
+        writer = StudyWriter(database, "test")
+        writer.start([NewTrial({}, {}, {})])
+        optuna_study = optuna.load_study(study_name="test", storage=f"sqlite:///{ours}")
+        optuna_study.ask()
+        optuna_study.enqueue_trial({})
+        writer.start([NewTrial({}, {}, {})])
+    with take(url, "second") as database:
+        writer = StudyWriter(database, "test")
+        assert writer.fail_running("its owner is gone") == 3
+        assert [trial.number for trial in writer.trials()] == [0, 1, 2, 3, 4]
+        assert writer.next_number == 5

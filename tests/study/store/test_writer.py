@@ -222,6 +222,16 @@ def test_a_database_that_refuses_says_so(writer: StudyWriter) -> None:
             write()
 
 
+def test_a_trial_that_another_program_has_ended_is_not_counted_as_written(
+    writer: StudyWriter, file: Path
+) -> None:
+    trial = start(writer)
+    theirs(file).tell(0, state=TrialState.FAIL)
+    with pytest.raises(StorageFailed, match="another program ended a trial of the study"):
+        writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])
+    assert not writer.in_order  # so the journal stays
+
+
 @pytest.mark.parametrize(
     "text", ["[", "{}", '{"name": 1}', "[" * 100_000, '{"total": 3, "attributes": []}']
 )

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from analysis import wording
+
 VALIDATION_ACCURACY = "validation accuracy"
 
 
@@ -52,15 +54,15 @@ class Quantity:
         """What a value is multiplied by to be shown."""
         return 100.0 if self.is_accuracy else 1.0
 
-    def number(self, value: float | None) -> str:
-        """Write a value without its unit; None as nothing."""
+    def number(self, value: float | None, digits: int = 2) -> str:
+        """Write a value without its unit; None as nothing. `digits` are those of per cent."""
         if value is None:
             return ""
-        return f"{100 * value:.2f}" if self.is_accuracy else _significant(value)
+        return f"{100 * value:.{digits}f}" if self.is_accuracy else _significant(value)
 
-    def amount(self, value: float | None) -> str:
+    def amount(self, value: float | None, digits: int = 2) -> str:
         """Write a value with its unit: `89.39 %`."""
-        return f"{self.number(value)}{f' {self.unit}' if self.unit else ''}"
+        return f"{self.number(value, digits)}{f' {self.unit}' if self.unit else ''}"
 
     def signed(self, difference: float | None) -> str:
         """Write a difference with its sign; None as nothing."""
@@ -71,8 +73,7 @@ class Quantity:
 
     def gap(self, difference: float | None, *, sign: bool = False) -> str:
         """Write a difference for a sentence: `0.34 points`, `−0.012`."""
-        known = difference or 0.0
-        text = self.signed(known).replace("-", "−") if sign else self.number(abs(known))
+        text = self._told(difference or 0.0, sign=sign)
         return f"{text} points" if self.unit == "%" else f"{text}{self._of_unit}"
 
     @property
@@ -83,11 +84,14 @@ class Quantity:
         """Write an interval of a difference in brackets, after a space; nothing without one."""
         if low is None or high is None:
             return ""
-        ends = [
-            self.signed(end).replace("-", "−") if sign else self.number(abs(end))
-            for end in (low, high)
-        ]
+        ends = [self._told(end, sign=sign) for end in (low, high)]
         return f" (95 % interval {ends[0]} to {ends[1]})"
+
+    def _told(self, difference: float, *, sign: bool) -> str:
+        """Write a difference as sentences do: one of accuracies that is not 0 never as 0.00."""
+        if self.is_accuracy:
+            return wording.signed(difference) if sign else wording.size(difference)
+        return self.signed(difference).replace("-", "−") if sign else self.number(abs(difference))
 
     def gain(self, difference: float | None) -> float | None:
         """Return a difference such that more of it is better."""

@@ -186,8 +186,8 @@ def _how_sure(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
         )
     for name, collapse in table.named_collapses():
         sentences.append(
-            f"A training collapsed: {name}, at {table.quantity.amount(collapse.value)} where half "
-            f"of that variant's reach {table.quantity.amount(collapse.median)}."
+            f"A training collapsed: {name}, at {table.quantity.amount(collapse.value, 1)} where half "
+            f"of that variant's reach {table.quantity.amount(collapse.median, 1)}."
         )
     return [*looks.told(table.looks), *sentences, *_in_test(compared)]
 

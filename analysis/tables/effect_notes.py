@@ -167,8 +167,8 @@ def _of_pairs(table: EffectFigures) -> list[str]:
 def _of_collapses(table: EffectFigures) -> list[str]:
     amount = table.quantity.amount
     return [
-        f"Collapsed: {name} reached {amount(collapse.value)}, where half of that variant's "
-        f"trainings reach {amount(collapse.median)}. Its difference is that of one training "
+        f"Collapsed: {name} reached {amount(collapse.value, 1)}, where half of that variant's "
+        f"trainings reach {amount(collapse.median, 1)}. Its difference is that of one training "
         "above all: look at what happened there."
         for name, collapse in table.named_collapses()
     ]

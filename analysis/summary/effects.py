@@ -184,10 +184,11 @@ def _how_sure(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
         sentences.append(
             f"{count(few, 'comparison')} {have} fewer than {FEWEST_PAIRS} pairs: no claim is made."
         )
+    amount = table.quantity.amount
     for name, collapse in table.named_collapses():
         sentences.append(
-            f"A training collapsed: {name}, at {table.quantity.amount(collapse.value, 1)} where half "
-            f"of that variant's reach {table.quantity.amount(collapse.median, 1)}."
+            f"A training collapsed: {name}, at {amount(collapse.value, 1)} where half of that "
+            f"variant's reach {amount(collapse.median, 1)}."
         )
     return [*looks.told(table.looks), *sentences, *_in_test(compared)]
 

@@ -12,12 +12,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis.statistics.effects import Row, columns, holm, paired_difference
+from analysis.statistics.effects import FEWEST_PAIRS, Row, columns
+from analysis.statistics.paired import holm, paired_difference
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, Page, joined
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
-from analysis.verdicts import FEWEST_PAIRS
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
 

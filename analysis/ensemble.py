@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics.proportions import Comparison, Share, compare, share
+from analysis.statistics.proportions import PairedShares, Proportion, compare, share
 from analysis.table_formats import WRITERS, Block, Page
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished
@@ -36,9 +36,9 @@ class Member:
 class Vote:
     """How well the members do on some images, each alone and all together."""
 
-    members: list[Share]  # in their order
-    ensemble: Share
-    against_best: Comparison  # of the ensemble with the first member
+    members: list[Proportion]  # in their order
+    ensemble: Proportion
+    against_best: PairedShares  # of the ensemble with the first member
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _sizes(members: Sequence[Member]) -> list[int]:
     return [*own, sum(own)]
 
 
-def _interval(own: Share) -> str:
+def _interval(own: Proportion) -> str:
     return f"{percent(own.accuracy)} [{percent(own.low)}, {percent(own.high)}]"
 
 

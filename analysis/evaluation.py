@@ -1,22 +1,21 @@
 """A trained network on its test set, for people: accuracy, classes, mistakes, speed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis.statistics.proportions import Share, share
+from analysis.inference_cost import Inference
+from analysis.statistics.proportions import Proportion, share
 from analysis.table_formats import WRITERS, Block, Page
 from analysis.text import percent, printable
-
-Inference = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
 class Mistakes:
     """What the counts of a confusion matrix say."""
 
-    test: Share
-    classes: list[Share]  # of the images of each class
+    test: Proportion
+    classes: list[Proportion]  # of the images of each class
 
 
 def mistakes(confusion: Sequence[Sequence[int]]) -> Mistakes:

@@ -4,7 +4,8 @@ What the other seeds of such a variant reach is not what the variant reaches: th
 choice by result.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from analysis.trials import Trial, finished
 
@@ -12,12 +13,12 @@ from analysis.trials import Trial, finished
 FROM_OUTSIDE = {"interrupted", "infrastructure"}
 
 
-def failures(trials: Iterable[Trial]) -> list[Trial]:
-    """Pick a failed trial for every cell, a (variant, seed), that has nothing better.
+def failures(plan: Mapping[str, Any], trials: Iterable[Trial]) -> list[Trial]:
+    """Pick a failed trial for every planned cell, a (variant, seed), that has nothing better.
 
     A cell that finished, or is being trained, has not failed, whatever was tried before.
     """
-    rows = list(trials)
+    rows = [trial for trial in trials if _is_planned(plan, trial)]
     ended = {(trial.label, trial.seed) for trial in finished(rows)}
     ended |= {(t.label, t.seed) for t in rows if t.state in ("RUNNING", "WAITING", "PRUNED")}
     cells: dict[object, Trial] = {}
@@ -26,6 +27,13 @@ def failures(trials: Iterable[Trial]) -> list[Trial]:
         if trial.state == "FAIL" and trial.failure_kind not in FROM_OUTSIDE and cell not in ended:
             cells.setdefault(cell, trial)
     return list(cells.values())
+
+
+def _is_planned(plan: Mapping[str, Any], trial: Trial) -> bool:
+    seeds = plan.get("max_seeds") or plan.get("seeds")
+    if plan.get("imported") or not isinstance(seeds, int) or trial.seed is None:
+        return True
+    return trial.seed < seeds
 
 
 def is_diverged(trial: Trial) -> bool:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,8 @@ def write(study: Study, trials: Sequence[Trial], path: Path) -> Path:
     page = page.replace("<title>HiPlot</title>", head, 1)
     # HiPlot's style sheet asks Google for a font that has a local substitute.
     page = re.sub(r'@import\\?"https?:[^"]*"', "", page)
+    # What a conditional parameter has in trials that it has no place in; see `_line`.
+    page = page.replace('"nan/inf/null"', '"none"')
     # d3 would write the ticks of a logarithmic axis as 6e+1; "~r" writes 60.
     page = page.replace(".state.height/50)", '.state.height/50,"~r")')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +99,9 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     compared = LAST[-1] if study.compared == VALIDATION_ACCURACY else "accuracy"
     columns = [*FIRST, *map(_factor_column, factors), *LAST[:-1], *extra, compared]
     pareto = _pareto(study, trials)
+    absent = _absent(trials, factors)
     lines = [
-        _line(trial, factors) | pareto.get(trial.number, {}) | _further(trial, objectives)
+        _line(trial, absent) | pareto.get(trial.number, {}) | _further(trial, objectives)
         for trial in trials
     ]
     lines = [
@@ -107,7 +110,7 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     made = hiplot.Experiment.from_iterable(lines)
     ranges = _ranges(trials)
     for name in columns:
-        values = {line[name] for line in lines if name in line}
+        values = {line[name] for line in lines if name in line} - {math.nan}
         if values:
             made.parameters_definition[name].type = ranges.get(name) or _type(
                 LAST[-1] if name == compared else name, values
@@ -173,10 +176,30 @@ def _accuracy(trial: Trial) -> float | None:
     return trial.value
 
 
-def _line(trial: Trial, factors: Iterable[str]) -> dict[str, Any]:
-    known: dict[str, Any] = {"variant": trial.label}
-    known |= {_factor_column(name): trial.params.get(name) for name in factors}
-    known |= {
+def _absent(trials: Sequence[Trial], factors: Iterable[str]) -> dict[str, Any]:
+    """Return what stands for "none" on each factor's axis.
+
+    A trial without a conditional parameter would have a line that is cut there. Among categories
+    it has one of its own; on an axis of numbers HiPlot keeps a place apart for NaN.
+    """
+    ranges = _ranges(trials)
+    absent = {}
+    for name in factors:
+        column = _factor_column(name)
+        values = {_cell(trial.params[name]) for trial in trials if name in trial.params}
+        kind = ranges.get(column) or _type(column, values)
+        absent[name] = level_text(None) if kind is hiplot.ValueType.CATEGORICAL else math.nan
+    return absent
+
+
+def _line(trial: Trial, absent: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a trial's line; `absent` is what stands for a factor that it does not have."""
+    # A trial without any parameter has not begun, and has no place on any axis.
+    cells: dict[str, Any] = {"variant": _cell(trial.label)}
+    for name, none in absent.items() if trial.params else ():
+        value = trial.params.get(name)
+        cells[_factor_column(name)] = none if value is None else _cell(value)
+    results = {
         "candidate": trial.candidate,
         "seed": trial.seed,
         "state": trial.state.lower(),
@@ -188,7 +211,7 @@ def _line(trial: Trial, factors: Iterable[str]) -> dict[str, Any]:
         "test_accuracy": trial.test_accuracy,
         "val_accuracy": _accuracy(trial),
     }
-    cells = {name: _cell(value) for name, value in known.items()}
+    cells |= {name: _cell(value) for name, value in results.items()}
     return {name: value for name, value in cells.items() if value is not None}
 
 

@@ -13,14 +13,9 @@ from typing import Any
 import numpy as np
 
 from analysis.statistics.candidates import settled
-from analysis.statistics.effects import (
-    NO_DIFFERENCE,
-    Difference,
-    Row,
-    baseline_level,
-    columns,
-    paired_difference,
-)
+from analysis.statistics.effects import Row, columns
+from analysis.statistics.paired import NO_DIFFERENCE, Difference, paired_difference
+from analysis.statistics.rows import baseline_level
 from analysis.table_formats import Block, accuracies, joined
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished

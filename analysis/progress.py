@@ -5,10 +5,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis.failures import failures
+from analysis.failures import failures, is_diverged
 from analysis.ranking import leader
 from analysis.statistics.candidates import first_trials, ranked, replicates, settled
-from analysis.statistics.effects import planned_cells, planned_points, summarize
+from analysis.statistics.effects import summarize
+from analysis.statistics.rows import planned_cells, planned_points
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 from fmnist_common.designs import variant_key
@@ -53,7 +54,8 @@ class Progress:
     replicates: dict[str, int]  # those of them that a search ran on further seeds, unplanned
     planned: int | None  # cells; None where the study has no fixed plan
     done: int  # cells with a finished trial; of a search, with any result: pruned, diverged
-    missing: int | None  # cells without one
+    diverged: int  # cells that will never have one, as they would diverge again
+    missing: int | None  # cells that are still to be trained
     epochs: int | None  # planned for a trial
     best: Best | None
     running: list[Running]
@@ -75,6 +77,11 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     budget = study.plan.get("search", {}).get("trials")
     planned = planned_cells(study.plan) if search is None else budget
     cells = len(done) - len(finished(further)) if search is None else sum(map(settled, search))
+    beyond = {trial.number for trial in further}
+    diverged = sum(
+        map(is_diverged, failures(study.plan, (t for t in trials if t.number not in beyond)))
+    )
+    over = cells + (diverged if search is None else 0)
     return Progress(
         study=study.name,
         objective=study.compared if study.plan else "objective",
@@ -82,7 +89,8 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         replicates={} if search is None else _counts(replicates(trials)),
         planned=planned,
         done=cells,
-        missing=None if planned is None else max(0, planned - cells),
+        diverged=diverged,
+        missing=None if planned is None else max(0, planned - over),
         epochs=study.plan.get("epochs"),
         best=_best(study, trials, done) if search is None else _best_candidate(trials),
         running=[
@@ -122,7 +130,7 @@ def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best 
     for trial in done:
         if trial.value is not None:
             values[trial.label][trial.seed] = sign * trial.value
-    failed = {trial.label for trial in failures(trials)}
+    failed = {trial.label for trial in failures(study.plan, trials)}
     variant = leader(values, failed, study.plan.get("seeds"))
     if variant is None:
         return None
@@ -152,6 +160,9 @@ def count_line(progress: Progress) -> str:
     beside = Counter(progress.replicates) + Counter(progress.combinations)
     planned_kind = Counter(progress.counts) - beside
     parts = [f"{count:,} {word}" for word, count in planned_kind.items()]
+    if progress.diverged:
+        failed = f"{planned_kind['failed']:,} failed"
+        parts[parts.index(failed)] += f" ({progress.diverged:,} diverged)"
     if progress.missing:
         parts.append(f"{progress.missing:,} missing")
     planned = "" if progress.planned is None else f" of {progress.planned:,} planned"

@@ -11,11 +11,12 @@ from typing import TypeVar
 import numpy as np
 
 Variant = TypeVar("Variant", bound=Hashable)
+Seed = TypeVar("Seed", bound=Hashable)
 ROUNDS = 100  # of the fixed point, which without missing cells takes one
 
 
 def leader(
-    values: Mapping[Variant, Mapping[Hashable, float]],
+    values: Mapping[Variant, Mapping[Seed, float]],
     failed: Collection[Variant] = (),
     planned: int | None = None,
 ) -> Variant | None:
@@ -36,7 +37,7 @@ def leader(
     return max(means, key=means.__getitem__, default=None)
 
 
-def adjusted_means(values: Mapping[Variant, Mapping[Hashable, float]]) -> dict[Variant, float]:
+def adjusted_means(values: Mapping[Variant, Mapping[Seed, float]]) -> dict[Variant, float]:
     """Return each variant's mean as if it had the seeds of all: least squares, variant + seed.
 
     Args:

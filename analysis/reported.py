@@ -15,9 +15,10 @@ from scipy import special
 
 from analysis import inference_cost
 from analysis.statistics.candidates import mean_interval
-from analysis.statistics.effects import PlannedRow, baseline_level, planned_rows, summarize
+from analysis.statistics.effects import summarize
 from analysis.statistics.power import CONFIDENCE
 from analysis.statistics.proportions import Z, wilson
+from analysis.statistics.rows import PlannedRow, baseline_level, planned_rows
 from analysis.table_formats import Block, joined
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
@@ -121,7 +122,8 @@ def _row(
     plan = study.plan
     theirs, ours = _theirs(entry, images), _ours(trials)
     accuracies = _accuracies(trials)
-    both = _difference(entry, accuracies, images, study.dataset.get("test_images"))
+    runs = (plan.get("source") or {}).get("runs") or 1
+    both = _difference(entry, accuracies, images, study.dataset.get("test_images"), runs)
     difference, half = both or (None, None)
     reasons = _reasons(study, entry, ours)
     bounds = entry.get("test_accuracy_range")
@@ -204,23 +206,26 @@ def _difference(
     accuracies: Sequence[float],
     images: int | None,
     own_images: int | None,
+    runs: int,
 ) -> tuple[float, float] | None:
-    """Return ours minus reported, and half the width of its 95 % interval.
+    """Return ours minus reported, and half the width of its 95 % prediction interval.
 
-    In quadrature: half the t interval of our mean over seeds, and 1.96 times the binomial errors of
-    our test images, which all seeds share, and of theirs. Both may be the same images, and then
-    agree better than that; of their spread over runs nothing is known, and it is not counted.
+    A prediction interval: a reported figure is the mean of few runs, mostly of a single one, and
+    another of them would have been another figure. How much another is seen from our own runs. In
+    quadrature: Student's t times the standard deviation of our mean over n seeds less that of a
+    mean of the source's runs, and 1.96 times the binomial errors of our test images, which all
+    seeds share, and of theirs. Both may be the same images, and then agree better than that.
     """
-    own = summarize(accuracies)
+    ours = summarize(accuracies)
     bounds = entry.get("test_accuracy_range") or [entry.get("test_accuracy")] * 2
-    if own.mean is None or bounds[0] is None:
+    if ours.mean is None or bounds[0] is None:
         return None
-    nearest = min(max(own.mean, bounds[0]), bounds[1])
-    squares = Z**2 * (_squared_error(nearest, images) + _squared_error(own.mean, own_images))
-    if own.std is not None:
-        critical = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2))
-        squares += (critical * own.std) ** 2 / own.n
-    return own.mean - nearest, math.sqrt(squares)
+    nearest = min(max(ours.mean, bounds[0]), bounds[1])
+    squares = Z**2 * (_squared_error(nearest, images) + _squared_error(ours.mean, own_images))
+    if ours.std is not None:
+        critical = float(special.stdtrit(ours.n - 1, (1 + CONFIDENCE) / 2))
+        squares += (critical * ours.std) ** 2 * (1 / ours.n + 1 / runs)
+    return ours.mean - nearest, math.sqrt(squares)
 
 
 def _squared_error(accuracy: float, images: int | None) -> float:
@@ -359,8 +364,9 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
         + "Ours are chosen on validation data, taken from the training images. [ ] are 95 % "
         f"intervals: of theirs, for one test of {source.get('test_images'):,} images (Wilson); of "
         "ours, for the mean over n seeds (t).",
-        "Ours minus reported: [ ] holds our spread over seeds, the binomial error of our test "
-        "images and that of theirs; of their spread over runs nothing is known. To a range: the "
+        "Ours minus reported: [ ] is where it lies if both are the same: it holds our spread over "
+        "seeds, once for our mean and once for the source's runs (of which one is assumed where "
+        "their number is not given), and the binomial errors of both tests. To a range: the "
         "distance to its nearer end.",
         *(
             f"{word.capitalize()}: {why}."

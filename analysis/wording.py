@@ -7,12 +7,14 @@ NAMED = 6  # things that a sentence lists; more are counted
 
 def signed(fraction: float | None) -> str:
     """Write a difference in points, with its sign."""
-    return f"{100 * (fraction or 0.0):+.2f}".replace("-", "−")
+    sign = "−" if (fraction or 0.0) < 0 else "+"
+    return sign + size(fraction)
 
 
 def size(fraction: float | None) -> str:
-    """Write a difference in points, without its sign."""
-    return f"{100 * abs(fraction or 0.0):.2f}"
+    """Write a difference in points, without its sign; one that is not 0 never as 0.00."""
+    points = 100 * abs(fraction or 0.0)
+    return f"{points:.2f}" if points >= 0.005 or not points else f"{points:.1g}"
 
 
 def bounds(low: float | None, high: float | None, *, sign: bool = True) -> str:

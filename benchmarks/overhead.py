@@ -25,9 +25,11 @@ import optuna
 
 from study.plans.plan import Plan, load_plan
 from study.plans.space import suggest
-from study.run.coordinator import Coordinator, State, open_study
+from study.run.coordinator import Coordinator, State
 from study.run.executors import Watcher
+from study.run.opening import open_study
 from study.run.search import SearchWork
+from study.run.weights import WeightFiles
 from study.store import location, ownership
 from study.store.durability import Durability
 from study.store.writer import StudyWriter
@@ -114,9 +116,9 @@ def ours(plan: Plan, folder: Path, counts: Sequence[int]) -> list[float]:
         writer = StudyWriter(database, "search", journal=durability.journal)
         open_study(writer, plan, {"sha256": "none"})
         work = SearchWork(plan, [])
-        checkpoints = folder / "checkpoints"
+        weights = WeightFiles(folder, "studies.db", writer.name)
         coordinator = Coordinator(
-            work, writer, executor, bank_size=1, checkpoints=checkpoints, view=Silent(),
+            work, writer, executor, bank_size=1, weights=weights, view=Silent(),
             back_up=lambda: durability.mind(writer),
         )  # fmt: skip
         with durability.guarding(writer):

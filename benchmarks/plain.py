@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from trainer import device as devices
 from trainer.bank import Bank
@@ -47,8 +47,8 @@ def ours(config: TrainConfig, data: ImageData) -> Steps:
     return take
 
 
-def plain(config: TrainConfig, data: ImageData) -> Steps:
-    """The loop that one would write for this network alone."""
+def layers_of(config: TrainConfig) -> list[nn.Module]:
+    """The layers that one would write for a `convnet`."""
     layers: list[nn.Module] = []
     channels = 1
     for index in range(config.depth):
@@ -57,33 +57,81 @@ def plain(config: TrainConfig, data: ImageData) -> Steps:
         layers += [nn.MaxPool2d(2)] if index < 2 else []
         layers.append(nn.LeakyReLU(0.1))  # after the pooling, as ours: the same, and cheaper
         channels = width
-    layers += [nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(channels * 49, 10)]
-    network = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
-    mean, std = data.normalisation
-    bf16 = devices.precision(config, CPU) == "bf16"
-    images = data.train_images.view(-1, 1, 28, 28)
-    order = torch.randperm(len(images)).split(config.batch_size)
-    batches = itertools.cycle(batch for batch in order if len(batch) == config.batch_size)
+    return [*layers, nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(channels * 49, 10)]
 
-    def step(batch: Tensor) -> Tensor:
-        x = images[batch].float().mul_(1 / 255).sub_(mean).div_(std)
-        labels = data.train_labels[batch]
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = network(x.contiguous(memory_format=torch.channels_last))
+
+class Plain:
+    """The loop that one would write for one network alone: plain PyTorch, eager.
+
+    Args:
+        layers: of the network.
+        config: its recipe: Adam, the batch, the precision.
+        data: images of 28x28.
+        device: where.
+    """
+
+    def __init__(
+        self, layers: list[nn.Module], config: TrainConfig, data: ImageData, device: torch.device
+    ) -> None:
+        network = nn.Sequential(*layers).to(device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(),
+            lr=config.learning_rate,
+            fused=True,
+            capturable=device.type == "cuda",
+        )
+        self.device, self.data = device, data.to(device)
+        self.mean, self.std = data.normalisation
+        self.bf16 = devices.precision(config, device) == "bf16"
+        self.images = self.data.train_images.view(-1, 1, 28, 28)
+        order = torch.randperm(len(self.images), device=device).split(config.batch_size)
+        self.batches = itertools.cycle(batch for batch in order if len(batch) == config.batch_size)
+        self.batch = next(self.batches).clone()
+        self.totals = torch.zeros(2, device=device)
+
+    def step(self) -> None:
+        """Train on `batch`."""
+        x = self.images[self.batch].float().mul_(1 / 255).sub_(self.mean).div_(self.std)
+        labels = self.data.train_labels[self.batch]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.network(x.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            return torch.stack([loss, (logits.argmax(1) == labels).float().mean()])
+            self.totals += torch.stack([loss, (logits.argmax(1) == labels).float().mean()])
 
-    def take(steps: int) -> None:
-        totals = torch.zeros(2)
-        for batch in itertools.islice(batches, steps):
-            totals += step(batch)
+    def __call__(self, steps: int) -> None:
+        """Take so many steps."""
+        for _ in range(steps):
+            self.batch.copy_(next(self.batches))
+            self.step()
 
-    return take
+
+class Graphed(Plain):
+    """The same loop with its step in a CUDA graph, as PyTorch's documentation shows it."""
+
+    def __init__(
+        self, layers: list[nn.Module], config: TrainConfig, data: ImageData, device: torch.device
+    ) -> None:
+        super().__init__(layers, config, data, device)
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream(device).wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.step()
+
+    def __call__(self, steps: int) -> None:
+        """Take so many steps."""
+        for _ in range(steps):
+            self.batch.copy_(next(self.batches))
+            self.graph.replay()
 
 
 def speed(take: Steps, steps: int, batch_size: int) -> float:
@@ -109,7 +157,7 @@ def main() -> None:
     print(f"{devices.describe(CPU)}, {precision}, batch 64, {rounds} rounds of {steps} steps")
     for depth in (2, 4):
         config = TrainConfig(depth=depth, batch_size=64, epochs=1, validation_fraction=0.2)
-        loops = {"ours": ours(config, data), "plain": plain(config, data)}
+        loops = {"ours": ours(config, data), "plain": Plain(layers_of(config), config, data, CPU)}
         speeds: dict[str, list[float]] = {name: [] for name in loops}
         for take in loops.values():
             take(steps // 2)  # warm

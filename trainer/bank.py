@@ -52,24 +52,51 @@ class Bank(Networks):
             )
         self.optimizer = BankOptimizer(self.network, configs, self.steps_per_epoch)
         self.augmentation = Augmentation(configs, data.side, device, self.dtype)
-        self.clock = torch.zeros((), dtype=torch.int32, device=device)  # steps taken
-        # An epoch's batches, the next one's position, sums of loss and accuracy.
+        # Steps taken, and of them those of this epoch.
+        self.counters = torch.zeros(2, dtype=torch.int64, device=device)
+        self.clock, self.position = self.counters[0], self.counters[1:]
+        # An epoch's batches; sums of loss and accuracy.
         shape = (self.steps_per_epoch, self.batch_size, self.members)
         self.batches = torch.zeros(shape, dtype=torch.int64, device=device)
-        self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self.totals = torch.zeros(2, self.members, device=device, dtype=self.dtype)
         self.drawn: tuple[int, Tensor] | None = None  # an epoch to come and its order
         self.pace = Pace(device)
         self.validated = Counts(self.val_indices, self.dtype)
         self.step_program = Program(device)
         self.validation_program = Program(device)
-        for module in self.network.modules():
-            if isinstance(module, Dropout):
-                module.step = self.clock
+        self.ones = torch.ones(self.members, device=device, dtype=self.dtype)  # of the gradient
+        self._prepare_streams()
         smoothing = [config.label_smoothing for config in configs]
         self.smoothing = (
             torch.tensor(smoothing, device=device, dtype=self.dtype) if any(smoothing) else None
         )
+
+    def _prepare_streams(self) -> None:
+        """Make room for an epoch's keys of all random streams, and for what they draw of images."""
+        device, steps = self.device, self.steps_per_epoch
+        layers = [m for m in self.network.modules() if isinstance(m, Dropout) and m.active]
+        kinds = self.augmentation.streams
+        self.streams = [*kinds.values(), *(layer.prepared(device) for layer in layers)]
+        # The step's keys, [S, K, 2], and all of the epoch; what the step's images get, [B, K, P].
+        shape = (len(self.streams), self.members, 2)
+        self.keys = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.key_table = torch.zeros((steps, *shape), dtype=torch.int32, device=device)
+        self.kind_keys = dict(zip(kinds, self.keys, strict=False))
+        for layer, keys in zip(layers, self.keys[len(kinds) :], strict=True):
+            layer.step, layer.keys = self.clock, keys
+        numbers = self.augmentation.numbers
+        places = (steps, self.batch_size, self.members, numbers) if numbers else (steps, 0)
+        self.place_table = torch.zeros(places, dtype=torch.int32, device=device)
+
+    def _draw_epoch(self, epoch: int) -> None:
+        """Hash the keys of an epoch's steps, and draw what its images get."""
+        first = (epoch - 1) * self.steps_per_epoch
+        steps = torch.arange(self.steps_per_epoch, dtype=torch.int32, device=self.device) + first
+        for place, stream in enumerate(self.streams):
+            self.key_table[:, place] = stream.keys(steps)
+        if self.augmentation.numbers:
+            keys = dict(zip(self.augmentation.streams, self.key_table.unbind(1), strict=False))
+            self.place_table.copy_(self.augmentation.places(keys, self.batch_size))
 
     @property
     def images_per_epoch(self) -> int:
@@ -95,6 +122,7 @@ class Bank(Networks):
         """Get ready for the steps of an epoch (from 1)."""
         self.network.train()
         self.batches.copy_(self.order(epoch))
+        self._draw_epoch(epoch)
         self.clock.fill_((epoch - 1) * self.steps_per_epoch)
         self.position.zero_()
         self.totals.zero_()
@@ -106,26 +134,31 @@ class Bank(Networks):
     def _next_step(self) -> None:
         """Take the step that the clock shows. Nothing here comes from the host: see `Program`."""
         batch = self.batches.index_select(0, self.position)[0]
-        self.totals += self._step(batch)
-        self.position += 1
-        self.clock += 1
+        if self.streams:
+            torch.index_select(self.key_table, 0, self.position, out=self.keys[None])
+        places = self.place_table.index_select(0, self.position)[0]
+        self.totals += self._step(batch, places)
+        self.counters += 1
 
     def train_step(self, index: int, batch: Tensor) -> Tensor:
         """Take step `index` on the images `batch` [B, K]; return loss and accuracy, [2, K]."""
         self.clock.fill_(index)
-        return self._step(batch)
+        step = torch.tensor(index, dtype=torch.int32, device=self.device)
+        for keys, stream in zip(self.keys, self.streams, strict=True):
+            keys.copy_(stream.keys(step))
+        return self._step(batch, self.augmentation.places(self.kind_keys, len(batch)))
 
-    def _step(self, batch: Tensor) -> Tensor:
+    def _step(self, batch: Tensor, places: Tensor) -> Tensor:
         labels = self.data.train_labels[batch]  # [B, K]
         images = self.data.train_images[batch].view(
             *batch.shape, self.data.side, -1
         )  # [B, K, H, W]
-        x = self.normalise(self.augmentation(images, self.clock))
+        x = self.normalise(self.augmentation.apply(images, places, self.kind_keys))
         with self.autocast():
             logits = self.network(x)
         logits = logits.to(self.dtype)
         losses = cross_entropy(logits, labels, self.smoothing)
-        losses.sum().backward()
+        torch.autograd.backward(losses, self.ones)
         self.optimizer.step(self.clock)
         with torch.no_grad():
             return torch.stack([losses, (logits.argmax(2) == labels).to(self.dtype).mean(0)])

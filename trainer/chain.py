@@ -18,6 +18,7 @@ from trainer.layers import ChannelNorm, Convolution
 from trainer.native import LANES
 from trainer.native.activated import activated
 from trainer.native.images import fits, pooled_images
+from trainer.patches import convolution_of_images
 
 
 class Chain(nn.Sequential):
@@ -29,18 +30,8 @@ class Chain(nn.Sequential):
         if not self.training:
             return _one_by_one(layers, x)
         natively = native.wanted(x)
-        first = None if x.requires_grad else _first(layers)
-        if first is not None and _even(x):
-            convolution, tail = first
-            weight, bias, norm = convolution.weight, convolution.bias, tail.norm
-            assert tail.pooling is not None
-            if natively and fits(weight, x):
-                x = pooled_images(x, weight, bias, norm, tail.slope, tail.pooling)
-                layers = layers[1 + tail.layers :]
-            elif tail.pooling == "max" and weight.shape[2] <= (5 if norm else 3):
-                # (Larger patches cost more than the activations that they replace.)
-                x = pooled_convolution(x, weight, bias, norm, convolution.members)
-                layers = [*tail.activation, *layers[1 + tail.layers :]]
+        if not x.requires_grad:
+            x, layers = _of_images(layers, x, natively=natively)
         return _natively(layers, x) if natively else _one_by_one(layers, x)
 
 
@@ -87,14 +78,34 @@ def _even(x: Tensor) -> bool:
     return x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
 
 
-def _first(layers: list[nn.Module]) -> tuple[Convolution, _Tail] | None:
-    """Find a convolution of one channel with pooling behind it, if the layers begin so."""
+def _of_images(
+    layers: list[nn.Module], x: Tensor, *, natively: bool
+) -> tuple[Tensor, list[nn.Module]]:
+    """Apply the layers that begin at the images, several at once; return what remains to be done.
+
+    On a GPU starting kernels is what costs: a member alone takes cuDNN's convolution and the layers
+    one by one, a bank one product for all its convolutions.
+    """
     if not (layers and isinstance(layers[0], Convolution) and layers[0].of_images):
-        return None
+        return x, layers
+    convolution = layers[0]
+    weight, bias, members = convolution.weight, convolution.bias, convolution.members
+    if x.device.type == "cuda":
+        if members == 1:
+            return x, layers
+        x = convolution_of_images(x, weight, members)
+        return (x if bias is None else x + bias.to(x.dtype).view(-1, 1, 1)), layers[1:]
     tail = _Tail.of(layers[1:])
-    if tail.pooling is None or (tail.norm is not None and layers[0].bias is not None):
-        return None
-    return layers[0], tail
+    fitting = tail.pooling is not None and not (tail.norm and bias is not None) and _even(x)
+    if fitting and natively and fits(weight, x):
+        assert tail.pooling is not None
+        x = pooled_images(x, weight, bias, tail.norm, tail.slope, tail.pooling)
+        layers = layers[1 + tail.layers :]
+    # (Larger patches cost more than the activations that they replace.)
+    elif fitting and tail.pooling == "max" and weight.shape[2] <= (5 if tail.norm else 3):
+        x = pooled_convolution(x, weight, bias, tail.norm, members)
+        layers = [*tail.activation, *layers[1 + tail.layers :]]
+    return x, layers
 
 
 def _one_by_one(layers: list[nn.Module], x: Tensor) -> Tensor:

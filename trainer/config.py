@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
+from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
 
-DATASETS = ("fashion-mnist", "digits", "mnist", "kmnist")
 AUGMENTATIONS = ("flip", "erase", "translate", "crop", "rotate", "noise")
 
 # Architecture -> the network fields that it reads. The others do not change its network.
@@ -61,6 +61,10 @@ def _one_of(default: str, *valid: str) -> Any:
         return None if value in valid else f"choose from {', '.join(valid)}"
 
     return field(default=default, metadata={"check": check})
+
+
+def _dataset(value: Any) -> str | None:
+    return None if value in DATASETS else f"choose from {', '.join(DATASETS)}"
 
 
 def _number(
@@ -149,7 +153,7 @@ class TrainConfig:
 
     # Data. `subset` images (null: all) of the training set, of which `validation_fraction`
     # validates; both are drawn stratified by `seed`.
-    dataset: str = _one_of("fashion-mnist", *DATASETS)
+    dataset: str = field(default="fashion-mnist", metadata={"check": _dataset})
     subset: int | None = _number(None, 10)
     validation_fraction: float = _number(0.2, 0, 1, open_low=True, open_high=True)
 

@@ -1,6 +1,6 @@
 """Work that is repeated unchanged: run as it is, or on a GPU captured once and replayed.
 
-A small network's step is 60 to 200 kernels of a few microseconds each, and starting them one by one
+A small network's step is 60 to 120 kernels of a few microseconds each, and starting them one by one
 from Python takes longer than computing them. A CUDA graph starts them all at once. What it replays
 is fixed: the same kernels on the same memory. So a program takes no arguments, finds everything in
 tensors that stay where they are (which step it is, too), and writes its results into such tensors.

@@ -1,7 +1,6 @@
 """Data sets as tensors: read, verified, hashed, split.
 
-Four data sets of 10 classes, 1 channel. The three of 28x28 are read from their official `.gz`
-files, never from anything else; `digits` comes inside scikit-learn and needs no file.
+Which there are is said in `trainer.datasets`. Files are read only if they are the official ones.
 """
 
 import gzip
@@ -17,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.config import DATASETS, TrainConfig
+from trainer.config import TrainConfig
+from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
-from trainer.files import DIGITS, SOURCES, default_data_dir, verified_files
+from trainer.files import default_data_dir, verified_files
+from trainer.stratified import stratified_order
 
 MOST_SPLITS = 64  # that are kept: half a MB each of 60,000 images
 
@@ -103,16 +104,19 @@ def load(name: str, data_dir: Path | None = None, *, download: bool = False) -> 
         UserError: unknown name; files missing, unreadable or not the official ones (MD5).
     """
     if name not in DATASETS:
-        raise UserError(choose("dataset", name, DATASETS))
-    if name == "digits":
-        return _digits()
-    source = SOURCES[name]
-    paths = verified_files(name, data_dir or default_data_dir(), download=download)
-    train, train_labels, test, test_labels = (torch.from_numpy(_read_idx(path)) for path in paths)
+        raise UserError(choose("dataset", name, tuple(DATASETS)))
+    dataset = DATASETS[name]
+    if dataset.files is not None:
+        paths = verified_files(name, data_dir or default_data_dir(), download=download)
+        arrays = tuple(_read_idx(path) for path in paths)
+    else:
+        assert dataset.read is not None
+        arrays = dataset.read()
+    train, train_labels, test, test_labels = map(torch.from_numpy, arrays)
     return ImageData(
         name=name,
         side=train.shape[1],
-        classes=source.classes,
+        classes=dataset.classes,
         train_images=train.flatten(1),
         train_labels=train_labels.long(),
         test_images=test.flatten(1),
@@ -129,39 +133,6 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path} cannot be unpacked: {error}") from error
     shape = tuple(np.frombuffer(raw, dtype=">i4", count=raw[3], offset=4).tolist())
     return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
-
-
-def _digits() -> ImageData:
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    pixels = np.rint(images * (255 / 16)).astype(np.uint8)  # 17 grey levels, 8x8
-    # The same fifth of the images is the test set in every run, whatever the seed.
-    order = stratified_order(labels, np.random.default_rng(0))
-    test, train = np.split(order, [len(order) // 5])
-    return ImageData(
-        name="digits",
-        side=8,
-        classes=DIGITS,
-        train_images=torch.from_numpy(pixels[train]),
-        train_labels=torch.from_numpy(labels[train]).long(),
-        test_images=torch.from_numpy(pixels[test]),
-        test_labels=torch.from_numpy(labels[test]).long(),
-    )
-
-
-def stratified_order(labels: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return a random order of the images in which every prefix has the classes' proportions.
-
-    The j-th of a class's n images (in random order) is placed at (j + u) / n, u uniform; so subsets
-    of growing size are nested, and each class is within one image or so of its share.
-    """
-    place = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        rank = rng.permutation(len(members))
-        place[members] = (rank + rng.random()) / len(members)
-    return np.argsort(place, kind="stable")
 
 
 def split(data: ImageData, config: TrainConfig) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,10 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from trainer.datasets import DATASETS, Files
 from trainer.errors import UserError
 
 FILES = (
@@ -19,61 +19,6 @@ FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set comes from, and what its files are."""
-
-    torchvision_class: str  # also the folder that torchvision keeps the files in
-    md5: tuple[str, str, str, str]  # in the order of FILES
-    classes: tuple[str, ...]
-
-
-DIGITS = tuple("0123456789")
-SOURCES = {
-    "fashion-mnist": Source(
-        "FashionMNIST",
-        (
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-        ),
-        (
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
-    ),
-    "mnist": Source(
-        "MNIST",
-        (
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            "9fb629c4189551a2d022fa330f9573f3",
-            "ec29112dd5afa0611ce80d1b7f02629c",
-        ),
-        DIGITS,
-    ),
-    "kmnist": Source(
-        "KMNIST",
-        (
-            "bdb82020997e1d708af4cf47b453dcf7",
-            "e144d726b3acfaa3e44228e80efcd344",
-            "5c965bf0a639b31b8f53240b1b52f4d7",
-            "7320c461ea6c1c855c0b718fb2a4b134",
-        ),
-        ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を"),
-    ),
-}
 
 
 def default_data_dir() -> Path:
@@ -87,17 +32,18 @@ def ready(name: str, data_dir: Path | None, *, download: bool) -> None:
     Raises:
         UserError: they are not.
     """
-    if name in SOURCES:  # the others come inside a package
+    if DATASETS[name].files is not None:  # the others come inside a package
         verified_files(name, data_dir or default_data_dir(), download=download)
 
 
 def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
-    """Return the paths of the four official files, their MD5 checked.
+    """Return the paths of a data set's four official files, their MD5 checked.
 
     Raises:
         UserError: as `load`.
     """
-    source = SOURCES[name]
+    source = DATASETS[name].files
+    assert source is not None
     places = [data_dir / source.torchvision_class / "raw", data_dir / "raw", data_dir]
     folder = next((p for p in places if any((p / file).is_file() for file in FILES)), places[0])
     missing = [file for file in FILES if not (folder / file).is_file()]
@@ -111,18 +57,18 @@ def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
     paths = [folder / file for file in FILES]
     for path, expected in zip(paths, source.md5, strict=True):
         try:
-            found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            actual = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from error
-        if found != expected:
+        if actual != expected:
             raise UserError(
-                f"{path} is not the official {name} file: MD5 is {found}, must be {expected}; "
+                f"{path} is not the official {name} file: MD5 is {actual}, must be {expected}; "
                 "delete it and fetch it again"
             )
     return paths
 
 
-def _download(name: str, source: Source, folder: Path, missing: Sequence[str]) -> None:
+def _download(name: str, source: Files, folder: Path, missing: Sequence[str]) -> None:
     """Fetch files with torchvision's downloader."""
     from trainer.torchvision_compat import torchvision
 

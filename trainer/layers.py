@@ -105,7 +105,7 @@ class ChannelNorm(nn.BatchNorm2d):
         """Normalise."""
         if self.training:
             self.check(x)
-        return super().forward(x)
+        return _normalised(self, x) if x.device.type == "cuda" else super().forward(x)
 
     def check(self, x: Tensor) -> None:
         """Refuse to normalise single values."""
@@ -123,7 +123,24 @@ class FeatureNorm(nn.BatchNorm1d):
         """Normalise."""
         if self.training:
             _check_count(len(x))
-        return super().forward(x.flatten(1)).view(x.shape)
+        flat = x.flatten(1)
+        on_gpu = x.device.type == "cuda"
+        return (_normalised(self, flat) if on_gpu else super().forward(flat)).view(x.shape)
+
+
+def _normalised(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Apply a norm without counting its steps, which nobody reads and which costs a kernel."""
+    assert norm.momentum is not None
+    return F.batch_norm(
+        x,
+        norm.running_mean,
+        norm.running_var,
+        norm.weight,
+        norm.bias,
+        norm.training,
+        norm.momentum,
+        norm.eps,
+    )
 
 
 def _check_count(values: int) -> None:
@@ -194,6 +211,8 @@ class Dropout(nn.Module):
         self.rates = rates
         self.seeds, self.name, self.channels = seeds, name, channels
         self.stream: Stream | None = None
+        self.scale_as: Tensor | None = None  # in the type of what is dropped
+        self.keys: Tensor | None = None  # of the step, [K, 2]: a bank's own; else hashed from it
         drop = torch.tensor([threshold(rate) for rate in rates], dtype=torch.int32)
         scale = torch.tensor([1.0 / (1.0 - rate) for rate in rates], dtype=torch.float64)
         self.register_buffer("drop", drop[:, None], persistent=False)  # [K, 1]
@@ -203,16 +222,24 @@ class Dropout(nn.Module):
         """Zero values or channels with their member's rate and scale the others up."""
         if not self.training or not self.active:
             return x
-        if self.stream is None:
-            self.stream = Stream(self.seeds, self.name, x.device)
+        stream = self.prepared(x.device)
         if len(self.seeds) == 1 and not self.channels and _native(x):
-            rate, keys = self.rates[0], self.stream.words[0]
-            return dropped(x, Mask(threshold(rate), 1 / (1 - rate), keys, int(self.step)))
+            rate, words = self.rates[0], stream.words[0]
+            return dropped(x, Mask(threshold(rate), 1 / (1 - rate), words, int(self.step)))
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
         each = math.prod(shape[1:]) // len(self.seeds)
         # 0 or 1, [B, K, each]; not bool, with which PyTorch computes slowly on CPUs.
-        kept = self.stream.bits(self.step, len(x), each).ge_(self.drop)
-        return x * kept.to(x.dtype).mul_(self.scale.to(x.dtype)).view(shape)
+        keys = stream.keys(self.step) if self.keys is None else self.keys
+        kept = stream.numbers(keys, len(x), each).ge_(self.drop)
+        if self.scale_as is None or self.scale_as.dtype != x.dtype:
+            self.scale_as = self.scale.to(x.dtype)
+        return x * (kept * self.scale_as).view(shape)
+
+    def prepared(self, device: torch.device) -> Stream:
+        """Return the stream of random numbers, made where they are needed."""
+        if self.stream is None:
+            self.stream = Stream(self.seeds, self.name, device)
+        return self.stream
 
 
 def _native(x: Tensor) -> bool:

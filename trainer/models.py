@@ -14,14 +14,6 @@ from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
 from trainer.layers import Convolution, initialise
 from trainer.streams import generator
 
-# Data set -> (side of its images in pixels, number of classes).
-DATASET_SHAPES = {
-    "fashion-mnist": (28, 10),
-    "digits": (8, 10),
-    "mnist": (28, 10),
-    "kmnist": (28, 10),
-}
-
 
 @dataclass(frozen=True)
 class Size:

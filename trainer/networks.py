@@ -165,7 +165,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor | None) -> T
     evenly over all classes.
     """
     log_p = F.log_softmax(logits, dim=2)
-    losses = -log_p.gather(2, labels[..., None])[..., 0].mean(0)
+    each = F.nll_loss(log_p.flatten(0, 1), labels.flatten(), reduction="none")
+    losses = each.view(labels.shape).mean(0)
     if smoothing is None:
         return losses
     return (1 - smoothing) * losses - smoothing * log_p.mean(2).mean(0)

@@ -47,12 +47,19 @@ _MOMENTS["adamw"] = _MOMENTS["adam"]
 
 
 class BankOptimizer:
-    """PyTorch's own fused SGD, Adam or AdamW, once per member of a bank.
+    """PyTorch's own fused SGD, Adam or AdamW, with hyperparameters of each member's own.
 
-    A member has views of its slice of every parameter, so each member has its own learning rate,
-    weight decay and momentum, while forward and backward run over the whole bank. The kernels are
-    called without the classes around them: those copy channels-last tensors there and back, and
-    with them a step of a small network takes three times as long.
+    Members that share them (learning rates included) share a call of the kernel, over the whole
+    tensors of the bank if all do; the others have views of their slices. The kernels are called
+    without the classes around them: those copy channels-last tensors there and back, and with them
+    a step of a small network takes three times as long.
+
+    Args:
+        network: of the bank, on its device already.
+        configs: of its members.
+        steps: per epoch.
+        on_device: whether learning rates lie on the device and are read there, so that a step can
+            be captured; by default on GPUs.
     """
 
     def __init__(
@@ -63,27 +70,33 @@ class BankOptimizer:
         *,
         on_device: bool | None = None,
     ) -> None:
-        """Prepare for `steps` steps per epoch; the network is on its device already.
-
-        `on_device`: learning rates lie on the device and are read there, by default on GPUs.
-        """
         self.parameters = list(network.parameters())
+        self.size = len(configs)
+        self.optimizer = configs[0].optimizer
         device = self.parameters[0].device
         table = np.stack([learning_rates(config, steps) for config in configs], axis=1)
         self.table: Tensor = torch.from_numpy(table)  # [total steps, K]
         self.rates: Tensor | None = None  # [K]
         on_gpu = device.type == "cuda"
-        if on_gpu if on_device is None else on_device:  # so that a step can be captured
+        if on_gpu if on_device is None else on_device:
             self.device_table = self.table.to(device, torch.float32)
             self.rates = self.device_table[0].clone()
-        self.alone = len(configs) == 1
-        if not self.alone:
+        used = self.optimizer != "sgd" or any(config.momentum > 0 for config in configs)
+        self.moments = {
+            name: [torch.zeros_like(parameter.detach()) for parameter in self.parameters]
+            for name in (_MOMENTS[self.optimizer] if used else ())
+        }
+        self.steps = torch.zeros((), device=device)  # taken, by all members alike
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for k, config in enumerate(configs):
+            shared = (table[:, k].tobytes(), config.weight_decay, config.momentum)
+            alike.setdefault(shared, []).append(k)
+        self.alike = len(alike) == 1
+        if not self.alike:
             # The views of gradients are made once: what they look at must stay where it is.
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
-        self.members = [
-            _Member(config, self.parameters, k, len(configs)) for k, config in enumerate(configs)
-        ]
+        self.groups = [_Group(self, configs[group[0]], group) for group in alike.values()]
 
     def step(self, index: int | Tensor) -> None:
         """Take a step and clear the gradients.
@@ -97,55 +110,64 @@ class BankOptimizer:
             rates = self.table[int(index)].tolist()
         else:
             row = torch.as_tensor(index, device=self.rates.device).view(1)
-            self.rates.copy_(self.device_table.index_select(0, row)[0])
+            torch.index_select(self.device_table, 0, row, out=self.rates[None])
             rates = self.rates.unbind()
-        for member, rate in zip(self.members, rates, strict=True):
-            member.step(rate)
-        for parameter in self.parameters:
-            if self.alone:
+        if self.optimizer != "sgd":
+            self.steps.add_(1)
+        for group in self.groups:
+            group.step(rates[group.members[0]])
+        if self.alike:
+            for parameter in self.parameters:
                 parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad.zero_()
+        else:
+            torch._foreach_zero_(_gradients(self.parameters))
 
     def state(self, k: int) -> list[dict[str, Tensor]]:
         """Copy member k's state (moments, step), one dict per parameter."""
-        return self.members[k].state()
+        return [
+            {name: self._of(moments[i], k).clone() for name, moments in self.moments.items()}
+            # No two share memory: files refuse that.
+            | ({"step": self.steps.clone()} if self.optimizer != "sgd" else {})
+            for i in range(len(self.parameters))
+        ]
 
     def load_state(self, k: int, state: Sequence[Mapping[str, Tensor]]) -> None:
         """Take over a member's state, from another optimiser or from a file."""
-        self.members[k].load_state(state)
+        for i, values in enumerate(state):
+            for name, moments in self.moments.items():
+                if name in values:  # SGD without momentum has none
+                    self._of(moments[i], k).copy_(values[name])
+            if "step" in values:
+                self.steps.copy_(values["step"])
+
+    def _of(self, tensor: Tensor, k: int) -> Tensor:
+        return tensor if self.size == 1 else by_member(tensor, self.size)[k]
+
+    def views(self, tensors: Sequence[Tensor], members: Sequence[int]) -> list[Tensor]:
+        """View members' slices of the bank's tensors in the order in which they lie in memory."""
+        if len(members) == self.size:
+            return [_in_memory_order(tensor) for tensor in tensors]
+        return [_in_memory_order(self._of(tensor, k)) for k in members for tensor in tensors]
 
 
-class _Member:
-    """The optimiser of one member: member k of so many that share the parameters."""
+class _Group:
+    """Members of a bank whose learning rates and other hyperparameters are the same."""
 
-    def __init__(
-        self, config: TrainConfig, parameters: Sequence[nn.Parameter], k: int, members: int
-    ) -> None:
-        self.config, self.parameters, self.k, self.members = config, parameters, k, members
-        self.weights = [self._own(parameter.detach()) for parameter in parameters]
-        # Those of a bank of one are new in every step.
-        self.gradients = None if members == 1 else self._gradients()
-        used = config.optimizer != "sgd" or config.momentum > 0
+    def __init__(self, bank: BankOptimizer, config: TrainConfig, members: Sequence[int]) -> None:
+        self.config, self.members, self.parameters = config, members, bank.parameters
+        self.weights = bank.views([parameter.detach() for parameter in bank.parameters], members)
         self.moments = {
-            name: [torch.zeros_like(weight) for weight in self.weights]
-            for name in (_MOMENTS[config.optimizer] if used else ())
+            name: bank.views(tensors, members) for name, tensors in bank.moments.items()
         }
-        self.steps = torch.zeros((), device=self.weights[0].device)  # taken
-
-    def _own(self, tensor: Tensor) -> Tensor:
-        """View a parameter's slice in the order in which it lies in memory."""
-        own = tensor if self.members == 1 else by_member(tensor, self.members)[self.k]
-        return own.permute(0, 2, 3, 1) if own.dim() == 4 else own
-
-    def _gradients(self) -> list[Tensor]:
-        gradients = [parameter.grad for parameter in self.parameters]
-        return [self._own(gradient) for gradient in gradients if gradient is not None]
+        self.steps = [bank.steps] * len(self.weights)
+        # Where all are alike they are new in every step.
+        self.gradients = None if bank.alike else bank.views(_gradients(bank.parameters), members)
 
     def step(self, rate: float | Tensor) -> None:
         """Take a step with this learning rate."""
-        config = self.config
-        gradients = self._gradients() if self.gradients is None else self.gradients
+        config, gradients = self.config, self.gradients
+        if gradients is None:
+            gradients = [_in_memory_order(gradient) for gradient in _gradients(self.parameters)]
         options: dict[str, Any] = {
             "lr": rate,
             "weight_decay": config.weight_decay,
@@ -155,7 +177,7 @@ class _Member:
             torch._fused_sgd_(
                 self.weights,
                 gradients,
-                self.moments.get("momentum_buffer", []),
+                self.moments["momentum_buffer"] if config.momentum > 0 else [],
                 momentum=config.momentum,
                 dampening=0.0,
                 nesterov=False,
@@ -163,7 +185,6 @@ class _Member:
                 **options,
             )
             return
-        self.steps.add_(1)
         kernel = torch._fused_adamw_ if config.optimizer == "adamw" else torch._fused_adam_
         kernel(
             self.weights,
@@ -171,7 +192,7 @@ class _Member:
             self.moments["exp_avg"],
             self.moments["exp_avg_sq"],
             [],
-            [self.steps] * len(self.weights),
+            self.steps,
             beta1=_BETAS[0],
             beta2=_BETAS[1],
             eps=_EPS,
@@ -179,24 +200,11 @@ class _Member:
             **options,
         )
 
-    def state(self) -> list[dict[str, Tensor]]:
-        """Copy the moments, in the shape of the parameters, and the number of steps."""
-        counted = self.config.optimizer != "sgd"
-        return [
-            {name: _logical(own[i]).clone() for name, own in self.moments.items()}
-            | ({"step": self.steps.clone()} if counted else {})  # no two share memory: files refuse
-            for i in range(len(self.weights))
-        ]
 
-    def load_state(self, state: Sequence[Mapping[str, Tensor]]) -> None:
-        """Take over what `state` gave."""
-        for i, values in enumerate(state):
-            for name, own in self.moments.items():
-                _logical(own[i]).copy_(values[name])
-            if "step" in values:
-                self.steps.copy_(values["step"])
+def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
-def _logical(tensor: Tensor) -> Tensor:
-    """View a tensor in memory order as its parameter is shaped: [K, C, H, W]."""
-    return tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 else tensor
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    """View weights [C, D, H, W] that lie channels last as [C, H, W, D]."""
+    return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor

@@ -31,6 +31,9 @@ def generator(seed: int, *names: object) -> torch.Generator:
 class Stream:
     """One named stream of uniform numbers for each member of a bank.
 
+    A step's numbers come from two keys per member, hashed from (seed, name, step): small tensors,
+    but many operations, so a bank hashes the keys of a whole epoch at once.
+
     Args:
         seeds: the members' seeds, K of them.
         name: the purpose; equal names and seeds give equal numbers.
@@ -40,27 +43,40 @@ class Stream:
     def __init__(self, seeds: Sequence[int], name: str, device: torch.device) -> None:
         self.words = [divmod(derive(seed, name), 1 << 32) for seed in seeds]  # unsigned
         keys = torch.tensor([[high, _signed(low)] for high, low in self.words], dtype=torch.int32)
-        self.keys = keys.to(device)  # [K, 2]
+        self.seeds = keys.to(device)  # [K, 2]
         self._positions: dict[tuple[int, int], Tensor] = {}
 
-    def bits(self, step: Tensor, rows: int, columns: int) -> Tensor:
-        """Return int32 numbers in [0, 2**24), shape [rows, K, columns], for `step` (int32 [])."""
+    def keys(self, steps: Tensor) -> Tensor:
+        """Return the keys of steps (int32 [...]), int32 [..., K, 2]."""
+        return _mix(self.seeds ^ _mix(steps + 1)[..., None, None])
+
+    def numbers(self, keys: Tensor, rows: int, columns: int) -> Tensor:
+        """Return int32 numbers in [0, 2**24) of keys [..., K, 2]: [..., rows, K, columns]."""
         position = self._positions.get((rows, columns))
         if position is None:
-            count = torch.arange(rows * columns, dtype=torch.int32, device=self.keys.device)
+            count = torch.arange(rows * columns, dtype=torch.int32, device=self.seeds.device)
             position = self._positions[rows, columns] = count.view(rows, 1, columns)
-        first, second = _mix(self.keys ^ _mix(step + 1)).unbind(1)  # [K] each
-        x = position + first[:, None]  # a new tensor; from here on in place
+        first, second = keys[..., None, :, None, :].unbind(-1)  # [..., 1, K, 1] each
+        x = position + first  # a new tensor; from here on in place
         x ^= x.bitwise_right_shift(16).bitwise_and_(0xFFFF)
         x *= _MULTIPLY_1
-        x ^= second[:, None]
+        x ^= second
         x ^= x.bitwise_right_shift(15).bitwise_and_(0x1FFFF)
         x *= _MULTIPLY_2
         return x.bitwise_right_shift_(32 - _BITS).bitwise_and_((1 << _BITS) - 1)
 
+    def bits(self, step: Tensor, rows: int, columns: int) -> Tensor:
+        """Return int32 numbers in [0, 2**24), shape [rows, K, columns], for `step` (int32 [])."""
+        return self.numbers(self.keys(step), rows, columns)
+
     def uniform(self, step: Tensor, rows: int, columns: int) -> Tensor:
         """Return float32 numbers in [0, 1), shape [rows, K, columns]."""
-        return self.bits(step, rows, columns) * (1.0 / (1 << _BITS))
+        return fractions(self.bits(step, rows, columns))
+
+
+def fractions(numbers: Tensor) -> Tensor:
+    """Turn numbers in [0, 2**24) into float32 numbers in [0, 1)."""
+    return numbers * (1.0 / (1 << _BITS))
 
 
 def threshold(probability: float) -> int:

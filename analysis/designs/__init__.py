@@ -20,13 +20,15 @@ DESIGNS: dict[str, type[Results[Any]]] = {
 }
 
 
-def results(study: Study, trials: Sequence[Trial]) -> Results[Any]:
+def results(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> Results[Any]:
     """Compute the results of a study by its design, however far it is.
 
     Args:
         study: of any design, or of another tool, which has no plan.
         trials: all of its trials, of any state.
+        strict: judge every comparison by its own values alone, and correct by Holm.
     """
     if not study.plan:
         return ForeignResults(study, trials)
-    return DESIGNS.get(str(study.plan.get("design")), AblationResults)(study, trials)
+    design = DESIGNS.get(str(study.plan.get("design")), AblationResults)
+    return design(study, trials, strict=strict)

@@ -21,7 +21,7 @@ class AblationResults(Results[AblationTable]):
 
     def compute(self) -> AblationTable:
         """Compute the table."""
-        return ablation_table(self.study, self.trials)
+        return ablation_table(self.study, self.trials, strict=self.strict)
 
     def answers(self) -> tuple[str, Sentences]:
         """Say which levels matter."""

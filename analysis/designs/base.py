@@ -43,9 +43,16 @@ class Results(ABC, Generic[Table]):
 
     title: ClassVar[str]  # what kind of study it is, on the page
 
-    def __init__(self, study: Study, trials: Sequence[Trial]) -> None:
-        """Compute the table of a study from all of its trials."""
+    def __init__(self, study: Study, trials: Sequence[Trial], *, strict: bool = False) -> None:
+        """Compute the table of a study from all of its trials.
+
+        Args:
+            study: of this design.
+            trials: all of its trials, of any state.
+            strict: judge every comparison by its own values alone, and correct by Holm.
+        """
         self.study = study
+        self.strict = strict
         self.trials = trials
         self.table = self.compute()
 

@@ -22,7 +22,7 @@ class FactorialResults(Results[FactorialTable]):
 
     def compute(self) -> FactorialTable:
         """Compute the table."""
-        return factorial_table(self.study, self.trials)
+        return factorial_table(self.study, self.trials, strict=self.strict)
 
     def answers(self) -> tuple[str, Sentences]:
         """Say which levels and which interactions matter."""

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from analysis.figures.base import (
     BLUE,
     FAINT,
@@ -24,8 +22,10 @@ from analysis.figures.base import (
     scatter,
     within,
 )
-from analysis.statistics.effects import summarize
+from analysis.statistics.effects import Moments, summarize
 from analysis.statistics.pareto import front
+
+MOST_BARS = 200  # variants with a bar
 
 
 @dataclass(frozen=True)
@@ -38,95 +38,113 @@ class Point:
     baseline: bool = False
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A variant with its mean, and its cost in words."""
+
+    variant: Point
+    summary: Moments
+    cost_text: str
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy, a fraction."""
+        return self.summary.mean or 0.0
+
+
 def against_cost(
-    found: Sequence[Point], name: str, title: str, number: Callable[[float], str], compared: str
+    variants: Sequence[Point], name: str, title: str, number: Callable[[float], str], compared: str
 ) -> Figure | None:
     """Draw accuracy against a cost, with the variants that no other beats in both.
 
     Args:
-        found: at least two variants with different costs; else there is no figure.
+        variants: at least two with different costs; else there is no figure.
         name: of the figure.
         title: of the cost, with its unit.
         number: writes a cost.
         compared: which accuracy it is, such as "validation accuracy".
     """
-    if len({point.cost for point in found}) < 2:
+    if len({point.cost for point in variants}) < 2:
         return None
-    summaries = [summarize(point.accuracies) for point in found]
-    means = [summary.mean or 0.0 for summary in summaries]
-    marked = front(
-        [(mean, point.cost) for mean, point in zip(means, found, strict=True)],
-        ["MAXIMIZE", "MINIMIZE"],
-    )
-    best = sorted(np.flatnonzero(marked).tolist(), key=lambda index: found[index].cost)
-    rest = sample([index for index in range(len(found)) if not marked[index]], MOST_POINTS)
-    bars = len(best) + len(rest) <= 200
-
-    def trace(chosen: Sequence[int], **more: Any) -> dict[str, Any]:
-        spread = {
-            "type": "data",
-            "array": percents(summaries[index].std for index in chosen),
-            "thickness": 1,
-            "width": 0,
-            "color": FAINT,
-        }
-        return scatter(
-            rounded(found[index].cost for index in chosen),
-            percents(means[index] for index in chosen),
-            [
-                f"<b>{plain(found[index].label, 2 * LABEL)}</b><br>{100 * means[index]:.2f} % "
-                f"(n = {summaries[index].n})<br>{plain(number(found[index].cost))}"
-                for index in chosen
-            ],
-            **({"error_y": spread} if bars else {}),
-            **more,
-        )
-
-    data = [
-        trace(
-            rest,
-            mode="markers",
-            name="other variants",
-            marker={"color": GREY, "size": 7, "symbol": "circle-open", "opacity": 0.8},
-        ),
-        trace(
-            best,
-            mode="lines+markers",
-            name="Pareto front",
-            line={"color": BLUE, "width": 1.5, "shape": "hv"},
-            marker={"color": BLUE, "size": 9},
-        ),
-    ]
-    baseline = [index for index, point in enumerate(found) if point.baseline]
-    if baseline:
-        data.append(
-            trace(
-                baseline,
-                mode="markers",
-                name="baseline",
-                marker={"color": VERMILION, "size": 14, "symbol": "circle-open",
-                        "line": {"width": 2}},
-            )
-        )  # fmt: skip
-    costs = [point.cost for point in found]
+    points = [Placed(point, summarize(point.accuracies), number(point.cost)) for point in variants]
+    marked = front([(point.mean, point.variant.cost) for point in points], ["MAXIMIZE", "MINIMIZE"])
+    best = [point for point, on_front in zip(points, marked, strict=True) if on_front]
+    best.sort(key=lambda point: point.variant.cost)
+    behind = [point for point, on_front in zip(points, marked, strict=True) if not on_front]
+    rest = sample(behind, MOST_POINTS)
+    baseline = [point for point in points if point.variant.baseline]
+    with_bars = len(best) + len(rest) <= MOST_BARS
+    shown = limits([p.mean for p in points], [p.mean for p in [*best, *baseline]])
+    below = 0 if shown is None else sum(point.mean < shown[0] for point in points)
+    costs = [point.cost for point in variants]
     logarithmic = min(costs) > 0 and max(costs) / min(costs) > 8
-    cut = len(found) - len(best) - len(rest)
-    inside = [means[index] for index in [*best, *baseline]]
-    shown = limits(means, inside)
-    below = 0 if shown is None else sum(mean < shown[0] for mean in means)
     return Figure(
         name,
         f"Accuracy against {title}",
-        f"Mean {compared} against {title} for {len(found)} variants; {len(best)} on the front.",
-        data,
+        f"Mean {compared} against {title} for {len(points)} variants; {len(best)} on the front.",
+        _traces(rest, best, baseline, with_bars=with_bars),
         layout(
             xaxis=axis(title, **({"type": "log", "dtick": "D2"} if logarithmic else {})),
             yaxis=axis(f"{compared}, %", **within(shown)),
             showlegend=True,
         ),
         note=f"Mean {compared}"
-        + (", bars: ± one standard deviation" if bars else "")
+        + (", bars: ± one standard deviation" if with_bars else "")
         + ". The front is that of the means: a variant may be on it by luck."
         + (f" {below:,} lower than this figure reaches: double-click shows all." if below else "")
-        + (f" {cut:,} variants behind the front are not drawn." if cut else ""),
+        + (
+            f" {len(behind) - len(rest):,} variants behind the front are not drawn."
+            if len(behind) > len(rest)
+            else ""
+        ),
+    )
+
+
+def _traces(
+    rest: Sequence[Placed], best: Sequence[Placed], baseline: Sequence[Placed], *, with_bars: bool
+) -> list[dict[str, Any]]:
+    """Draw the front, the variants behind it, and a ring about the baseline."""
+    rings = {"color": VERMILION, "size": 14, "symbol": "circle-open", "line": {"width": 2}}
+    styles: list[tuple[Sequence[Placed], dict[str, Any]]] = [
+        (
+            rest,
+            {
+                "mode": "markers",
+                "name": "other variants",
+                "marker": {"color": GREY, "size": 7, "symbol": "circle-open", "opacity": 0.8},
+            },
+        ),
+        (
+            best,
+            {
+                "mode": "lines+markers",
+                "name": "Pareto front",
+                "line": {"color": BLUE, "width": 1.5, "shape": "hv"},
+                "marker": {"color": BLUE, "size": 9},
+            },
+        ),
+    ]
+    if baseline:
+        styles.append((baseline, {"mode": "markers", "name": "baseline", "marker": rings}))
+    return [_trace(points, with_bars=with_bars, **style) for points, style in styles]
+
+
+def _trace(points: Sequence[Placed], *, with_bars: bool, **style: Any) -> dict[str, Any]:
+    bars = {
+        "type": "data",
+        "array": percents(point.summary.std for point in points),
+        "thickness": 1,
+        "width": 0,
+        "color": FAINT,
+    }
+    return scatter(
+        rounded(point.variant.cost for point in points),
+        percents(point.mean for point in points),
+        [
+            f"<b>{plain(point.variant.label, 2 * LABEL)}</b><br>{100 * point.mean:.2f} % "
+            f"(n = {point.summary.n})<br>{plain(point.cost_text)}"
+            for point in points
+        ],
+        **({"error_y": bars} if with_bars else {}),
+        **style,
     )

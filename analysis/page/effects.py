@@ -4,10 +4,13 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from analysis import looks
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
-from analysis.figures.effects import forest, replicates
+from analysis.figures.forest import forest
+from analysis.figures.replicates import replicates
 from analysis.page.parts import (
+    NOTHING,
     Cell,
     Column,
     Part,
@@ -18,13 +21,16 @@ from analysis.page.parts import (
     interval,
     missing,
     number,
+    sheets,
     spread,
 )
-from analysis.statistics.effects import Effect, PlannedRow, Row, baseline_level, groups
-from analysis.tables.effects import EffectTable
+from analysis.statistics.effects import Effect, Row
+from analysis.statistics.rows import PlannedRow, baseline_level, groups
+from analysis.tables.effect_notes import only_in_test, unsupported
+from analysis.tables.effects import EffectTable, at_most, factor_verdict
 from analysis.text import p_text, printable
 from analysis.trials import Study, Trial, finished
-from analysis.verdicts import failed_share, told, verdict
+from analysis.verdicts import PROVEN, verdict
 from analysis.wording import some
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text, variant_label
@@ -38,11 +44,38 @@ def effects(table: EffectTable) -> list[Section]:
     known = [effect for effect in table.effects if effect.delta is not None]
     if known:
         words = [verdict(effect) for effect in table.effects]
-        shown = [forest(table.effects, words)]
+        shown = [forest(table.effects, words, strict=table.strict)]
     elif table.effects:
         intro = ["Nothing can be compared yet."]
-    tables = [_effect_sheet(table), *_evidence_sheet(table.effects)]
+    tables = [*_factor_sheet(table), _effect_sheet(table), *_evidence_sheet(table.effects)]
+    tables += sheets(looks.blocks(table.looks, table.effects))
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
+
+
+def _factor_sheet(table: EffectTable) -> list[Sheet]:
+    """Say of each factor whether it matters at all."""
+    if not table.factors:
+        return []
+    columns = [
+        Column("factor", numeric=False),
+        Column("F", hint="of the hypothesis that no level differs from its reference"),
+        Column("df", hint="degrees of freedom: of the factor, of the error"),
+        Column("p", hint="corrected by Holm for all factors"),
+        Column("verdict", numeric=False),
+    ]
+    rows = []
+    for test in table.factors:
+        word = factor_verdict(test.p_adjusted)
+        rows.append(
+            [
+                Cell(printable(test.factor)),
+                number(test.f, 2),
+                Cell(f"{test.degrees}, {test.error_degrees:.0f}", test.degrees, "number"),
+                Cell(p_text(test.p_adjusted), test.p_adjusted, "number"),
+                Cell(word, kind="" if word == "matters" else "open"),
+            ]
+        )
+    return [Sheet("Does a factor matter at all?", columns, rows)]
 
 
 def _effect_sheet(table: EffectTable) -> Sheet:
@@ -53,55 +86,83 @@ def _effect_sheet(table: EffectTable) -> Sheet:
         Column("n", hint="finished trials"),
         Column("accuracy %", hint=f"{compared}: mean ± standard deviation of n trials"),
         Column("difference", hint=f"in points of {compared}, and its 95 % interval"),
-        Column("p", hint="two-sided, corrected by Holm for all comparisons of the table"),
+        Column("p", hint="two-sided, corrected for all comparisons of the table"),
         Column("verdict", numeric=False),
+        Column("in test", numeric=False, hint="whether test data shows what is proven"),
+        Column(
+            "test difference",
+            hint="in points of test accuracy, and its interval, which misses the luck of the test "
+            "images; decides nothing",
+        ),
         Column("test %", hint="test accuracy: looked at once, never used for a choice"),
         Column("parameters"),
         Column("seconds", hint="mean training time"),
     ]
 
-    def results(row: Row) -> tuple[list[Cell], list[Cell]]:
-        return (
-            [
-                Cell(f"{row.n:,}", row.n, "number"),
-                spread(row.val_accuracy_mean, row.val_accuracy_std),
-            ],
-            [
-                spread(row.test_accuracy_mean, row.test_accuracy_std),
-                number(row.parameters),
-                number(row.seconds, 1),
-            ],
-        )
+    def before(row: Row) -> list[Cell]:
+        mean = spread(row.val_accuracy_mean, row.val_accuracy_std)
+        return [Cell(f"{row.n:,}", row.n, "number"), mean]
 
-    before, after = results(table.baseline)
+    def after(row: Row, in_test: Sequence[Cell]) -> list[Cell]:
+        mean = spread(row.test_accuracy_mean, row.test_accuracy_std)
+        return [*in_test, mean, number(row.parameters), number(row.seconds, 1)]
+
     middle = [
         Cell("", "", "number"),
         Cell("", "", "number"),
-        Cell(failed_share(table.baseline), ""),
+        Cell(table.told_of_baseline(), ""),
     ]
     # A factorial need not contain the baseline.
     shown = table.baseline.n > 0 or table.rows_are_variants
-    pinned = [[Cell("baseline"), Cell(""), *before, *middle, *after]] if shown else []
-    rows = []
-    for effect in table.effects:
-        before, after = results(effect)
-        rows.append([*_named(effect), *before, *_judged(effect), *after])
+    base = table.baseline
+    nothing = [Cell(""), Cell("", "", "number")]
+    first = [Cell("baseline"), Cell(""), *before(base), *middle, *after(base, nothing)]
+    pinned = [first] if shown else []
+    rows = [
+        [
+            *_named(effect),
+            *before(effect),
+            *_judged(effect, table.told(effect)),
+            *after(effect, _in_test(effect)),
+        ]
+        for effect in table.effects
+    ]
     return Sheet("Every level against the baseline", columns, rows, pinned)
 
 
-def _judged(effect: Effect) -> list[Cell]:
-    word = verdict(effect)
+def _judged(effect: Effect, told: str) -> list[Cell]:
+    word = effect.claim
     if effect.delta is None:
-        return [missing(), missing(), Cell(told(effect), kind="open")]
-    text = points(effect.delta)
-    if effect.delta_low is not None and effect.delta_high is not None:
-        text += f" [{points(effect.delta_low)}, {points(effect.delta_high)}]"
-    p = effect.p_holm
+        return [missing(), missing(), Cell(told, kind="open")]
+    text = _with_interval(effect.delta, effect.delta_low, effect.delta_high)
+    p, bound = effect.p_adjusted, at_most(effect)
+    if bound:
+        told += f", at most {bound}"
     return [
         Cell(text + ("" if effect.paired else " *"), effect.delta, "number"),
         missing() if p is None else Cell(p_text(p), p, "number"),
-        Cell(told(effect), kind=word if word in ("better", "worse") else "open"),
+        Cell(told, kind=word if word in ("better", "worse") else "open"),
     ]
+
+
+def _with_interval(delta: float, low: float | None, high: float | None) -> str:
+    interval = "" if low is None or high is None else f" [{points(low)}, {points(high)}]"
+    return points(delta) + interval
+
+
+def _in_test(effect: Effect) -> list[Cell]:
+    """Return the difference in test accuracy, and whether it shows what is proven."""
+    if effect.test_delta is None:
+        return [Cell(NOTHING, kind="open"), missing()]
+    text = _with_interval(effect.test_delta, effect.test_delta_low, effect.test_delta_high)
+    word = ""
+    if unsupported(effect):
+        word = "not seen"
+    elif effect.claim in PROVEN and effect.test_delta_low is not None:
+        word = "seen, too"
+    elif only_in_test(effect):
+        word = "only here"
+    return [Cell(word, kind="open"), Cell(text, effect.test_delta, "number")]
 
 
 def _named(effect: Effect) -> list[Cell]:
@@ -122,7 +183,8 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
         Column("level", numeric=False),
         Column("difference", hint="in points"),
         Column("bootstrap interval", hint="95 %, bias-corrected and accelerated"),
-        Column("p, t-test", hint="not corrected"),
+        Column("p, alone", hint="were it the only comparison of the study"),
+        Column("p, strict", hint="paired t-test, corrected by Holm: what --strict judges by"),
         Column("p, sign flips", hint="exact permutation test of the pairs, not corrected"),
         Column(
             "P(better)", hint="chance that a run is better than its pair, and its 95 % interval"
@@ -136,6 +198,7 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
             difference(one.delta),
             interval(one.delta_bca_low, one.delta_bca_high, points),
             number(one.p_value, 3),
+            number(one.p_holm, 3),
             number(one.p_permutation, 3),
             _chance(one),
             number(one.standardized, 2),
@@ -144,7 +207,7 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
         for one in known
     ]
     notes = [
-        "None of these decides a verdict; that is the corrected t-test above. With few pairs the "
+        "None of these decides a verdict; that is the corrected p above. With few pairs the "
         "bootstrap interval is too narrow, and sign flips cannot reach a small p: "
         "2 / 2**n at best, 0.062 with 5 pairs."
     ]
@@ -177,7 +240,7 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
         if len(shown) <= CURVES_OF_LEVELS:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
             own += [curves] if curves is not None else []
-        parts.append(Part(printable(factor), [_verdicts(levels_effects)], figures=own))
+        parts.append(Part(printable(factor), [_verdicts(table, levels_effects)], figures=own))
     if not parts:
         return []
     intro = [
@@ -194,13 +257,13 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
     return [Section("factors", "Factor by factor", intro, parts)]
 
 
-def _verdicts(effects: Sequence[Effect]) -> str:
+def _verdicts(table: EffectTable, effects: Sequence[Effect]) -> str:
     """Say what came of a factor: "Worse: 1 (−4.40 points). Not proven: 5 (+0.25 points)."."""
     words: dict[str, list[str]] = {}
     for effect in effects:
         delta = f" ({points(effect.delta)} points)" if effect.delta else ""
         level = printable(level_text(effect.level))
-        words.setdefault(told(effect), []).append(level + delta)
+        words.setdefault(table.told(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())
 
 

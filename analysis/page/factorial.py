@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.figures.base import slug
-from analysis.figures.effects import interaction
+from analysis.figures.interaction import interaction
 from analysis.page.parts import Part, Section, sheets
 from analysis.statistics.factorial import Anova
 from analysis.tables import variance as tables

@@ -49,14 +49,12 @@ def candidates(table: SearchTable) -> list[Section]:
     ]
 
     def line(rank: int, own: Candidate) -> list[Cell]:
-        # Student's t knows no end.
-        high = None if own.val_accuracy_high is None else min(1.0, own.val_accuracy_high)
         return [
             Cell(printable(own.variant), own.number),
             Cell(str(rank), rank, "number"),
             Cell(str(own.n), own.n, "number"),
             spread(own.val_accuracy_mean, own.val_accuracy_std),
-            interval(own.val_accuracy_low, high, percent),
+            interval(own.val_accuracy_low, own.val_accuracy_high, percent),
             Cell(percent(own.test_accuracy_mean) or NOTHING, own.test_accuracy_mean, "number"),
             number(own.parameters),
             number(own.seconds, 1),
@@ -140,7 +138,7 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
     return [Sheet("Mean accuracy by value", columns, rows, notes=notes, folded=True)]
 
 
-def _values(part: marginal.Part) -> str:
+def _values(part: marginal.ValueRange) -> str:
     first, last = (
         f"{value:.4g}" if isinstance(value, float) else level_text(value)
         for value in (part.first, part.last)

@@ -27,7 +27,7 @@ from analysis.statistics.simultaneous import Judgement, Statistic, judge
 
 Array = NDArray[np.floating[Any]]
 Comparison = tuple[Hashable, Hashable]  # a variant, and the one it is compared with
-Values = Mapping[Hashable, Mapping[Hashable, float]]  # by variant and seed
+Values = Mapping[Hashable, Mapping[Any, float]]  # by variant and seed
 FEWEST_PAIRS = 2
 ESTIMABLE = 1e-9  # of numbers that are at most 1, and would be 0 but for rounding
 
@@ -150,6 +150,18 @@ class BlockDesign:
         deltas: Array = self.weights @ self.y
         return deltas
 
+    @property
+    def _residual(self) -> Array:
+        residual: Array = self.y - self._basis @ (self._basis.T @ self.y)
+        return residual
+
+    @property
+    def residual_deviation(self) -> float | None:
+        """The standard deviation about the model, pooled over all variants; None: nothing left."""
+        if self.residual_degrees == 0:
+            return None
+        return math.sqrt(float(np.sum(self._residual**2)) / self.residual_degrees)
+
     @cached_property
     def scatter(self) -> tuple[Array, Array]:
         """Variances of the variants about the model, and their degrees of freedom.
@@ -157,7 +169,7 @@ class BlockDesign:
         Shapes (variants,). Mean and variance of a variant's sum of squared residuals give its
         variance and degrees of freedom: without missing cells exactly n - 1.
         """
-        residual = self.y - self._basis @ (self._basis.T @ self.y)
+        residual = self._residual
         variances, freedoms = np.zeros(len(self.variants)), np.zeros(len(self.variants))
         for row in range(len(self.variants)):
             cells = self.row == row
@@ -181,12 +193,13 @@ class BlockDesign:
     @cached_property
     def freedoms(self) -> Array:
         """Degrees of freedom of each difference's variance (Satterthwaite 1946)."""
-        variances, freedoms = self.scatter
+        variances, own = self.scatter
         parts = np.zeros((len(self.variants), len(self.comparisons)))  # of the variances
         np.add.at(parts, self.row, (self.weights**2 * variances[self.row]).T)
-        usable = freedoms > 0
-        below = np.sum(parts[usable] ** 2 / freedoms[usable, None], axis=0)
-        return np.minimum(parts.sum(axis=0) ** 2 / below, self.residual_degrees)
+        usable = own > 0
+        below = np.sum(parts[usable] ** 2 / own[usable, None], axis=0)
+        freedoms: Array = np.minimum(parts.sum(axis=0) ** 2 / below, self.residual_degrees)
+        return freedoms
 
     def statistics(self) -> list[Statistic]:
         """Return each comparison with its errors, of the model and of its own pairs."""

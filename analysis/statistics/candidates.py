@@ -7,7 +7,7 @@ that of a training that was stopped.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from analysis.statistics.block_design import BlockDesign
 from analysis.statistics.effect_sizes import ROUNDING
 from analysis.statistics.effects import Row, columns, summarize
 from analysis.statistics.pareto import front
@@ -37,6 +38,7 @@ class Candidate(Row):
     val_accuracy_high: float | None
     first: float | None  # validation accuracy on the seed that all candidates were tried on
     later: tuple[float, ...]  # on the further seeds
+    later_seeds: tuple[int | None, ...]  # those seeds, in the same order
     objectives: tuple[float, ...]  # mean of each of the study's objectives
 
 
@@ -49,7 +51,7 @@ class WinnersCurse:
     val_accuracy_mean: float
     candidates: int  # finished or pruned on the first seed: so many chances to be lucky
     expected_maximum: float  # of so many independent standard normals
-    noise: float  # standard deviation of one seed's accuracy
+    noise: float  # standard deviation of a candidate's accuracy on a seed, beside what all share
     noise_source: str  # a key of NOISE_SOURCES
     overestimate: float  # expected maximum * noise / sqrt(n): what luck alone would give
     corrected: float
@@ -62,7 +64,10 @@ class WinnersCurse:
 
 
 NOISE_SOURCES = {
-    "later seeds": "pooled over the seeds that candidates were repeated on",
+    "residual": "what is left of candidates repeated on the same seeds, beside what a seed does to "
+    "all",
+    "later seeds": "pooled over the seeds that candidates were repeated on, with the luck of these "
+    "seeds, which makes it rather too large",
     "all seeds": "pooled over all seeds of the repeated candidates, the one that picked them "
     "out included, which makes it rather too large",
     "binomial": "the binomial standard error of the validation images alone, as no candidate was "
@@ -138,6 +143,7 @@ def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> C
     values = [trial.value for trial in trials if trial.value is not None]
     low, high = mean_interval(values)
     first = [trial.value for trial in trials if trial.number in firsts]
+    later = [trial for trial in trials if trial.value is not None and trial.number not in firsts]
     return Candidate(
         number=number,
         variant=own.label,
@@ -146,26 +152,24 @@ def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> C
         val_accuracy_low=low,
         val_accuracy_high=high,
         first=first[0] if first else None,
-        later=tuple(
-            trial.value
-            for trial in trials
-            if trial.value is not None and trial.number not in firsts
-        ),
+        later=tuple(trial.value for trial in later if trial.value is not None),
+        later_seeds=tuple(trial.seed for trial in later),
         objectives=tuple(np.mean([trial.values for trial in trials], axis=0).tolist()),
         **columns(trials),
     )
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the 95 % t-interval of the mean of values of shape (n,) (Student 1908).
+    """Return the 95 % t-interval of the mean of accuracies, fractions of shape (n,) (Student 1908).
 
-    None for fewer than two values, and for values without any spread, which is a coincidence.
+    It ends at 0 and at 1, as accuracies do, which Student's t does not know. None for fewer than
+    two values, and for values without any spread, which is a coincidence.
     """
     own = summarize(values)
     if own.mean is None or own.std is None or own.std < ROUNDING:
         return None, None
     half = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2)) * own.std / math.sqrt(own.n)
-    return own.mean - half, own.mean + half
+    return max(0.0, own.mean - half), min(1.0, own.mean + half)
 
 
 def baseline(candidates: Iterable[Candidate]) -> Candidate | None:
@@ -206,8 +210,8 @@ def winners_curse(
     correction is what to expect in the worst case. The winner's mean over n seeds has a noise of
     sd / sqrt(n), and a search that repeats only the most promising picks no luckier mean than one
     that repeats them all would; for the same reason m, `tried`, counts those that were pruned.
-    The noise of a seed contains the luck of its split, which candidates on the same seed share:
-    another reason to read "at most".
+    Candidates on the same seed share the luck of its split, which picks none of them out: the noise
+    is what a candidate's accuracy on a seed has beside that.
 
     The winner's further seeds are free of the luck that picked it out of all m: their mean is an
     unbiased estimate if no other candidate was repeated. Else they decided among those that were,
@@ -250,14 +254,21 @@ def winners_curse(
 def noise(
     candidates: Sequence[Candidate], validation_images: int | None
 ) -> tuple[float, str] | None:
-    """Return the standard deviation of one seed's accuracy and where it comes from.
+    """Return the standard deviation of a candidate's accuracy on a seed, and where it comes from.
 
-    Pooled within candidates over the seeds they were repeated on. The seed that picked them out is
-    left out: its accuracies are high by choice, and would count that luck as noise. Where no
-    candidate has two further seeds, over all of its seeds. Where none was repeated, the binomial
-    standard error of the best candidate's accuracy on the validation images, which knows nothing
-    of the luck of the initialisation.
+    The residual of candidate + seed, over the seeds that candidates were repeated on. The seed that
+    picked them out is left out: its accuracies are high by choice, and would count that luck as
+    noise. Where no two candidates share two such seeds, the spread within candidates, which holds
+    the seeds' own luck too; where no candidate has two of them, over all of its seeds. Where none
+    was repeated, the binomial standard error of the best candidate's accuracy on the validation
+    images, which knows nothing of the luck of the initialisation.
     """
+    repeated: dict[Hashable, dict[Any, float]] = {
+        own.number: dict(zip(own.later_seeds, own.later, strict=True)) for own in candidates
+    }
+    residual = BlockDesign([], repeated).residual_deviation
+    if residual is not None:
+        return residual, "residual"
     for source, values in (
         ("later seeds", [own.later for own in candidates]),
         ("all seeds", [(own.first, *own.later) for own in candidates if own.first is not None]),

@@ -7,7 +7,7 @@ size of the largest statistic is an integral over two dimensions for any number 
 50, 1955). Correlations that are not quite of this form, from missing cells, are replaced by the
 nearest that are (Hsu, "The factor analytic approach to simultaneous inference in the general linear
 model", JCGS 1, 1992). Statistics with different degrees of freedom are first carried over to a
-common number of them, each with its own tail kept.
+common number of them, each with its own tail kept (`simultaneous`).
 
 Pure functions over arrays, without random numbers.
 """

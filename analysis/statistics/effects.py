@@ -6,7 +6,7 @@ difference of two variants is taken seed by seed, which removes what the seed it
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +15,32 @@ from scipy import special
 
 from analysis import inference_cost
 from analysis.failures import failures, is_diverged
-from analysis.statistics.effect_sizes import NO_EVIDENCE, ROUNDING, Condition, Evidence, evidence
-from analysis.statistics.power import CONFIDENCE
+from analysis.statistics.block_design import BlockDesign, Comparison
+from analysis.statistics.comparisons import (
+    SIMULTANEOUS,
+    STRICT,
+    Judged,
+    judge_ablation,
+    judge_factorial,
+    judge_strictly,
+    nothing_judged,
+)
+from analysis.statistics.effect_sizes import NO_EVIDENCE, ROUNDING, Evidence, evidence
+from analysis.statistics.paired import holm
+from analysis.statistics.power import ALPHA
+from analysis.statistics.rows import Group, PlannedRow, groups, same
 from analysis.trials import Trial, finished, known
-from fmnist_common.designs import VariantKey, variant_key
+from fmnist_common.collapse import collapsed
+from fmnist_common.designs import variant_key
 
-Group = Mapping[Hashable, Trial]  # trials by the condition that pairs them across variants
-Values = Mapping[Hashable, float]  # the same of validation accuracies
+Values = Mapping[Hashable, float]  # the same of accuracies
+# Two pairs leave one degree of freedom: accuracies are counts, and two differences that happen to
+# agree would look certain.
+FEWEST_PAIRS = 3
 
 
 @dataclass(frozen=True)
-class Summary:
+class Moments:
     """Mean and standard deviation (n - 1 in the denominator) of `n` values."""
 
     n: int
@@ -33,27 +48,12 @@ class Summary:
     std: float | None  # None for fewer than two
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Level minus baseline, with its 95 % interval."""
-
-    n: int  # pairs; if not paired, the size of the smaller sample
-    delta: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None  # two-sided, of no difference
-    paired: bool
-
-
-NO_DIFFERENCE = Difference(0, None, None, None, None, paired=True)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """What the finished trials of one level have in common. Accuracies are fractions."""
 
     n: int
-    failed: int = 0  # further seeds, or cells, that were trained and have no result
+    failed: int = 0  # further trainings that ended without a result
     diverged: int = 0  # of these
     val_accuracy_mean: float | None
     val_accuracy_std: float | None
@@ -68,26 +68,70 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect(Evidence, Row):
+class Effect(Judged, Evidence, Row):
     """A level of a factor against the baseline's level. Differences are fractions."""
 
     factor: str
     level: Any
-    delta: float | None
-    delta_low: float | None
-    delta_high: float | None
-    p_value: float | None
-    p_holm: float | None
-    paired: bool
-    compared: int  # pairs behind the difference; if not paired, the size of the smaller sample
+    reference_failed: int = 0  # trainings that failed of what it is compared with
+    planned: int | None  # trainings; None: nobody planned any
+    test_delta: float | None  # of test accuracy, judged in the same way: it decides nothing
+    test_delta_low: float | None
+    test_delta_high: float | None
+    test_p_adjusted: float | None
     changes: dict[str, Any]  # what differs from the baseline
     against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
-    reference_failed: int = 0  # seeds, or cells, that failed of what it is compared with
+    decision: str | None = None  # of a study that is run until it is sure; see `sequential`
+    decided_at: int | None = None  # seeds at which it was made; None: not yet
 
     @property
     def is_reference(self) -> bool:
         """Whether the row is only listed because others are compared with it."""
         return same(self.changes, self.against)
+
+    @property
+    def claim(self) -> str:
+        """What the data prove about the level, in a word.
+
+        A level of which a training failed is never better, nor negligible: its other seeds may be
+        the easier ones. For the same reason none is worse than a reference of which one failed.
+        """
+        if self.n == 0:
+            return self._lost()
+        if self.is_reference:
+            return "reference"
+        if self.decision is not None:
+            return "not proven" if self.decision == "undecided" else self.decision
+        if self.delta == self.delta_low == self.delta_high == 0:
+            return "identical"
+        return "too few" if self.compared < FEWEST_PAIRS else self._proven()
+
+    def _lost(self) -> str:
+        if not self.failed:
+            return "not run"
+        return "diverged" if self.diverged == self.failed else "failed"
+
+    def _proven(self) -> str:
+        sound = not self.failed and not self.reference_failed
+        if self.p_negligible is not None and self.p_negligible <= ALPHA and sound:
+            return "negligible"
+        if self.delta is None or self.p_adjusted is None or self.p_adjusted > ALPHA:
+            return "not proven"
+        if self.delta < 0:
+            return "not proven" if self.reference_failed else "worse"
+        return "failed" if self.failed else "better"
+
+
+@dataclass(frozen=True)
+class FactorTest:
+    """Whether any level of a factor differs from its reference: an F test."""
+
+    factor: str
+    f: float
+    degrees: int
+    error_degrees: float
+    p_value: float
+    p_adjusted: float  # corrected for the number of factors (Holm)
 
 
 @dataclass(frozen=True)
@@ -96,184 +140,191 @@ class Ablation:
 
     baseline: Row
     effects: list[Effect]
-    family: int  # p-values that were corrected together
+    family: int  # comparisons that were judged together
     spread: float | None  # usual standard deviation of paired differences, see `spread`
+    factors: list[FactorTest]  # of an ablation; in the plan's order
+    method: str  # of `comparisons`
 
 
-@dataclass(frozen=True)
-class PlannedRow:
-    """A row of an ablation's table, before any result."""
-
-    factor: str
-    level: Any
-    changes: dict[str, Any]  # what differs from the baseline
-    against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
-
-
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float]) -> Moments:
     """Describe values of shape (n,)."""
     n = len(values)
-    return Summary(
+    return Moments(
         n,
         float(np.mean(values)) if n else None,
         float(np.std(values, ddof=1)) if n > 1 else None,
     )
 
 
-def paired_difference(
-    baseline: Mapping[Condition, float], level: Mapping[Condition, float]
-) -> Difference:
-    """Estimate level minus baseline from values by seed (or by any other common condition).
-
-    With at least two seeds in common: the paired t interval and test on those (Student 1908;
-    scipy.stats.ttest_rel). Otherwise Welch's unequal-variances interval and test (Welch 1947;
-    scipy.stats.ttest_ind with equal_var=False), marked as not paired. Too few values for
-    either: the difference alone.
-
-    Differences that are the same for every seed have no spread to judge them by. All zero: the
-    level changes nothing (interval [0, 0], p = 1). All equal but not zero: a coincidence of few,
-    coarse accuracies, which proves nothing; neither interval nor p.
-    """
-    seeds = baseline.keys() & level.keys()
-    if len(seeds) > 1:
-        deltas = np.array([level[seed] - baseline[seed] for seed in seeds])
-        error = float(np.std(deltas, ddof=1)) / math.sqrt(len(deltas))
-        return _t_interval(float(np.mean(deltas)), error, len(deltas) - 1, len(deltas), paired=True)
-    sizes = (len(baseline), len(level))
-    if min(sizes) == 0:
-        return NO_DIFFERENCE
-    if min(sizes) > 1:
-        a, b = np.array(list(baseline.values())), np.array(list(level.values()))
-        parts = np.array([a.var(ddof=1) / a.size, b.var(ddof=1) / b.size])
-        error = math.sqrt(parts.sum())
-        with np.errstate(invalid="ignore"):  # 0 / 0 where neither sample varies
-            freedom = float(parts.sum() ** 2 / (parts**2 / (np.array(sizes) - 1)).sum())
-        return _t_interval(float(b.mean() - a.mean()), error, freedom, min(sizes), paired=False)
-    if seeds:
-        (seed,) = seeds
-        return Difference(1, level[seed] - baseline[seed], None, None, None, paired=True)
-    means = [float(np.mean(list(values.values()))) for values in (level, baseline)]
-    return Difference(min(sizes), means[0] - means[1], None, None, None, paired=False)
-
-
-def _t_interval(delta: float, error: float, freedom: float, n: int, *, paired: bool) -> Difference:
-    if error < ROUNDING:
-        if abs(delta) < ROUNDING:
-            return Difference(n, 0.0, 0.0, 0.0, 1.0, paired)
-        return Difference(n, delta, None, None, None, paired)
-    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
-    p_value = 2 * float(special.stdtr(freedom, -abs(delta) / error))
-    return Difference(n, delta, delta - half, delta + half, p_value, paired)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p-values for their number, keeping their order (Holm 1979).
-
-    The chance that any true null hypothesis among them falls below a threshold stays below it.
-    None stays None and does not count.
-    """
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, (p, index) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
-        corrected[index] = highest
-    return corrected
-
-
-def planned_rows(plan: Mapping[str, Any]) -> list[PlannedRow]:
-    """List the rows of an ablation's table in plan order, without the baseline; of others, none.
-
-    First the levels of the factors, each a single change of the baseline; then the listed variants.
-    One of these may be the baseline or what others are compared with: a row without a difference.
-    """
-    if plan.get("design") != "ablation":
-        return []
-    rows = [
-        PlannedRow(factor, level, {factor: level}, {})
-        for factor, levels in plan.get("factors", {}).items()
-        for level in levels
-        if level != baseline_level(plan, factor)
-    ]
-    return rows + [
-        PlannedRow(
-            own["factor"],
-            own["level"],
-            differing(plan, own["changes"]),
-            differing(plan, own.get("against") or {}),
-        )
-        for own in plan.get("variants") or []
-    ]
-
-
-def differing(plan: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the changes to what a plan's baseline has anyway."""
-    base = {**plan.get("baseline", {}), "epochs": plan.get("epochs")}
-    return {
-        name: level for name, level in changes.items() if name not in base or base[name] != level
-    }
-
-
-def same(changes: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether two sets of changes make the same variant."""
-    return variant_key(changes) == variant_key(others)
-
-
-def ablation(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Ablation:
+def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = False) -> Ablation:
     """Estimate the effect of every planned level that is not the baseline's.
 
     `design = "ablation"`: the variant of a row against the baseline, or against the variant that
-    the row names, paired by seed. `design = "factorial"`: the main effect, that is every cell with
-    this level against the cell with the baseline's level, paired by seed and the other factors'
-    levels. A level without a finished trial is there with `n = 0`; a plan without factors has no
-    effects. A comparison that is listed in several tables counts once in the correction.
+    the row names, paired by seed. `design = "factorial"`: the main effect, that is the mean of all
+    cells of a seed with this level against those with the factor's baseline level, over the same
+    levels of the other factors, again paired by seed. A level without a finished trial is there
+    with `n = 0`; a plan without factors has no effects. A comparison that is listed in several
+    tables counts once in the correction.
+
+    Args:
+        plan: of the study; its `negligible` is in points.
+        trials: of the study.
+        strict: judge every comparison by its own values alone, and correct by Holm.
     """
     trials = list(trials)
-    done, lost = finished(trials), failures(trials)
+    done, lost = finished(trials), failures(plan, trials)
     rows = groups(plan, done)
-    failed = groups(plan, lost)
-    compared = {
-        (variant_key(row.changes), variant_key(row.against)): (_values(other), _values(own))
-        for row, own, other in rows
-        if not same(row.changes, row.against)
-    }
-    differences = {key: paired_difference(*values) for key, values in compared.items()}
-    corrected = dict(
-        zip(differences, holm([found.p_value for found in differences.values()]), strict=True)
-    )
+    values = _judged(plan, rows, done, "value", strict)
+    test = _judged(plan, rows, done, "test_accuracy", strict)
+    method = STRICT if strict else SIMULTANEOUS
     effects = []
-    for (row, own, _), (_, lost_here, lost_there) in zip(rows, failed, strict=True):
-        comparison = variant_key(row.changes), variant_key(row.against)
-        difference = differences.get(comparison, NO_DIFFERENCE)
-        more = evidence(*compared[comparison]) if comparison in compared else NO_EVIDENCE
+    for (row, own, other), (_, failed, failed_there) in zip(rows, groups(plan, lost), strict=True):
+        pair = _comparison(row)
+        more = NO_EVIDENCE if row.is_reference else evidence(*_samples(plan, own, other))
+        test_judged = test.get(pair, nothing_judged(method))
         effects.append(
             Effect(
                 factor=row.factor,
                 level=row.level,
-                delta=difference.delta,
-                delta_low=difference.low,
-                delta_high=difference.high,
-                p_value=difference.p_value,
-                p_holm=corrected.get(comparison),
-                paired=difference.paired,
-                compared=difference.n,
+                reference_failed=len(failed_there),
+                planned=_planned(plan, row),
+                test_delta=test_judged.delta,
+                test_delta_low=test_judged.delta_low,
+                test_delta_high=test_judged.delta_high,
+                test_p_adjusted=test_judged.p_adjusted,
                 changes=row.changes,
                 against=row.against,
-                reference_failed=len(lost_there),
+                **vars(values.get(pair, nothing_judged(method))),
                 **vars(more),
-                **columns(list(own.values()), list(lost_here.values())),
+                **columns(list(own.values()), list(failed.values())),
             )
         )
-    baseline, lost_baseline = (
+    baseline, failed_baseline = (
         [trial for trial in part if trial.variant is not None and not trial.changes]
         for part in (done, lost)
     )
     return Ablation(
-        baseline=Row(**columns(baseline, lost_baseline)),
+        baseline=Row(**columns(baseline, failed_baseline)),
         effects=effects,
-        family=sum(p is not None for p in corrected.values()),
-        spread=_spread(compared.values()),
+        family=sum(judged.p_adjusted is not None for judged in values.values()),
+        spread=spread_of_differences(plan, trials),
+        factors=_factor_tests(plan, rows, done, {variant_key(trial.changes) for trial in lost}),
+        method=method,
     )
+
+
+def _comparison(row: PlannedRow) -> Comparison:
+    return variant_key(row.changes), variant_key(row.against)
+
+
+def _judged(
+    plan: Mapping[str, Any],
+    rows: Sequence[tuple[PlannedRow, Group, Group]],
+    done: Sequence[Trial],
+    name: str,
+    strict: bool,
+) -> dict[Comparison, Judged]:
+    """Judge the comparisons of a table by one of the trials' figures."""
+    negligible = plan.get("negligible") if name == "value" else None
+    margin = None if negligible is None else negligible / 100
+    samples: dict[Comparison, tuple[Values, Values]] = {
+        _comparison(row): _samples(plan, own, other, name)
+        for row, own, other in rows
+        if not row.is_reference
+    }
+    if strict:
+        return judge_strictly(samples, margin)
+    if plan.get("design") == "factorial":
+        return judge_factorial(samples, margin)
+    return _judged_without_collapses(samples, _values_by_variant(done, name), margin)
+
+
+def _judged_without_collapses(
+    samples: Mapping[Comparison, tuple[Values, Values]],
+    values: Mapping[Hashable, Values],
+    negligible: float | None,
+) -> dict[Comparison, Judged]:
+    """Judge an ablation; a variant with a training that collapsed by its own pairs alone.
+
+    In the model it would shift what is taken for its seed's effect, and so widen the intervals of
+    all others. What others are compared with stays in it.
+    """
+    references = {reference for _, reference in samples}
+    odd = {collapse.variant for collapse in collapsed(values)} - references
+    sound = [pair for pair in samples if pair[0] not in odd]
+    judged = judge_ablation(sound, {name: v for name, v in values.items() if name not in odd},
+                            negligible)  # fmt: skip
+    return judge_strictly(samples, negligible) | judged if odd else judged
+
+
+def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hashable, Values]:
+    variants: defaultdict[Hashable, dict[Hashable, float]] = defaultdict(dict)
+    for trial in done:
+        if trial.variant is not None:
+            variants[variant_key(trial.changes)] |= _values({trial.seed: trial}, name)
+    return dict(variants)
+
+
+def _samples(
+    plan: Mapping[str, Any], own: Group, other: Group, name: str = "value"
+) -> tuple[Values, Values]:
+    """Return the values of the reference and of the level by seed.
+
+    Of a factorial, each seed's mean over the cells that both have.
+    """
+    reference: Mapping[Any, float] = _values(other, name)
+    level: Mapping[Any, float] = _values(own, name)
+    if plan.get("design") != "factorial":
+        return reference, level
+    cells: defaultdict[Hashable, list[Any]] = defaultdict(list)
+    for cell in reference:
+        if cell in level:
+            _, seed = cell  # the other factors' levels, and the seed
+            cells[seed].append(cell)
+    reference, level = (
+        {seed: float(np.mean([sample[cell] for cell in own])) for seed, own in cells.items()}
+        for sample in (reference, level)
+    )
+    return reference, level
+
+
+def _factor_tests(
+    plan: Mapping[str, Any],
+    rows: Sequence[tuple[PlannedRow, Group, Group]],
+    done: Sequence[Trial],
+    failed: Set[Hashable],
+) -> list[FactorTest]:
+    """Test each factor; a level that failed or collapsed on a seed is no evidence for it."""
+    if plan.get("design") != "ablation":
+        return []
+    values = _values_by_variant(done)
+    odd = failed | {collapse.variant for collapse in collapsed(values)}
+    compared = [
+        row for row, _, _ in rows if not row.is_reference and variant_key(row.changes) not in odd
+    ]
+    references = {variant_key(row.against) for row in compared}
+    values = {name: own for name, own in values.items() if name not in odd or name in references}
+    design = BlockDesign([_comparison(row) for row in compared], values)
+    tests = {
+        factor: test
+        for factor in dict.fromkeys(row.factor for row in compared)
+        if (test := design.omnibus([_comparison(row) for row in compared if row.factor == factor]))
+    }
+    corrected = holm([test.p_value for test in tests.values()])
+    return [
+        FactorTest(factor, **vars(test), p_adjusted=p if p is not None else 1.0)
+        for (factor, test), p in zip(tests.items(), corrected, strict=True)
+    ]
+
+
+def _planned(plan: Mapping[str, Any], row: PlannedRow) -> int | None:
+    seeds = plan.get("seeds")
+    if plan.get("imported") or not isinstance(seeds, int):
+        return None
+    if plan.get("design") != "factorial":
+        return seeds
+    others = (len(levels) for name, levels in plan["factors"].items() if name != row.factor)
+    return seeds * math.prod(others)
 
 
 def spread_of_differences(plan: Mapping[str, Any], trials: Iterable[Trial]) -> float | None:
@@ -283,17 +334,11 @@ def spread_of_differences(plan: Mapping[str, Any], trials: Iterable[Trial]) -> f
     of chi square over its degrees of freedom: a variant that fails at times and so differs wildly
     does not count for more than another. None without two pairs anywhere, or any spread.
     """
-    rows = groups(plan, finished(trials))
-    return _spread(
-        (_values(other), _values(own))
-        for row, own, other in rows
-        if not same(row.changes, row.against)
-    )
-
-
-def _spread(compared: Iterable[tuple[Values, Values]]) -> float | None:
     variances = []
-    for baseline, level in compared:
+    for row, own, other in groups(plan, finished(trials)):
+        if row.is_reference:
+            continue
+        baseline, level = _samples(plan, own, other)
         seeds = baseline.keys() & level.keys()
         if len(seeds) > 1:
             freedom = len(seeds) - 1
@@ -303,64 +348,11 @@ def _spread(compared: Iterable[tuple[Values, Values]]) -> float | None:
     return found if found > ROUNDING else None
 
 
-def baseline_level(plan: Mapping[str, Any], factor: str) -> Any:
-    """Return the level that the other levels of a factor are compared with.
-
-    A factorial need not contain the baseline's level: then it is the first one.
-    """
-    levels = plan["factors"][factor]
-    level = plan.get("baseline", {}).get(factor, levels[0])
-    return levels[0] if plan.get("design") == "factorial" and level not in levels else level
-
-
-def groups(plan: Mapping[str, Any], done: Iterable[Trial]) -> list[tuple[PlannedRow, Group, Group]]:
-    """Give each row of the table its trials, and those it is compared with.
-
-    A group holds finished trials by what pairs them: the seed; in a factorial the other factors'
-    levels and the seed.
-    """
-    of = _factorial_groups if plan.get("design") == "factorial" else _listed_groups
-    return of(plan, done)
-
-
-def _listed_groups(
-    plan: Mapping[str, Any], done: Iterable[Trial]
-) -> list[tuple[PlannedRow, Group, Group]]:
-    """Give each row its trials and those it is compared with, by seed."""
-    variants: defaultdict[Hashable, dict[Hashable, Trial]] = defaultdict(dict)
-    for trial in done:
-        if trial.variant is not None:
-            variants[variant_key(trial.changes)][trial.seed] = trial
-    return [
-        (row, variants[variant_key(row.changes)], variants[variant_key(row.against)])
-        for row in planned_rows(plan)
-    ]
-
-
-def _factorial_groups(
-    plan: Mapping[str, Any], done: Iterable[Trial]
-) -> list[tuple[PlannedRow, Group, Group]]:
-    """Give each level all cells that have it, and those with the factor's baseline level."""
-    factors = plan.get("factors", {})
-    groups: defaultdict[tuple[str, Any], dict[Hashable, Trial]] = defaultdict(dict)
-    for trial in done:
-        for factor in factors:
-            others = tuple(trial.params.get(name) for name in factors if name != factor)
-            groups[factor, trial.params.get(factor)][others, trial.seed] = trial
-    return [
-        (
-            PlannedRow(factor, level, {factor: level}, {factor: baseline_level(plan, factor)}),
-            groups[factor, level],
-            groups[factor, baseline_level(plan, factor)],
-        )
-        for factor, levels in factors.items()
-        for level in levels
-        if level != baseline_level(plan, factor)
-    ]
-
-
-def _values(trials: Group) -> Values:
-    return {key: trial.value for key, trial in trials.items() if trial.value is not None}
+def _values(trials: Group, name: str = "value") -> Values:
+    values = {key: getattr(trial, name) for key, trial in trials.items()}
+    return {
+        key: value for key, value in values.items() if value is not None and math.isfinite(value)
+    }
 
 
 def columns(trials: Sequence[Trial], failed: Sequence[Trial] = ()) -> dict[str, Any]:
@@ -381,25 +373,3 @@ def columns(trials: Sequence[Trial], failed: Sequence[Trial] = ()) -> dict[str, 
         "latency_ms": inference_cost.typical(trials, "latency_ms"),
         "inference": inference_cost.median(trial.inference for trial in trials),
     }
-
-
-def planned_points(plan: Mapping[str, Any]) -> set[VariantKey]:
-    """Return what identifies each variant of an ablation, the baseline among them."""
-    listed = (changes for row in planned_rows(plan) for changes in (row.changes, row.against))
-    return {variant_key({}), *map(variant_key, listed)}
-
-
-def planned_cells(plan: Mapping[str, Any]) -> int | None:
-    """Count the (variant, seed) cells of a plan; None for a design without fixed cells.
-
-    Nobody planned an imported study here: what is there is all there is.
-    """
-    if plan.get("imported"):
-        return None
-    if plan.get("design") == "ablation":
-        variants = len(planned_points(plan))
-    elif plan.get("design") == "factorial":
-        variants = math.prod(len(levels) for levels in plan.get("factors", {}).values())
-    else:
-        return None
-    return int(variants * plan["seeds"])

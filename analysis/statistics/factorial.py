@@ -2,8 +2,10 @@
 
 An analysis of variance by least squares (Fisher 1925; sums of squares of type II as statsmodels
 computes them: each term given all others that do not contain it). Replicate seeds are blocks, as
-the same seed is the same split and data order in every cell. Pure functions over arrays;
-statsmodels is imported where it is needed, as it takes most of a second.
+the same seed is the same split and data order in every cell. What a factor does differs from seed
+to seed, and by that its effect is judged: a term's error is its interaction with the seeds, as in
+any design with repeated measures. Pure functions over arrays; statsmodels is imported where it is
+needed, as it takes most of a second.
 """
 
 import math
@@ -17,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.statistics.effects import baseline_level, holm
+from analysis.statistics.paired import holm
 from analysis.statistics.power import CONFIDENCE
+from analysis.statistics.rows import baseline_level
 from analysis.trials import Trial, finished
 
 MOST_COLUMNS = 200  # of a model: levels of factors, and pairs of them
 HIGHER = "interactions of three and more factors"
 PAIRWISE = "interactions of two factors"
 REPLICATES = "replicates"
+SEEDS = "seed x term"
 UNTESTED = "interactions that are in no term"
 Array = NDArray[np.floating[Any]]
 
@@ -45,7 +49,9 @@ class Term:
     factors: tuple[str, ...]  # () for blocks, further interactions and the error
     sum_squares: float
     degrees: int
-    f: float | None  # mean square over that of the error
+    f: float | None  # mean square over that of its error
+    error_degrees: int | None  # of what it is judged by
+    error_source: str | None  # SEEDS: how the term differs between seeds; else as `Anova`'s
     p_value: float | None
     p_holm: float | None  # corrected over all factors and pairs together
     eta_squared: float  # share of the total sum of squares
@@ -123,8 +129,10 @@ def analyse(
 ) -> Anova | str:
     """Analyse the variance of observations by factors and pairs of factors.
 
-    The error that effects are judged by comes from replicates where there are any: what is left
-    when every cell has its own mean, and every block. With a single run per cell it is pooled from
+    With several seeds a term is judged by its interaction with the seeds: the effect of a factor
+    may differ between them, and cells of one seed share that. Elsewhere the error comes from
+    replicates where there are any: what is left when every cell has its own mean, and every block.
+    With a single run per cell it is pooled from
     the interactions of three and more factors, which are taken for noise; with two factors, from
     their interaction. A pair of factors with a pair of levels that was never run together is left
     out; so are all pairs, if the cells that are there cannot tell them apart.
@@ -184,34 +192,39 @@ def _fitted(
     if variance <= 1e-20 * total or total == 0:
         return "the runs differ in nothing but the factors, so there is no error to judge them by"
 
-    def term(names: tuple[str, ...], squares: float, own: int, *, tested: bool = True) -> Term:
-        f = squares / own / variance
+    general = _Error(variance, degrees, source)
+
+    def term(names: tuple[str, ...], squares: float, own: int, by: _Error | None = general) -> Term:
+        f = None if by is None else squares / own / by.variance
         return Term(
             factors=names,
             sum_squares=squares,
             degrees=own,
-            f=f if tested else None,
-            p_value=float(special.fdtrc(own, degrees, f)) if tested else None,
+            f=f,
+            error_degrees=None if by is None else by.degrees,
+            error_source=None if by is None else by.source,
+            p_value=None if by is None or f is None else float(special.fdtrc(own, by.degrees, f)),
             p_holm=None,
             eta_squared=squares / total,
-            omega_squared=max(0.0, (squares - own * variance) / (total + variance))
-            if tested
-            else None,
+            omega_squared=None
+            if by is None
+            else max(0.0, (squares - own * by.variance) / (total + by.variance)),
         )
 
     squares = design.sums_of_squares(pairs)
     names = [*((name,) for name in design.factors), *pairs]
-    terms = [term(name, *squares[name]) for name in names]
+    errors = {name: design.between_seeds(name, pairs) or general for name in names}
+    terms = [term(name, *squares[name], errors[name]) for name in names]
     corrected = holm([own.p_value for own in terms])
     further = residual[0] - error_squares, residual[1] - degrees
-    fit = design.fit(pairs, variance, degrees)
+    fit = design.fit(pairs, errors)
     return Anova(
         observations=len(design.values),
         blocks=len(design.blocks),
         terms=[Term(**{**vars(own), "p_holm": p}) for own, p in zip(terms, corrected, strict=True)],
         block=term((), *squares[()]) if () in squares else None,
         higher=term((), *further) if pure is not None and further[1] > 0 else None,
-        error=term((), error_squares, degrees, tested=False),
+        error=term((), error_squares, degrees, None),
         error_source=source,
         total=total,
         mean=fit.mean,
@@ -224,6 +237,15 @@ def _fitted(
 
 def _name(pair: tuple[str, ...]) -> str:
     return " × ".join(pair)
+
+
+@dataclass(frozen=True)
+class _Error:
+    """What a term is judged by."""
+
+    variance: float  # of a run
+    degrees: int
+    source: str
 
 
 class _Design:
@@ -295,6 +317,25 @@ class _Design:
         fitted = matrix @ np.linalg.lstsq(matrix, self.values)[0]
         return float(np.sum((self.values - fitted) ** 2)), len(self.values) - matrix.shape[1]
 
+    def between_seeds(
+        self, term: tuple[str, ...], pairs: Sequence[tuple[str, str]]
+    ) -> _Error | None:
+        """Return how much a term differs between seeds, as a variance of a run; None: unknown."""
+        if len(self.blocks) == 1:
+            return None
+        columns = self._columns(pairs)
+        own, seeds = columns[term], columns[()]
+        crossed = (own[:, :, None] * seeds[:, None, :]).reshape(len(own), -1)
+        matrix = self._matrix(pairs)
+        within = np.linalg.qr(matrix)[0]
+        crossed = crossed - within @ (within.T @ crossed)
+        basis, sizes, _ = np.linalg.svd(crossed, full_matrices=False)
+        basis = basis[:, sizes > 1e-9 * max(1.0, float(sizes.max()))]
+        degrees = basis.shape[1]
+        variance = float(np.sum((basis.T @ self.values) ** 2)) / max(1, degrees)
+        rounding = 1e-20 * float(np.sum((self.values - self.values.mean()) ** 2))
+        return _Error(variance, degrees, SEEDS) if degrees and variance > rounding else None
+
     def pure_error(self) -> tuple[float, int] | None:
         """Return what is left when every cell and block has its mean; None without replicates."""
         blocks = _coding(len(self.blocks))[self.block]
@@ -334,8 +375,10 @@ class _Design:
             for text, name in terms.items()
         }
 
-    def fit(self, pairs: Sequence[tuple[str, str]], variance: float, degrees: int) -> "_Fit":
-        """Fit a model, given the error's variance and its degrees of freedom."""
+    def fit(
+        self, pairs: Sequence[tuple[str, str]], errors: Mapping[tuple[str, ...], _Error]
+    ) -> "_Fit":
+        """Fit a model, given the error of each term."""
         matrix = self._matrix(pairs)
         where, start = {}, 1
         for term, columns in self._columns(pairs).items():
@@ -343,9 +386,9 @@ class _Design:
             start += columns.shape[1]
         return _Fit(
             np.linalg.lstsq(matrix, self.values)[0],
-            variance * np.linalg.inv(matrix.T @ matrix),
+            np.linalg.inv(matrix.T @ matrix),
             where,
-            float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2)),
+            errors,
         )
 
     def level_means(self, fit: "_Fit") -> list[LevelMean]:
@@ -383,9 +426,9 @@ class _Fit:
     """A linear model's coefficients, of which each term has some."""
 
     coefficients: Array
-    covariance: Array
+    covariance: Array  # for an error of variance 1
     where: Mapping[tuple[str, ...], slice]
-    critical: float  # standard errors in half an interval
+    errors: Mapping[tuple[str, ...], _Error]
 
     @property
     def mean(self) -> float:
@@ -395,7 +438,9 @@ class _Fit:
         """Return the value of a contrast of a term's coefficients, and its 95 % interval."""
         own = self.where[term]
         value = float(contrast @ self.coefficients[own])
-        half = self.critical * math.sqrt(float(contrast @ self.covariance[own, own] @ contrast))
+        error = self.errors[term]
+        squared = error.variance * float(contrast @ self.covariance[own, own] @ contrast)
+        half = float(special.stdtrit(error.degrees, (1 + CONFIDENCE) / 2)) * math.sqrt(squared)
         return value, value - half, value + half
 
 

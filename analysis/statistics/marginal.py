@@ -20,7 +20,7 @@ PARTS = 4  # of equally many trials, of a number with more values
 
 
 @dataclass(frozen=True)
-class Part:
+class ValueRange:
     """Trials whose value lies from `first` to `last`; of a level, both are the level."""
 
     first: Any
@@ -36,7 +36,7 @@ class Marginal:
     """A parameter's values or parts, rising or in the order they were first tried."""
 
     parameter: str
-    parts: list[Part]
+    parts: list[ValueRange]
 
 
 def marginals(trials: Sequence[Trial]) -> list[Marginal]:
@@ -78,6 +78,6 @@ def _marginal(name: str, trials: Sequence[Trial]) -> Marginal:
     )
 
 
-def _part(first: Any, last: Any, values: Sequence[float]) -> Part:
+def _part(first: Any, last: Any, values: Sequence[float]) -> ValueRange:
     own = summarize(values)
-    return Part(first, last, own.n, own.mean or 0.0, *mean_interval(values))
+    return ValueRange(first, last, own.n, own.mean or 0.0, *mean_interval(values))

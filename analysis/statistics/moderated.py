@@ -4,10 +4,10 @@ With five values a variance has four degrees of freedom and may be wrong by a fa
 the variances of many groups are alike, each is better estimated by a weighted mean of itself and
 of what is usual (Smyth, "Linear models and empirical Bayes methods for assessing differential
 expression in microarray experiments", Stat. Appl. Genet. Mol. Biol. 3, 2004). How alike they are
-is seen from how they differ, beyond what so few values make them differ. Groups that are far out
-keep their own variance, so that nothing is claimed for them on the strength of the others (Phipson
-et al., "Robust hyperparameter estimation protects against hypervariable genes", Ann. Appl. Stat.
-10, 2016).
+is seen from how they differ, beyond what so few values make them differ. The less likely a variance
+is so large, the less does its group borrow, and one that is far out keeps its own: nothing is
+claimed for it on the strength of the others (after Phipson et al., "Robust hyperparameter
+estimation protects against hypervariable genes", Ann. Appl. Stat. 10, 2016).
 
 Pure functions over arrays.
 """
@@ -21,8 +21,8 @@ from scipy import special
 
 Array = NDArray[np.floating[Any]]
 WEIGHTS = np.arange(0.05, 1.0, 0.05)  # of the prior against a group's own variance
-ERRATIC = 0.05  # chance, under the prior, of a variance so large that a group keeps its own
-SMALLEST = 1e-6  # of the mean variance: accuracies are counts and may coincide
+USUAL = 0.3  # chance, under the prior, of a variance so large that a group borrows less
+SMALLEST = 0.01  # of the mean variance: accuracies are counts, and those of few seeds may coincide
 ROUNDS = 100  # of the fixed point for the scale, which gains a digit in about two
 
 
@@ -90,7 +90,7 @@ def moderate(variances: ArrayLike, freedoms: ArrayLike, keep: ArrayLike | None =
     s2 = np.maximum(s2, SMALLEST * s2.mean())
     prior = fit_prior(s2, df)
     lent = np.full(s2.shape, prior.freedom)
-    lent[special.fdtrc(df, prior.freedom, s2 / prior.scale) < ERRATIC] = 0
+    lent *= np.minimum(1, special.fdtrc(df, prior.freedom, s2 / prior.scale) / USUAL)
     if keep is not None:
         lent[np.asarray(keep, bool)] = 0
     return Moderated(

@@ -18,7 +18,7 @@ Z = float(special.ndtri((1 + CONFIDENCE) / 2))
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """The share of some images that a classifier gets right."""
 
     images: int
@@ -29,7 +29,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedShares:
     """A first classifier against a second one on the same images. Differences are fractions."""
 
     images: int
@@ -41,9 +41,9 @@ class Comparison:
     p_value: float  # two-sided, of no difference: McNemar's exact test
 
 
-def share(right: int, images: int) -> Share:
+def share(right: int, images: int) -> Proportion:
     """Describe a count of images."""
-    return Share(images, right, right / images, *wilson(right, images))
+    return Proportion(images, right, right / images, *wilson(right, images))
 
 
 def wilson(right: float, images: int) -> tuple[float, float]:
@@ -61,12 +61,12 @@ def wilson(right: float, images: int) -> tuple[float, float]:
     return low, (middle + half) / scale if right < images else 1.0
 
 
-def compare(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Comparison:
+def compare(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedShares:
     """Compare two classifiers by whether they get each image right, both of shape (n,)."""
     only_first = int(np.sum(first & ~second))
     only_second = int(np.sum(~first & second))
     low, high = tango(only_first, only_second, len(first))
-    return Comparison(
+    return PairedShares(
         images=len(first),
         only_first=only_first,
         only_second=only_second,

@@ -20,6 +20,9 @@ from analysis.statistics.dunnett import critical, exceedance, two_sided_quantile
 from analysis.statistics.power import ALPHA
 
 Array = NDArray[np.floating[Any]]
+# Degrees of freedom of a spread that all statistics have in common. Each has more or less its own:
+# that nothing is shared is the safe side, as what is makes them depend on each other.
+SHARED = np.inf
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,11 @@ def judge(
         negligible: a difference that would not matter; None: there is none such.
         alpha: chance of any false claim of either kind.
     """
-    common = _common_freedom(statistics)
     delta = np.array([statistic.delta for statistic in statistics])
     model, pairs = _errors(statistics)
 
     def corrected(p_values: Array) -> Array:
-        joint = exceedance(two_sided_quantile(p_values, common), groups, common)
+        joint = exceedance(two_sided_quantile(p_values, SHARED), groups, SHARED)
         return np.clip(joint, p_values, np.minimum(1, len(statistics) * p_values))
 
     half, one_sided = half_widths(statistics, groups, alpha)
@@ -88,32 +90,29 @@ def judge(
         ]
     )
     return [
-        Judgement(*own, p_negligible=p_margin)
-        for own, p_margin in zip(figures.T.tolist(), p_negligible, strict=True)
+        Judgement(low, high, bound, p_single, p_value, p_margin)
+        for (low, high, bound, p_single, p_value), p_margin in zip(
+            figures.T.tolist(), p_negligible, strict=True
+        )
     ]
 
 
 def half_widths(
-    statistics: Sequence[Statistic], groups: Sequence[Array], alpha: float = ALPHA
+    statistics: Sequence[Statistic],
+    groups: Sequence[Array],
+    alpha: float = ALPHA,
 ) -> tuple[Array, Array]:
     """Return how far the differences may be off: to both sides, and to one; shapes (m,).
 
-    Of both, the chance that any of m differences is farther off is alpha.
+    Of both, the chance that any of m differences is farther off is alpha. Arguments as of `judge`.
     """
-    common = _common_freedom(statistics)
     # What a single comparison may risk, so that all of them together risk alpha.
-    single = float(two_sided_tail(critical(groups, common, alpha), common))
+    single = float(two_sided_tail(critical(groups, SHARED, alpha), SHARED))
     model, pairs = _errors(statistics)
     return (
         np.maximum(model.half(single), pairs.half(alpha)),
         np.maximum(model.half(2 * single), pairs.half(2 * alpha)),
     )
-
-
-def _common_freedom(statistics: Sequence[Statistic]) -> float:
-    # Statistics are carried over to the largest freedom: the surer the common spread, the less do
-    # statistics depend on each other, and the more must be corrected.
-    return max(statistic.freedom for statistic in statistics)
 
 
 def _errors(statistics: Sequence[Statistic]) -> tuple["_Errors", "_Errors"]:

@@ -36,7 +36,8 @@ def nominal_levels(looks: tuple[int, ...], alpha: float, power: float) -> tuple[
     """
     levels: list[float] = []
     spent, before = 0.0, 0
-    sums, chances = np.zeros(1), np.ones(1)  # of the values so far, where no look has ended it
+    sums: Array = np.zeros(1)
+    chances: Array = np.ones(1)  # of the values so far, where no look has ended it
     for n in looks:
         target = alpha * (n / looks[-1]) ** power
         boundary = _boundary(sums, chances, n - before, target - spent, FARTHEST * np.sqrt(n))

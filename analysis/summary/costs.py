@@ -4,18 +4,17 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from analysis.inference_cost import typical
-from analysis.statistics.effects import same
-from analysis.tables.effects import EffectTable
+from analysis.statistics.rows import same
+from analysis.tables.effect_figures import EffectFigures
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished, known
-from analysis.verdicts import verdict
 from analysis.wording import count, listed, some
 from fmnist_common.text import duration
 
 ALIKE = 0.05  # costs whose ratio is so close to 1 are about the same
 
 
-def of_best(table: EffectTable, trials: Sequence[Trial]) -> list[str]:
+def of_best(table: EffectFigures, trials: Sequence[Trial]) -> list[str]:
     """Say which variant has the highest mean, and what it costs."""
     best, done = table.progress.best, finished(trials)
     base = [trial for trial in done if trial.variant is not None and not trial.changes]
@@ -34,7 +33,7 @@ def of_best(table: EffectTable, trials: Sequence[Trial]) -> list[str]:
         if same(effect.changes, replicates[0].changes) and not effect.against
     ]
     doubt = ", which is not proven better than the baseline"
-    if any(verdict(effect) == "better" for effect in effects):
+    if any(effect.claim == "better" for effect in effects):
         doubt = ""
     elif not effects:  # a cell of a factorial, or a step of the path
         doubt = "; the combination itself was not tested against the baseline"

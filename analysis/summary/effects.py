@@ -7,23 +7,28 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.statistics.effects import Effect, baseline_level
+from analysis import looks
+from analysis.statistics.effects import FEWEST_PAIRS, Effect
+from analysis.statistics.power import ALPHA
+from analysis.statistics.rows import baseline_level
 from analysis.summary import costs
 from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, accuracy
-from analysis.tables.effects import EffectTable
+from analysis.tables.effect_figures import EffectFigures
+from analysis.tables.effect_notes import only_in_test, unsupported
 from analysis.text import percent, printable
 from analysis.trials import Trial
-from analysis.verdicts import FEWEST_PAIRS, PROVEN, verdict
+from analysis.verdicts import PROVEN
 from analysis.wording import are, bounds, count, signed, size, some
 from fmnist_common.text import level_text, variant_label
 
 TOLD = 3  # effects of a kind that have a sentence of their own
+TINY = 0.0005  # a difference, as a fraction, that nobody would say matters, however sure it is
 
 Plan = Mapping[str, Any]
 
 
 def answers(
-    plan: Plan, table: EffectTable, trials: Sequence[Trial]
+    plan: Plan, table: EffectFigures, trials: Sequence[Trial]
 ) -> tuple[str, dict[str, list[str]]]:
     """Return the headline and the sentences on a study with a finished trial."""
     effects = [effect for effect in table.effects if not effect.is_reference]
@@ -32,19 +37,19 @@ def answers(
     if not compared:
         return _nothing_compared(table, effects), {COSTS: cost}
     proven = sorted(
-        (effect for effect in compared if verdict(effect) in PROVEN),
+        (effect for effect in compared if effect.claim in PROVEN),
         key=lambda effect: -abs(effect.delta or 0.0),
     )
     return _headline(plan, table, compared, proven), {
-        MATTERS: _matters(plan, compared, proven),
-        MUCH: _how_much(plan, table, proven),
+        MATTERS: [*_matters(plan, compared, proven), *_factors(table, proven)],
+        MUCH: [*_how_much(plan, table, proven), *_negligible(table)],
         SURE: _how_sure(table, compared),
         COSTS: cost,
-        UNPROVEN: _not_proven(effects),
+        UNPROVEN: _not_proven(table, effects),
     }
 
 
-def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
+def _nothing_compared(table: EffectFigures, effects: Sequence[Effect]) -> str:
     reached = (
         f" It reaches {accuracy(table.baseline, table.progress.objective)}."
         if table.baseline.n
@@ -53,7 +58,7 @@ def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
     lost = [effect for effect in effects if effect.failed and not effect.n]
     if lost and len(lost) == len(effects) and table.baseline.n:
         each = "The only other level" if len(lost) == 1 else f"Each of the {len(lost)} other levels"
-        return f"{each} {verdict(lost[0])} on every seed.{reached}"
+        return f"{each} {lost[0].claim} on every seed.{reached}"
     if not effects:
         return f"The study varies nothing: it measures the baseline alone.{reached}"
     if table.baseline.n:
@@ -62,9 +67,9 @@ def _nothing_compared(table: EffectTable, effects: Sequence[Effect]) -> str:
 
 
 def _headline(
-    plan: Plan, table: EffectTable, compared: Sequence[Effect], proven: Sequence[Effect]
+    plan: Plan, table: EffectFigures, compared: Sequence[Effect], proven: Sequence[Effect]
 ) -> str:
-    words = {verdict(effect) for effect in compared}
+    words = {effect.claim for effect in compared}
     if words == {"identical"}:
         return "No change made any difference at all."
     if words <= {"too few", "identical"}:
@@ -72,20 +77,60 @@ def _headline(
             f"Too few seeds for any claim: it takes {FEWEST_PAIRS}, and what looks like a "
             "difference may be chance."
         )
-    if not proven:
-        return "No change was proven to matter: chance may explain every difference."
+    return _largest(plan, table, proven) if proven else _nothing_proven(table, words)
+
+
+def _largest(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> str:
     first = proven[0]
+    if abs(first.delta or 0.0) < TINY:
+        return (
+            f"Nothing matters much: the largest proven difference, of {_level(first)}, is "
+            f"{size(first.delta)} points of {table.compared}."
+        )
     does = "gains" if (first.delta or 0.0) > 0 else "costs"
     sentence = (
         f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {does} "
         f"{size(first.delta)} points of {table.compared} compared with {_reference(plan, first)}."
     )
-    best = next((effect for effect in proven if verdict(effect) == "better"), None)
+    best = next((effect for effect in proven if effect.claim == "better"), None)
     if best is first:
         return sentence
     if best is None:
         return f"{sentence} Nothing was proven better than {table.base}."
-    return f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points."
+    doubt = ", which test accuracy does not show" if unsupported(best) else ""
+    return (
+        f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points{doubt}."
+    )
+
+
+def _nothing_proven(table: EffectFigures, words: set[str]) -> str:
+    if table.negligible is not None and words <= {"negligible", "identical"}:
+        return f"No change matters: each is proven to be within ±{_margin(table)} points."
+    return "No change was proven to matter: chance may explain every difference."
+
+
+def _margin(table: EffectFigures) -> str:
+    return f"{100 * (table.negligible or 0.0):g}"
+
+
+def _factors(table: EffectFigures, proven: Sequence[Effect]) -> list[str]:
+    """Name the factors of which something matters, though no single level is proven."""
+    settled = {effect.factor for effect in proven}
+    names = [
+        printable(test.factor)
+        for test in table.factors
+        if test.p_adjusted <= ALPHA and test.factor not in settled
+    ]
+    if not names:
+        return []
+    return [f"Of {some(names)} some level matters (F test), but it is not proven which."]
+
+
+def _negligible(table: EffectFigures) -> list[str]:
+    levels = [_level(effect) for effect in table.effects if effect.claim == "negligible"]
+    if not levels:
+        return []
+    return [f"Proven negligible, within ±{_margin(table)} points: {some(levels)}."]
 
 
 def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -> list[str]:
@@ -106,16 +151,17 @@ def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -
     return [f"In this order: {some(factors)}."]
 
 
-def _how_much(plan: Plan, table: EffectTable, proven: Sequence[Effect]) -> list[str]:
+def _how_much(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> list[str]:
     sentences = []
     for word, does in (("better", "raises"), ("worse", "lowers")):
-        effects = [effect for effect in proven if verdict(effect) == word]
+        effects = [effect for effect in proven if effect.claim == word]
         for effect in effects[:TOLD]:
             ends = sorted(abs(b) for b in (effect.delta_low, effect.delta_high) if b is not None)
             interval = bounds(*ends, sign=False) if len(ends) == 2 else ""
             sentences.append(
                 f"{_level(effect)} {does} {table.compared} by {size(effect.delta)} points "
-                f"compared with {_reference(plan, effect)}{interval}."
+                f"compared with {_reference(plan, effect)}{interval}"
+                f"{', which test accuracy does not show' if unsupported(effect) else ''}."
             )
         more = [_level(effect) for effect in effects[TOLD:]]
         if more:
@@ -123,14 +169,43 @@ def _how_much(plan: Plan, table: EffectTable, proven: Sequence[Effect]) -> list[
     return sentences
 
 
-def _how_sure(table: EffectTable, compared: Sequence[Effect]) -> list[str]:
+def _how_sure(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
+    sentences = _precision(table, compared)
+    few = sum(effect.claim == "too few" for effect in compared)
+    if few:
+        have = "has" if few == 1 else "have"
+        sentences.append(
+            f"{count(few, 'comparison')} {have} fewer than {FEWEST_PAIRS} pairs: no claim is made."
+        )
+    for name, collapse in table.named_collapses():
+        sentences.append(
+            f"A training collapsed: {name}, at {percent(collapse.value, 1)} % where half of that "
+            f"variant's reach {percent(collapse.median, 1)} %."
+        )
+    return [*looks.told(table.looks), *sentences, *_in_test(compared)]
+
+
+def _in_test(compared: Sequence[Effect]) -> list[str]:
+    """Say where test data does not see what is proven, and where it sees more."""
+    sentences = []
+    for sees, words in (
+        (unsupported, "Proven in validation, but test accuracy does not show it"),
+        (only_in_test, "Not proven in validation, but test accuracy differs"),
+    ):
+        levels = [f"{_level(e)} ({signed(e.test_delta)} points)" for e in compared if sees(e)]
+        if levels:
+            sentences.append(f"{words}: {some(levels)}.")
+    return sentences
+
+
+def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
     sentences = []
     pairs = sorted({effect.compared for effect in compared if effect.paired})
     if pairs:
         over = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
         sentences.append(
             "A difference is taken between trainings that have all else in common, over "
-            f"{over} {table.unit}{'' if pairs == [1] else 's'}."
+            f"{over} seed{'' if pairs == [1] else 's'}."
         )
     unpaired = [effect for effect in compared if not effect.paired]
     if unpaired:
@@ -138,41 +213,40 @@ def _how_sure(table: EffectTable, compared: Sequence[Effect]) -> list[str]:
             f"{count(len(unpaired), 'difference')} {are(len(unpaired))} not paired, as fewer than "
             "two seeds are in common."
         )
-    tested = sum(effect.p_holm is not None for effect in compared)
-    if tested > 1:
+    if table.looks is not None:
+        sentences.append("The chance of any false claim, over all levels and looks, is about 5 %.")
+    elif table.family > 1:
+        method = (
+            "is at most 5 % (Holm's correction)"
+            if table.strict
+            else "is about 5 % (Dunnett's test)"
+        )
         sentences.append(
-            f"The chance of any false claim among all {tested} comparisons is at most 5 % (Holm's "
-            "correction)."
+            f"The chance of any false claim among all {table.family} comparisons {method}."
         )
     smallest = table.detectable_difference()
     if smallest is not None:
         sentences.append(
-            f"By the usual spread of its differences, the study proves a true one of "
-            f"{percent(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
-        )
-    few = sum(verdict(effect) == "too few" for effect in compared)
-    if few:
-        have = "has" if few == 1 else "have"
-        sentences.append(
-            f"{count(few, 'comparison')} {have} fewer than {FEWEST_PAIRS} pairs: no claim is made."
+            f"By the usual spread of its differences, the study proves a true one of about "
+            f"{size(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
         )
     return sentences
 
 
-def _not_proven(effects: Sequence[Effect]) -> list[str]:
-    words = [(effect, verdict(effect)) for effect in effects]
+def _not_proven(table: EffectFigures, effects: Sequence[Effect]) -> list[str]:
+    words = [(effect, effect.claim) for effect in effects]
     unsettled = [effect for effect, word in words if word in ("not proven", "too few")]
     sentences = []
     if unsettled:
         its = "their differences" if len(unsettled) > 1 else "its difference"
         sentences.append(
             f"{len(unsettled):,} of {count(len(effects), 'level')}: chance may explain {its}, "
-            "which does not mean that there is none."
+            f"which does not mean that there is none.{_at_most(unsettled)}"
         )
         settled = {effect.factor for effect, word in words if word in PROVEN}
         untouched = dict.fromkeys(e.factor for e in unsettled if e.factor not in settled)
         if untouched:
-            sentences.append(f"Without any proven effect: {some(list(map(printable, untouched)))}.")
+            sentences.append(f"{table.no_effect}: {some(list(map(printable, untouched)))}.")
     identical = [_level(effect) for effect, word in words if word == "identical"]
     if identical:
         was = "was" if len(identical) == 1 else "were"
@@ -184,11 +258,21 @@ def _not_proven(effects: Sequence[Effect]) -> list[str]:
     return sentences + _failed(effects)
 
 
+def _at_most(effects: Sequence[Effect]) -> str:
+    """Say how large differences may be that are not proven."""
+    ends = sorted(effect.bound for effect in effects if effect.bound is not None)
+    if not ends:
+        return ""
+    first, last = size(ends[0]), size(ends[-1])
+    to = "" if first == last else f" to ±{last}"
+    return f" {'It is' if len(effects) == 1 else 'They are'} at most ±{first}{to} points."
+
+
 def _failed(effects: Sequence[Effect]) -> list[str]:
     """Say which levels diverged, and whose results are those of survivors."""
     sentences = []
     for word, does in (("diverged", "diverged"), ("failed", "failed")):
-        levels = [_level(e) for e in effects if e.n == 0 and verdict(e) == word]
+        levels = [_level(e) for e in effects if e.n == 0 and e.claim == word]
         if levels:
             sentences.append(f"{some(levels)} {does} on every seed.")
     partly = [e for e in effects if e.failed and e.n]

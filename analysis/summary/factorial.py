@@ -10,7 +10,7 @@ from analysis.tables import variance
 from analysis.tables.factorial import FactorialTable
 from analysis.text import printable
 from analysis.trials import Trial
-from analysis.verdicts import PROVEN, verdict
+from analysis.verdicts import PROVEN
 from analysis.wording import some
 
 
@@ -21,24 +21,37 @@ def answers(
     headline, sentences = effects.answers(plan, table, trials)
     if MATTERS not in sentences or not isinstance(table.anova, Anova):
         return headline, sentences
-    more = {MATTERS: _interactions(table.anova), SURE: _unconfirmed(table, table.anova)}
+    names = _interactions(table.anova)
+    proven = [effect for effect in table.effects if effect.claim in PROVEN]
+    if names and not proven:
+        headline = (
+            f"{some(names)} act on each other: which level is better depends on the other factor. "
+            "No factor was proven to matter by itself."
+        )
+    matters = sentences[MATTERS] if proven or not names else []
+    told = (
+        [
+            f"Effects do not just add up: proven interaction{'s' * (len(names) > 1)} of "
+            f"{some(names)}."
+        ]
+        if names
+        else []
+    )
     return headline, sentences | {
-        question: sentences[question] + added for question, added in more.items()
+        MATTERS: [*matters, *told],
+        SURE: [*sentences[SURE], *_unconfirmed(table, table.anova)],
     }
 
 
 def _interactions(anova: Anova) -> list[str]:
-    """Name the factors whose effects do not just add up."""
-    names = [
-        variance.name(term.factors)
+    """Name the pairs of factors whose effects do not just add up, the largest first."""
+    pairs = [
+        term
         for term in anova.terms
         if len(term.factors) == 2 and variance.verdict(term) == "matters"
     ]
-    if not names:
-        return []
-    return [
-        f"Effects do not just add up: proven interaction{'s' * (len(names) > 1)} of {some(names)}."
-    ]
+    pairs.sort(key=lambda term: -term.sum_squares)
+    return [variance.name(term.factors) for term in pairs]
 
 
 def _unconfirmed(table: FactorialTable, anova: Anova) -> list[str]:
@@ -47,7 +60,7 @@ def _unconfirmed(table: FactorialTable, anova: Anova) -> list[str]:
     names = dict.fromkeys(
         printable(effect.factor)
         for effect in table.effects
-        if verdict(effect) in PROVEN and matters.get((effect.factor,)) is False
+        if effect.claim in PROVEN and matters.get((effect.factor,)) is False
     )
     if not names:
         return []

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from analysis.statistics.candidates import Candidate
-from analysis.statistics.effects import Difference, paired_difference
+from analysis.statistics.effects import FEWEST_PAIRS
+from analysis.statistics.paired import Difference, paired_difference
 from analysis.summary import costs
 from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, Sentences, accuracy
 from analysis.summary.costs import ALIKE, times
 from analysis.tables.search import SearchTable
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished
-from analysis.verdicts import FEWEST_PAIRS
 from analysis.wording import bounds, count, listed, signed, size
 from fmnist_common.text import duration
 
@@ -34,18 +34,16 @@ def answers(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Sentences
 
 
 def _important(table: SearchTable) -> list[str]:
-    parameters = table.importances.parameters
-    if not parameters:
+    method, parameters = table.importances.ranked_by, table.importances.parameters
+    shares = [(one.parameter, share) for one in parameters if (share := one.by(method)) is not None]
+    if not shares:
         return []
-    share = parameters[0].ped_anova
+    (first, share), *others = shares[:3]
     sentences = [
-        f"{printable(parameters[0].parameter)}, with {percent(share.share, 0)} % of the importance "
-        f"(PED-ANOVA, 95 % interval {percent(share.low, 0)} to {percent(share.high, 0)} %)."
+        f"{printable(first)}, with {percent(share.share, 0)} % of the importance "
+        f"({method}, 95 % interval {percent(share.low, 0)} to {percent(share.high, 0)} %)."
     ]
-    rest = [
-        f"{printable(importance.parameter)} ({percent(importance.ped_anova.share, 0)} %)"
-        for importance in parameters[1:3]
-    ]
+    rest = [f"{printable(parameter)} ({percent(other.share, 0)} %)" for parameter, other in others]
     return [*sentences, *([f"Then {listed(rest)}."] if rest else [])]
 
 
@@ -69,10 +67,9 @@ def _how_sure(table: SearchTable, name: str) -> list[str]:
     if best.n == 1:
         sentences.append(f"{name} ran on a single seed: it may just have been lucky.")
     elif best.val_accuracy_low is not None and best.val_accuracy_high is not None:
-        high = min(1.0, best.val_accuracy_high)  # Student's t knows no end
         sentences.append(
             f"The 95 % interval of its mean is {percent(best.val_accuracy_low)} to "
-            f"{percent(high)} %."
+            f"{percent(best.val_accuracy_high)} %."
         )
     if curse is not None and curse.candidates > 1:
         sentences.append(

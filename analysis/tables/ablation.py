@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from analysis import looks
 from analysis import path as paths
 from analysis.path import Path, path
 from analysis.table_formats import Block
-from analysis.tables.effects import EffectTable, measured
+from analysis.tables.effect_figures import measured
+from analysis.tables.effects import EffectTable
 from analysis.trials import Study, Trial
 
 
@@ -18,8 +20,8 @@ class AblationTable(EffectTable):
     path: Path | None  # where combinations were trained
 
     def further_blocks(self) -> list[Block]:
-        """Lay the path out."""
-        return paths.blocks(self.path)
+        """Lay out the looks, and the path."""
+        return [*looks.blocks(self.looks, self.effects), *paths.blocks(self.path)]
 
     def further_notes(self) -> list[str]:
         """Say how the path was chosen."""
@@ -30,10 +32,13 @@ class AblationTable(EffectTable):
         return paths.csv_rows(self.path)
 
     def further_keys(self) -> dict[str, Any]:
-        """Return the path, JSON-ready."""
-        return {"path": None if self.path is None else asdict(self.path)}
+        """Return the looks and the path, JSON-ready."""
+        return {
+            "looks": looks.as_dict(self.looks),
+            "path": None if self.path is None else asdict(self.path),
+        }
 
 
-def ablation_table(study: Study, trials: Sequence[Trial]) -> AblationTable:
-    """Compute the table of an ablation, however far it is."""
-    return AblationTable(**measured(study, trials), path=path(study.plan, trials))
+def ablation_table(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> AblationTable:
+    """Compute the table of an ablation, however far it is; `strict` as `measured` has it."""
+    return AblationTable(**measured(study, trials, strict=strict), path=path(study.plan, trials))

@@ -1,4 +1,4 @@
-"""The table of effects: what every level does to the accuracy, and how sure that is.
+"""The table of effects: what every level does to the accuracy, in every format.
 
 What ablations, factorials and studies of other tools have in common; each design adds what only
 it has, by the methods that begin with `further`.
@@ -8,55 +8,25 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from analysis import inference_cost, reported
 from analysis.inference_cost import flat
-from analysis.progress import Progress, facts, progress
-from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.effect_sizes import NO_EVIDENCE
-from analysis.statistics.effects import Ablation, Effect, Row, ablation
-from analysis.statistics.power import ALPHA, detectable
-from analysis.table_formats import Block, Page, accuracies, for_scale, joined
+from analysis.statistics.effects import Effect, Row
+from analysis.statistics.power import ALPHA
+from analysis.table_formats import Block, Page, accuracies, joined
+from analysis.tables import effect_notes
+from analysis.tables.effect_figures import EffectFigures
 from analysis.text import p_text, percent, printable
-from analysis.trials import Study, Trial
-from analysis.verdicts import FEWEST_PAIRS, failed_share, told, verdict
+from analysis.verdicts import verdict
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectTable:
-    """The effects of a study's levels. Accuracies and differences are fractions."""
-
-    # How the design speaks of its comparisons.
-    unit: ClassVar[str] = "seed"  # what a pair is
-    paired_by: ClassVar[str] = "seeds"
-    base: ClassVar[str] = "the baseline"  # what nothing was proven better than
-    rows_are_variants: ClassVar[bool] = True  # so that a row has one set of results
-
-    study: str
-    dataset: str | None
-    design: str | None
-    subset: int | None  # training images drawn from the data set; None: all
-    epochs: int | None
-    seeds: int | None
-    compared: str  # which accuracy the differences are of
-    progress: Progress
-    facts: list[str]  # what was run, and how much of it is there
-    baseline: Row
-    effects: list[Effect]
-    family: int  # p-values that were corrected together
-    spread: float | None  # usual standard deviation of paired differences
-    reported: list[ReportedRow]  # figures of the plan's source beside ours
-    source: dict[str, Any]  # the plan's: whose figures they are
-    test_images: int | None
-
-    @property
-    def reference(self) -> str:
-        """What levels are compared with, in the words of the notes."""
-        listed = any(effect.against for effect in self.effects)
-        return "the baseline, or what the plan names instead," if listed else "the baseline"
+class EffectTable(EffectFigures):
+    """The effects of a study's levels, as a document."""
 
     @property
     def notes(self) -> list[str]:
@@ -66,6 +36,10 @@ class EffectTable:
             *self.further_notes(),
             *reported.notes(self.reported, self.source),
         ]
+
+    def effect_notes(self) -> list[str]:
+        """Say how to read the differences."""
+        return effect_notes.notes(self)
 
     def further_blocks(self) -> list[Block]:
         """Lay out what only this design has."""
@@ -82,77 +56,6 @@ class EffectTable:
     def further_keys(self) -> dict[str, Any]:
         """Return what only this design has, JSON-ready."""
         return {"path": None}
-
-    def detectable_difference(self) -> float | None:
-        """Return the true difference that the study proves with 80 % chance, a fraction.
-
-        By the usual spread of its paired differences, as the first of all comparisons under Holm's
-        correction. None where there are too few pairs to judge by.
-        """
-        pairs = max((effect.compared for effect in self.effects if effect.paired), default=0)
-        if pairs < FEWEST_PAIRS or self.spread is None:
-            return None
-        family = sum(effect.p_holm is not None for effect in self.effects)
-        smallest = detectable(pairs, ALPHA / max(1, family))
-        return None if smallest is None else smallest * self.spread
-
-    def effect_notes(self) -> list[str]:
-        """Say how to read the differences."""
-        scale = for_scale(self.baseline.test_accuracy_mean, self.test_images)
-        if not self.effects:
-            return ["± is the standard deviation of n trials; no factor is varied.", *scale]
-        return [*self._comparison_notes(), *self._power(), *scale]
-
-    def _comparison_notes(self) -> list[str]:
-        verdicts = {verdict(effect) for effect in self.effects}
-        notes = [
-            f"Difference: level minus {self.reference} in points of {self.compared}, paired by "
-            f"{self.paired_by}; [ ] is its 95 % interval (paired t). ± is the standard deviation "
-            "of n trials.",
-            f"p: two-sided t-test, corrected by Holm for all {self.family} comparisons of this "
-            "table.",
-            f"Better and worse: p is at most {ALPHA}. Not proven: chance may explain it.",
-        ]
-        if "too few" in verdicts:
-            notes.append(
-                f"Too few: with fewer than {FEWEST_PAIRS} pairs no claim is made. Run more seeds."
-            )
-        if self.baseline.failed or any(effect.failed for effect in self.effects):
-            notes.append(
-                "Failed k/n: k of n trainings diverged or failed. What the others reach is no "
-                "evidence for the level: the seeds were chosen by their result. So it is not "
-                "called better, nor is it the best; and nothing is called worse than a reference "
-                "that failed."
-            )
-        if "diverged" in verdicts:
-            notes.append("Diverged: on every seed; running it again would change nothing.")
-        if "reference" in verdicts:
-            notes.append("Reference: the rows of a table are compared with it.")
-        if "identical" in verdicts:
-            notes.append("Identical: no seed's accuracy changed at all.")
-        if any(effect.n and not effect.paired for effect in self.effects):
-            notes.append(
-                "* Not paired, as fewer than two seeds are in common: Welch's t, which needs more "
-                "data."
-            )
-        return notes
-
-    def _power(self) -> list[str]:
-        """Say what differences so many pairs find, by the usual spread of the differences."""
-        pairs = max((effect.compared for effect in self.effects if effect.paired), default=0)
-        single, first = detectable(pairs), detectable(pairs, ALPHA / max(1, self.family))
-        if self.spread is None or single is None or first is None:
-            return []
-        corrected = (
-            f" ({percent(first * self.spread)} as the first of {self.family} corrected)"
-            if self.family > 1
-            else ""
-        )
-        return [
-            f"Power: {pairs} pairs, whose differences mostly spread by {percent(self.spread)} "
-            f"points, find a true difference of {percent(single * self.spread)} points{corrected} "
-            "in 4 of 5 studies. Smaller ones are missed more often."
-        ]
 
     def labels(self) -> dict[str, list[str]]:
         """Return the factor and level of the baseline's row and of every effect's."""
@@ -182,17 +85,16 @@ class EffectTable:
     def _effect_blocks(self) -> list[Block]:
         effects = self.effects
         rows: list[Row] = [self.baseline, *effects]
-        validation = {
-            "n": [str(row.n) for row in rows],
-            "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
-            "difference": ["", *_differences(effects)],
-            "p": ["", *(p_text(effect.p_holm) for effect in effects)],
-            "verdict": [failed_share(self.baseline), *map(told, effects)],
-        }
         test = {
             "accuracy": accuracies(
                 [(row.test_accuracy_mean, row.test_accuracy_std) for row in rows]
             ),
+            "difference": [
+                "",
+                *_intervals(
+                    (e.test_delta, e.test_delta_low, e.test_delta_high, True) for e in effects
+                ),
+            ],
             "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
             "seconds": ["" if row.seconds is None else f"{row.seconds:,.1f}" for row in rows],
         }
@@ -202,18 +104,49 @@ class EffectTable:
             if "accuracy" in test
             else "Size and seconds"
         )
-        title = f"{self.progress.objective.capitalize()} in %"
         return [
-            Block(title, self.labels() | validation, nested=True),
+            self._judged_block(),
             *([Block(figures, self.labels() | test, nested=True)] if test else []),
         ]
+
+    def _judged_block(self) -> Block:
+        """Lay out what is proven: the baseline, then each factor, with its levels below it."""
+        effects = self.effects
+        rows: list[Row] = [self.baseline, *effects]
+        columns = self.labels() | {
+            "n": [str(row.n) for row in rows],
+            "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
+            "difference": [
+                "",
+                *_intervals((e.delta, e.delta_low, e.delta_high, e.paired) for e in effects),
+            ],
+            "at most": ["", *map(at_most, effects)],
+            "p": ["", *(p_text(effect.p_adjusted) for effect in effects)],
+            "verdict": [self.told_of_baseline(), *map(self.told, effects)],
+        }
+        # A factor's own row stands before the first of its levels.
+        names = [effect.factor for effect in effects]
+        for test in reversed(self.factors):
+            at = names.index(test.factor) + 1
+            cells = {
+                "factor": printable(test.factor),
+                "p": p_text(test.p_adjusted),
+                "verdict": factor_verdict(test.p_adjusted),
+            }
+            for title, column in columns.items():
+                column.insert(at, cells.get(title, ""))
+        shown = {
+            title: cells for title, cells in columns.items() if title != "at most" or any(cells)
+        }
+        return Block(f"{self.progress.objective.capitalize()} in %", shown, nested=True)
 
     def csv(self) -> str:
         """Write a row for the baseline, then for each level: fractions at full precision."""
         rows = [{"factor": "baseline", "changes": {}, **asdict(self.baseline)}]
         for effect in self.effects:
             level = printable(level_text(effect.level))
-            rows.append(_record(effect) | {"factor": printable(effect.factor), "level": level})
+            named = {"factor": printable(effect.factor), "level": level}
+            rows.append(_record(effect) | named | self._factor_columns(effect.factor))
         rows = [row | flat(row["inference"]) for row in rows]
         rows = [*self._with_reported(rows), *self.further_rows()]
         words = ("factor", "level", "changes", "against", "inference")
@@ -226,6 +159,17 @@ class EffectTable:
         writer.writeheader()
         writer.writerows(rows)
         return out.getvalue()
+
+    def _factor_columns(self, factor: str) -> dict[str, Any]:
+        """Return what a level's row says of its factor as a whole."""
+        for test in self.factors:
+            if test.factor == factor:
+                return {
+                    "factor_f": test.f,
+                    "factor_p_value": test.p_value,
+                    "factor_p_adjusted": test.p_adjusted,
+                }
+        return {}
 
     def _with_reported(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Add reported figures to the rows of their variants, and rows for those without one."""
@@ -258,7 +202,16 @@ class EffectTable:
             "missing": self.progress.missing,
             "baseline": asdict(self.baseline),
             "effects": [_record(effect) for effect in self.effects],
+            "factors": [
+                asdict(test) | {"verdict": factor_verdict(test.p_adjusted)} for test in self.factors
+            ],
+            "method": self.method,
+            "negligible": self.negligible,
             **self.further_keys(),
+            "collapsed": [
+                asdict(collapse) | {"variant": self.variant_names[collapse.variant]}
+                for collapse in self.collapses
+            ],
             "spread_of_differences": self.spread,
             "source": self.source or None,
             "reported": [asdict(row) for row in self.reported],
@@ -266,39 +219,30 @@ class EffectTable:
         }
 
 
-def measured(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Compute the fields of an `EffectTable`."""
-    found: Ablation = ablation(study.plan, trials)
-    now = progress(study, trials)
-    return {
-        "study": study.name,
-        "dataset": study.plan.get("dataset") or study.dataset.get("name"),
-        "design": study.plan.get("design"),
-        "subset": study.plan.get("subset"),
-        "epochs": study.plan.get("epochs"),
-        "seeds": study.plan.get("seeds"),
-        "compared": study.compared,
-        "progress": now,
-        "facts": facts(study, now),
-        "baseline": found.baseline,
-        "effects": found.effects,
-        "family": found.family,
-        "spread": found.spread,
-        "reported": compare_reported(study, trials),
-        "source": study.plan.get("source") or {},
-        "test_images": study.dataset.get("test_images"),
-    }
+def at_most(effect: Effect) -> str:
+    """Write how large a difference may be that is not proven, or proven negligible; in points."""
+    if effect.bound is None or effect.claim not in ("not proven", "negligible"):
+        return ""
+    return f"±{percent(effect.bound)}"
 
 
-def _differences(effects: Iterable[Effect]) -> list[str]:
+def factor_verdict(p: float) -> str:
+    """Say in a word whether any level of a factor matters, at 5 %."""
+    return "matters" if p <= ALPHA else "not proven"
+
+
+def _intervals(
+    differences: Iterable[tuple[float | None, float | None, float | None, bool]],
+) -> list[str]:
+    """Write differences with their intervals in points, those that are not paired with a star."""
     return joined(
         (
-            "" if effect.delta is None else f"{100 * effect.delta:+.2f}",
-            "" if effect.delta_low is None else f"[{percent(effect.delta_low)},",
-            "" if effect.delta_high is None else f"{percent(effect.delta_high)}]",
-            "" if effect.paired else "*",
+            "" if delta is None else f"{100 * delta:+.2f}",
+            "" if low is None else f"[{percent(low)},",
+            "" if high is None else f"{percent(high)}]",
+            "" if paired else "*",
         )
-        for effect in effects
+        for delta, low, high, paired in differences
     )
 
 

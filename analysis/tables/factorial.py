@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from analysis.statistics.factorial import Anova, anova
 from analysis.table_formats import Block
 from analysis.tables import variance
-from analysis.tables.effects import EffectTable, measured
+from analysis.tables.effect_figures import measured
+from analysis.tables.effects import EffectTable
 from analysis.trials import Study, Trial
 
 
@@ -15,9 +16,9 @@ from analysis.trials import Study, Trial
 class FactorialTable(EffectTable):
     """The main effects of a factorial's levels, and its analysis of variance."""
 
-    unit: ClassVar[str] = "pair"
-    paired_by: ClassVar[str] = "seeds and the other factors' levels"
+    paired_by: ClassVar[str] = "seeds, each the mean over the same levels of the other factors"
     base: ClassVar[str] = "the baseline's levels"
+    no_effect: ClassVar[str] = "Without a proven effect of their own"
     rows_are_variants: ClassVar[bool] = False
 
     anova: Anova | str  # a text: why there is none
@@ -26,10 +27,6 @@ class FactorialTable(EffectTable):
     def reference(self) -> str:
         """What levels are compared with, in the words of the notes."""
         return "the factor's baseline level"
-
-    def detectable_difference(self) -> float | None:
-        """Return None: pairs differ by interactions, and not by chance alone."""
-        return None
 
     def further_blocks(self) -> list[Block]:
         """Lay the analysis of variance out."""
@@ -48,6 +45,8 @@ class FactorialTable(EffectTable):
         return super().further_keys() | variance.as_dict(self.anova)
 
 
-def factorial_table(study: Study, trials: Sequence[Trial]) -> FactorialTable:
-    """Compute the table of a factorial, however far it is."""
-    return FactorialTable(**measured(study, trials), anova=anova(study.plan, trials))
+def factorial_table(
+    study: Study, trials: Sequence[Trial], *, strict: bool = False
+) -> FactorialTable:
+    """Compute the table of a factorial, however far it is; `strict` as `measured` has it."""
+    return FactorialTable(**measured(study, trials, strict=strict), anova=anova(study.plan, trials))

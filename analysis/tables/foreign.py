@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.table_formats import Block
-from analysis.tables.effects import EffectTable, measured
+from analysis.tables.effect_figures import measured
+from analysis.tables.effects import EffectTable
 from analysis.trials import Study, Trial
 
 

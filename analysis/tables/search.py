@@ -88,7 +88,7 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
     now = progress(study, trials)
     images = validation_images(plan, study.dataset, candidates[0] if candidates else None)
     curse = winners_curse(candidates, tried(trials), images)
-    found = importances(trials)
+    found = importances(trials, search.get("sampler"))
     front = on_front(candidates, study.directions) if len(study.directions) > 1 else []
     return SearchTable(
         study=study.name,

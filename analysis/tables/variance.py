@@ -8,6 +8,7 @@ from analysis.statistics.factorial import (
     HIGHER,
     PAIRWISE,
     REPLICATES,
+    SEEDS,
     UNTESTED,
     Anova,
     PairMean,
@@ -87,13 +88,18 @@ def notes(result: Anova | str) -> list[str]:
     """Say how the analysis was done, and what it leaves open."""
     if isinstance(result, str):
         return [f"No analysis of variance: {result}."]
+    by_seeds = any(term.error_source == SEEDS for term in result.terms)
+    against = (
+        "against how the term differs between seeds, as the cells of a seed share its luck"
+        if by_seeds
+        else f"against the error, {SOURCES[result.error_source]} (df {result.error.degrees})"
+    )
     lines = [
         f"Variance: share is a term's part of all squared deviations (eta squared, type II). F: "
-        f"against the error, {SOURCES[result.error_source]} (df {result.error.degrees}). p: "
-        f"corrected by Holm for all {len(result.terms)} factors and pairs. Matters: p is at most "
-        f"{ALPHA}. The differences further up take interactions for noise, and so see less.",
+        f"{against}. p: corrected by Holm for all {len(result.terms)} factors and pairs. Matters: "
+        f"p is at most {ALPHA}."
     ]
-    if result.error_source != REPLICATES:
+    if result.error_source != REPLICATES and not by_seeds:
         lines.append(
             "No cell was run twice, so its interactions stand in for noise: if they are more than "
             "that, these tests are too cautious."

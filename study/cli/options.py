@@ -47,3 +47,19 @@ BankOption = Annotated[
 ExecutorOption = Annotated[
     str, typer.Option("--executor", metavar="NAME", help="local (processes) or inline.")
 ]
+StudyNameOption = Annotated[
+    str | None, typer.Option("--study-name", help="Default: the plan's name.")
+]
+TimeoutOption = Annotated[
+    str | None, typer.Option("--timeout", metavar="30m", help="Stop after so long: 90s, 30m, 2h.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would run and how long, then stop.")
+]
+PathOption = Annotated[
+    bool, typer.Option("--path", help="Also train the way to the best combination of levels.")
+]
+ReportOption = Annotated[
+    bool, typer.Option("--report", help="Write the report page too when done.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only results.")]

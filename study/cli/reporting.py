@@ -48,6 +48,12 @@ def report(
     output_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
     ] = "text",
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Judge each comparison by its own pairs (paired t), corrected by Holm."
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for pages; default reports/STUDY.")
     ] = None,
@@ -63,7 +69,7 @@ def report(
     from analysis.documents import render
 
     chosen, trials = read(url, study)
-    found = results(chosen, trials)
+    found = results(chosen, trials, strict=strict)
     print(render(found.table, output_format))
     parseable, pages = output_format != "text", []
     if hiplot:

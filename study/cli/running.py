@@ -1,9 +1,11 @@
-"""The commands that plan, run and watch: `list`, `show`, `run`, `status`."""
+"""The command that trains: `run`."""
 
 import dataclasses
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -24,19 +26,25 @@ from study.cli.options import (
     DataDirOption,
     DatasetOption,
     DeviceOption,
+    DryRunOption,
     EpochsOption,
     ExecutorOption,
     JsonOption,
+    PathOption,
     PlanSource,
+    QuietOption,
+    ReportOption,
     SeedsOption,
     StorageOption,
-    StudyName,
+    StudyNameOption,
     SubsetOption,
+    TimeoutOption,
     TrialsOption,
     WorkersOption,
 )
 from study.plans import catalog
-from study.plans.plan import Cell, Plan, check_name, load_plan
+from study.plans.plan import Cell, Plan, check_name
+from study.plans.remarks import remarks
 from study.store import location
 from trainer import files
 from trainer.errors import UserError
@@ -44,160 +52,23 @@ from trainer.errors import UserError
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from study.run.session import Estimate, Machine
+    from analysis.trials import Trial
+    from study.run.machine import Estimate, Machine
     from study.run.work import Work
 
-
-@app.command("list")
-def list_studies(storage_option: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Name the studies: those of the catalogue, and those in the database."""
-    plans = [load_plan(name) for name in catalog.names()]
-    url = location.locate(storage_option)
-    stored = studies_if_any(url)
-    if as_json:
-        print_json(
-            [
-                {
-                    "name": plan.name,
-                    "description": plan.description,
-                    "design": plan.design,
-                    "dataset": plan.dataset,
-                    "variants": plan.variant_count,
-                    "seeds": plan.seeds,
-                    "epochs": plan.epochs,
-                    "source": plan.figures.source,
-                    "stored": False,
-                }
-                for plan in plans
-            ]
-            + [
-                {
-                    "name": study.name,
-                    "description": study.plan.get("description", ""),
-                    "design": study.plan.get("design"),
-                    "dataset": study.dataset.get("name"),
-                    "trials": study.trial_count,
-                    "last_run": study.last_run,
-                    "stored": True,
-                }
-                for study in stored
-            ]
-        )
-        return
-    from analysis.text import printable
-
-    names = [printable(study.name) for study in stored]
-    width = max(map(len, [*catalog.names(), *names]))
-    for plan in plans:
-        print(f"{plan.name:{width}}  {plan.description}")
-        if plan.figures.source:
-            print(f"{'':{width}}  after {plan.figures.source['name']}")
-    for name, study in zip(names, stored, strict=True):
-        last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
-        where = location.display(url)
-        print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
+GOES_ON = "everything finished is kept: the same command goes on"
 
 
-@app.command()
-def show(
-    study: PlanSource,
-    dataset: DatasetOption = None,
-    data_dir: DataDirOption = None,
-    storage_option: StorageOption = None,
-    seeds: SeedsOption = None,
-    epochs: EpochsOption = None,
-    trials: TrialsOption = None,
-    subset: SubsetOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show a study's factors, its cells, and what running it would cost."""
-    sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
-    plan = plan_for(study, storage_option, dataset, **sizes)
-    from study.run.session import Machine, estimate, gain, work_for, workers_for
+@dataclass(frozen=True)
+class _Order:
+    """What is to be run, and where."""
 
-    machine = Machine(device=device, workers=workers, data_dir=data_dir)
-    measured: Estimate | None = None
-    why_not = ""
-    try:
-        files.ready(plan.dataset, data_dir, download=False)
-        with workers_for(plan, plan.trial_count, machine) as (executor, bank):
-            speed = gain(plan, machine, bank)
-            measured = estimate(plan, work_for(plan, []), executor, executor.start(), speed)
-    except UserError as error:
-        if device != "auto":
-            raise
-        why_not = str(error)
-    rows = _rows(plan, measured)
-    power = _power(plan, storage_option)
-    if as_json:
-        print_json(
-            {
-                **plan.to_dict(),
-                "trials": plan.trial_count,
-                "seconds": measured.seconds if measured else None,
-                "workers": measured.workers if measured else None,
-                "devices": list(measured.devices) if measured else None,
-                "power": power,
-                "variants": rows,
-            }
-        )
-        return
-    from analysis.text import printable
-    from study.run.view import show_plan
-
-    plan = dataclasses.replace(plan, description=printable(plan.description))
-    show_plan(plan, rows, measured, why_not, power)
-
-
-def _power(plan: Plan, storage_option: str | None) -> str | None:
-    """Say what differences the planned seeds can detect; of a plan without comparisons, nothing.
-
-    By the spread of an earlier study of this plan in the database, where there is one.
-    """
-    if len(plan.variants) < 2:
-        return None
-    from analysis.statistics.effects import spread_of_differences
-    from analysis.statistics.power import note
-
-    url = location.locate(storage_option)
-    spread = None
-    for study in studies_if_any(url):
-        if study.plan.get("name") == plan.name and study.plan.get("dataset") == plan.dataset:
-            spread = spread_of_differences(study.plan, trials_of(url, study)) or spread
-    pairs = plan.seeds
-    if plan.design == "factorial":  # a level is compared over all levels of the other factors
-        pairs *= len(plan.variants) // max(len(levels) for levels in plan.factors.values())
-    return note(spread, pairs, what="pairs" if plan.design == "factorial" else "seeds")
-
-
-def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
-    """Describe the rows of a plan's tables, their networks, and what was measured of their cost."""
-    from study.run.work import cost_key
-    from trainer.models import DATASET_SHAPES, describe
-
-    costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
-    rows = []
-    for row in plan.rows:
-        config = plan.config_of(Cell(row.variant, 0))
-        size = describe(config, *DATASET_SHAPES[plan.dataset])
-        cost = costs.get(cost_key(config))
-        rows.append(
-            {
-                "variant": row.variant.label,
-                "factor": row.factor,
-                "level": row.level,
-                "changes": dict(row.variant.changes),
-                "against": dict(row.against.changes),
-                "architecture": config.architecture,
-                "epochs": config.epochs,
-                "parameters": size.parameters,
-                "multiply_adds": size.multiply_adds,
-                "seconds": cost.seconds if cost else None,
-            }
-        )
-    return rows
+    plan: Plan
+    url: "sqlalchemy.URL"
+    machine: "Machine"
+    study_name: str | None
+    timeout: float | None
+    path: bool
 
 
 @app.command()
@@ -206,9 +77,7 @@ def run(
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     storage_option: StorageOption = None,
-    study_name: Annotated[
-        str | None, typer.Option("--study-name", help="Default: the plan's name.")
-    ] = None,
+    study_name: StudyNameOption = None,
     seeds: SeedsOption = None,
     epochs: EpochsOption = None,
     trials: TrialsOption = None,
@@ -217,21 +86,11 @@ def run(
     workers: WorkersOption = None,
     bank: BankOption = "auto",
     executor: ExecutorOption = "local",
-    timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="30m", help="Stop after so long: 90s, 30m, 2h."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run and how long, then stop.")
-    ] = False,
-    path: Annotated[
-        bool,
-        typer.Option("--path", help="Also train the way to the best combination of levels."),
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Write the report page too when done.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results.")] = False,
+    timeout: TimeoutOption = None,
+    dry_run: DryRunOption = False,
+    path: PathOption = False,
+    report: ReportOption = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study, or go on with it."""
@@ -242,29 +101,19 @@ def run(
 
         replay.recover(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
+    from study.run.machine import Machine
     from study.run.path import check_has_path
-    from study.run.session import Machine
 
     if path:
         check_has_path(plan)
     machine = Machine(device, workers, _bank(bank), executor, data_dir)
-    limit = _seconds(timeout)
     if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name
+    order = _Order(plan, url, machine, study_name, _seconds(timeout), path)
     if dry_run:
-        _dry_run(plan, url, machine, study_name, path=path, as_json=as_json)
+        _dry_run(order, as_json=as_json)
         return
-    code = _run(
-        plan,
-        url,
-        machine,
-        study_name,
-        limit,
-        path=path,
-        report=report,
-        quiet=quiet,
-        as_json=as_json,
-    )
+    code = _run(order, report=report, quiet=quiet, as_json=as_json)
     if code:
         raise typer.Exit(code)
 
@@ -273,18 +122,31 @@ def _has_own_plan(study: str) -> bool:
     return study in catalog.names() or study.endswith(".toml")
 
 
-def _run(
-    plan: Plan,
-    url: "sqlalchemy.URL",
-    machine: "Machine",
-    study_name: str | None,
-    limit: float | None,
-    *,
-    path: bool,
-    report: bool,
-    quiet: bool,
-    as_json: bool,
-) -> int:
+def _run(order: _Order, *, report: bool, quiet: bool, as_json: bool) -> int:
+    """Train; then show what came of it, unless the run was broken off. Return the exit code."""
+    name = order.study_name or order.plan.name
+
+    def named(study: str) -> None:
+        nonlocal name
+        name = study
+
+    ended, code = _train(order, named, quiet=quiet)
+    if ended != "done":
+        say(f"{ended}; {GOES_ON}", parseable=as_json)
+    if ended not in ("done", "out of time"):
+        return code
+    _show_results(order.url, name, ended, report=report, as_json=as_json)
+    return code
+
+
+def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple[str, int]:
+    """Run the plan; return how that ended, and the exit code.
+
+    Args:
+        order: what to run.
+        named: called with the study's name once that is known.
+        quiet: show no progress.
+    """
     from study.run import session
     from study.run.coordinator import OutOfTime, StudyFailed
     from study.run.view import announcement, view_for
@@ -292,47 +154,44 @@ def _run(
     from study.store.failures import StorageFailed
 
     console = stderr()
-    name = study_name or plan.name
 
-    def announce(own_name: str, costs: "Estimate | None") -> None:
-        nonlocal name
-        name = own_name
-        if not quiet:
-            for line in announcement(plan, own_name, costs):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+    def tell(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    code = 0
-    ended = "done"
+    def announce(study: str, costs: "Estimate | None") -> None:
+        named(study)
+        lines = [] if quiet else list(announcement(order.plan, study, costs))
+        for line in (*lines, *(f"note: {remark}" for remark in remarks(order.plan))):
+            tell(line)
+
     try:
         with signals.handled(), view_for(console, quiet=quiet) as view:
             state = session.run(
-                plan,
-                url,
-                machine,
-                study_name=study_name,
+                order.plan,
+                order.url,
+                order.machine,
+                study_name=order.study_name,
                 argv=sys.argv[1:],
                 view=view,
                 announce=announce,
-                tell=lambda line: console.print(
-                    line, highlight=False, markup=False, soft_wrap=True
-                ),
-                timeout=limit,
-                path=path,
+                tell=tell,
+                timeout=order.timeout,
+                path=order.path,
             )
-        code = 1 if state.failed else 0
     except KeyboardInterrupt:
-        ended, code = "interrupted", 130
+        return "interrupted", 130
     except SystemExit as end:
-        ended, code = "terminated", int(end.code or 0)
+        return "terminated", int(end.code or 0)
     except OutOfTime:
-        ended, code = "out of time", 0
+        return "out of time", 0
     except (StudyFailed, StorageFailed) as failure:
-        ended, code = f"stopped: {failure}", 1
-    if code in (130, 143) or ended.startswith("stopped"):
-        say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
-        return code
-    if ended == "out of time":
-        say(f"{ended}; everything finished is kept: the same command goes on", parseable=as_json)
+        return f"stopped: {failure}", 1
+    return "done", 1 if state.failed else 0
+
+
+def _show_results(
+    url: "sqlalchemy.URL", name: str, ended: str, *, report: bool, as_json: bool
+) -> None:
     study, trials = read(url, name)
     from analysis.designs import results
     from analysis.documents import render
@@ -352,100 +211,80 @@ def _run(
                 **{kind: str(page) for kind, page in pages.items()},
             }
         )
-    else:
-        print(render(found.table, "text"))
-        print()
-        for kind, page in pages.items():
-            print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")
-    return code
+        return
+    print(render(found.table, "text"))
+    print()
+    for kind, page in pages.items():
+        print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")
 
 
-def _dry_run(
-    plan: Plan,
-    url: "sqlalchemy.URL",
-    machine: "Machine",
-    study_name: str | None,
-    *,
-    path: bool,
-    as_json: bool,
-) -> None:
-    from study.run.coordinator import check_same_plan
-    from study.run.session import estimate, gain, name_for, work_for, workers_for
+def _dry_run(order: _Order, *, as_json: bool) -> None:
+    from study.run.opening import check_same_plan, name_for
     from study.run.view import announcement
-    from study.run.work import DesignedWork, pending, settled
+    from study.run.work import pending
 
-    if study_name is not None:
-        check_name("--study-name", study_name)
-    known = {own.name: own for own in studies_if_any(url)}
-    name = study_name or name_for(plan, lambda own: known[own].plan if own in known else None)
-    trials = trials_of(url, known[name]) if name in known else []
-    done = [(trial.variant, trial.seed, trial.state, trial.outcome) for trial in trials]
-    check_same_plan(name, known[name].plan if name in known else None, len(trials), plan)
-    cells = pending(plan, done)
-    work: Work = work_for(plan, []) if plan.search else DesignedWork(plan, done, 1)
-    left = plan.trial_count - len(settled(done)) if plan.search else len(cells)
-    costs = None
-    if left > 0:
-        files.ready(plan.dataset, machine.data_dir, download=False)
-        with workers_for(plan, left, machine) as (executor, bank):
-            speed = gain(plan, machine, bank)
-            costs = estimate(plan, work, executor, executor.start(), speed)
-        share = left / costs.trials  # a search's course so far is not followed here
-        costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
+    plan = order.plan
+    if order.study_name is not None:
+        check_name("--study-name", order.study_name)
+    stored = {study.name: study for study in studies_if_any(order.url)}
+    plans = {name: study.plan for name, study in stored.items()}
+    name = order.study_name or name_for(plan, plans.get)
+    trials = trials_of(order.url, stored[name]) if name in stored else []
+    check_same_plan(name, plans.get(name), len(trials), plan)
+    cells = pending(plan, _records(trials))
+    left, costs = _costs_left(order, trials)
     if as_json:
-        seconds = costs.seconds if costs else 0.0
         print_json(
             {
                 "study": name,
                 "plan": plan.to_dict(),
                 "trials": plan.trial_count,
-                "left": max(left, 0),
+                "left": left,
                 "pending": [{"variant": c.variant.label, "seed": c.seed} for c in cells],
-                "seconds": seconds,
+                "seconds": costs.seconds if costs else 0.0,
+                "remarks": remarks(plan),
             }
         )
         return
     for line in announcement(plan, name, costs):
         print(line)
+    for remark in remarks(plan):
+        print(f"note: {remark}")
+    _list_variants(plan, cells, path=order.path)
+
+
+def _list_variants(plan: Plan, cells: list[Cell], *, path: bool) -> None:
     for variant in plan.variants:
-        own = [str(cell.seed) for cell in cells if cell.variant == variant]
-        print(f"  {variant.label}: {'seeds ' + ', '.join(own) if own else 'done'}")
+        seeds = [str(cell.seed) for cell in cells if cell.variant == variant]
+        print(f"  {variant.label}: {'seeds ' + ', '.join(seeds) if seeds else 'done'}")
     if path:
         count = len(plan.factors)
         most = count * (count - 1) // 2 * plan.seeds
         print(f"then the path: {most} further trials at most, fewer where factors change nothing")
 
 
-@app.command()
-def status(
-    study: StudyName = None,
-    storage_option: StorageOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 seconds.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show how far a study is, and the best variant so far."""
-    from analysis.progress import as_dict, progress, render
+def _records(trials: "list[Trial]") -> list[tuple[str | None, int | None, str, str | None]]:
+    return [(trial.variant, trial.seed, trial.state, trial.outcome) for trial in trials]
 
-    url = location.locate(storage_option)
-    if not watch:
-        now = progress(*read(url, study))
-        if as_json:
-            print_json(as_dict(now))
-        else:
-            print(render(now))
-        return
-    import time
 
-    from rich.live import Live
-    from rich.text import Text
+def _costs_left(order: _Order, trials: "list[Trial]") -> "tuple[int, Estimate | None]":
+    """Return how many trials are left to run, and what they cost; None: none is left."""
+    from study.run.machine import estimate, gain, workers_for
+    from study.run.session import work_for
+    from study.run.work import DesignedWork, pending, settled
 
-    with Live(Text(""), refresh_per_second=2) as live:
-        while True:
-            now = progress(*read(url, study))
-            live.update(Text(render(now)), refresh=True)
-            if not now.running and now.planned == now.done:
-                return
-            time.sleep(2)
+    plan, machine = order.plan, order.machine
+    done = _records(trials)
+    work: Work = work_for(plan, []) if plan.search else DesignedWork(plan, done, 1)
+    left = plan.trial_count - len(settled(done)) if plan.search else len(pending(plan, done))
+    if left <= 0:
+        return 0, None
+    files.ready(plan.dataset, machine.data_dir, download=False)
+    with workers_for(plan, left, machine) as (executor, bank):
+        speed = gain(plan, machine, bank)
+        costs = estimate(plan, work, executor, executor.start(), speed)
+    share = left / costs.trials  # a search's course so far is not followed here
+    return left, dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
 
 
 def _bank(text: str) -> int | None:

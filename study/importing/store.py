@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
-from study.plans.datasets import FACTS
 from study.store import location, ownership
+from trainer.datasets import DATASETS
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
             "host": platform.node(),
         }
         dataset = made.plan["dataset"]
-        if dataset in FACTS:
-            attributes["dataset"] = {"name": dataset, "test_images": FACTS[dataset].test_images}
+        if dataset in DATASETS:
+            attributes["dataset"] = {"name": dataset, "test_images": DATASETS[dataset].test_images}
         try:
             writer.store([StudyDirection.MAXIMIZE], attributes, trials)
         except StorageFailed as failure:

@@ -7,14 +7,16 @@ only where it can name the figures or the settings that show it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.lint import claims, design, figures, selection
-from study.lint.context import Case, Result
+from study.lint import claims, confounding, losses, network, ranges, replicates, selection
+from study.lint.context import Context, TrialRecord
 from study.lint.finding import CODES, SEVERITIES, Finding
 
-__all__ = ["CODES", "SEVERITIES", "Finding", "Result", "lint"]
+__all__ = ["CODES", "SEVERITIES", "Finding", "TrialRecord", "lint"]
+
+_ROOMS = (selection, replicates, confounding, network, losses, claims, ranges)
 
 
-def lint(plan: Mapping[str, Any], trials: Sequence[Result]) -> list[Finding]:
+def lint(plan: Mapping[str, Any], trials: Sequence[TrialRecord]) -> list[Finding]:
     """Find mistakes in a plan and in its results, the gravest first.
 
     Args:
@@ -24,11 +26,6 @@ def lint(plan: Mapping[str, Any], trials: Sequence[Result]) -> list[Finding]:
     Raises:
         UserError: the plan is ours, but not valid.
     """
-    case = Case(plan, trials)
-    found = [
-        finding
-        for room in (selection, design, figures, claims)
-        for check in room.CHECKS
-        for finding in check(case)
-    ]
-    return sorted(found, key=lambda own: SEVERITIES.index(own.severity))
+    context = Context(plan, trials)
+    findings = [finding for room in _ROOMS for check in room.CHECKS for finding in check(context)]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

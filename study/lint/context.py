@@ -3,21 +3,18 @@
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any, Protocol
 
-from study.plans.datasets import FACTS, Facts
+from fmnist_common.designs import VariantKey, variant_key
+from study.lint.leads import Accuracies
 from study.plans.plan import Level, Plan, Row, Variant
 from trainer.config import TrainConfig
-
-ENOUGH = 3  # replicates; two leave one degree of freedom, and any two may agree by chance
-CONFIDENCE = 0.95
-ROUNDING = 1e-12  # accuracies that differ by less are equal
+from trainer.datasets import DATASETS, DataSet
 
 
-class Result(Protocol):
+class TrialRecord(Protocol):
     """What is read of a trial; accuracies are fractions."""
 
     @property
@@ -65,71 +62,14 @@ class Result(Protocol):
         """Test accuracy at the best epoch."""
 
 
-Point = frozenset[tuple[str, str]]
-Values = Mapping[Hashable, float]  # accuracy by what pairs it with another variant's
-
-
-def point(changes: Mapping[str, Any]) -> Point:
-    """Return what identifies a variant, in whatever order its changes were written."""
-    return frozenset((name, repr(level)) for name, level in changes.items())
-
-
-def mean(values: Iterable[float]) -> float:
-    """Return the mean of at least one value."""
-    own = list(values)
-    return math.fsum(own) / len(own)
-
-
-def standard_error(accuracy: float, images: int) -> float:
-    """Return the binomial standard error of an accuracy measured on so many images."""
-    return math.sqrt(accuracy * (1 - accuracy) / images)
-
-
-@dataclass(frozen=True)
-class Lead:
-    """How far one level is ahead of another. Accuracies are fractions."""
-
-    mean: float
-    low: float | None = None  # of the 95 % interval; None for fewer than two pairs, or no spread
-    high: float | None = None
-    p_value: float = 1.0  # two-sided, of no difference
-
-    def is_proven(self, comparisons: int = 1) -> bool:
-        """Whether it is more than chance, as one of so many comparisons (Bonferroni)."""
-        return self.mean > 0 and self.p_value * comparisons <= 1 - CONFIDENCE
-
-    def __str__(self) -> str:
-        text = f"{100 * self.mean:.2f} points"
-        if self.low is None or self.high is None:
-            return text
-        return f"{text} [{100 * self.low:.2f}, {100 * self.high:.2f}]"
-
-
-def lead(level: Values, other: Values) -> Lead:
-    """Estimate level minus other, with the paired t interval (Student 1908) if there are pairs."""
-    shared = level.keys() & other.keys()
-    if len(shared) < 2:
-        return Lead(mean(level.values()) - mean(other.values()))
-    from scipy import special
-
-    deltas = [level[key] - other[key] for key in shared]
-    n, middle = len(deltas), mean(deltas)
-    error = math.sqrt(math.fsum((delta - middle) ** 2 for delta in deltas) / (n - 1) / n)
-    if error < ROUNDING:
-        return Lead(middle)
-    half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    p_value = 2 * float(special.stdtr(n - 1, -abs(middle) / error))
-    return Lead(middle, middle - half, middle + half, p_value)
-
-
-class Case:
+class Context:
     """A plan and its results.
 
     Raises:
         UserError: the plan is ours, but not valid.
     """
 
-    def __init__(self, plan: Mapping[str, Any], trials: Sequence[Result]) -> None:
+    def __init__(self, plan: Mapping[str, Any], trials: Sequence[TrialRecord]) -> None:
         self.plan = plan
         self.trials = trials
         self.imported: Mapping[str, Any] | None = plan.get("imported")
@@ -140,14 +80,14 @@ class Case:
         self.baseline: Mapping[str, Level] = plan.get("baseline", {})
 
     @cached_property
-    def facts(self) -> Facts | None:
+    def facts(self) -> DataSet | None:
         """What is known of the data set; of one that is not named, nothing."""
-        return FACTS.get(str(self.plan.get("dataset")))
+        return DATASETS.get(str(self.plan.get("dataset")))
 
     @cached_property
-    def finished(self) -> list[Result]:
+    def finished(self) -> list[TrialRecord]:
         """The trials that count: complete, the first of each cell."""
-        cells: dict[Hashable, Result] = {}
+        cells: dict[Hashable, TrialRecord] = {}
         for number, trial in enumerate(self.trials):
             if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value):
                 cell = (trial.label, trial.seed) if self.plan else number
@@ -155,9 +95,9 @@ class Case:
         return list(cells.values())
 
     @cached_property
-    def by_variant(self) -> Mapping[str, Sequence[Result]]:
+    def by_variant(self) -> Mapping[str, Sequence[TrialRecord]]:
         """The finished trials of each variant."""
-        groups: dict[str, list[Result]] = defaultdict(list)
+        groups: dict[str, list[TrialRecord]] = defaultdict(list)
         for trial in self.finished:
             groups[trial.label].append(trial)
         return groups
@@ -168,12 +108,12 @@ class Case:
         if self.ours is not None:
             return tuple(self.ours.listed)
         return [
-            Row(own["factor"], own["level"], Variant(tuple(own["changes"].items())))
-            for own in self.plan.get("variants", ())
+            Row(row["factor"], row["level"], Variant(tuple(row["changes"].items())))
+            for row in self.plan.get("variants", ())
         ]
 
     @cached_property
-    def variants(self) -> frozenset[Point]:
+    def variants(self) -> frozenset[VariantKey]:
         """Every variant of an ablation, by what it changes."""
         single = [
             {name: level}
@@ -181,8 +121,8 @@ class Case:
             for level in levels
             if level != self.baseline.get(name)
         ]
-        listed = [dict(own.changes) for row in self.rows for own in (row.variant, row.against)]
-        return frozenset(map(point, [{}, *single, *listed]))
+        listed = [dict(side.changes) for row in self.rows for side in (row.variant, row.against)]
+        return frozenset(map(variant_key, [{}, *single, *listed]))
 
     def config(self, changes: Mapping[str, Any]) -> TrainConfig:
         """Return the config of a variant of our plan."""
@@ -198,32 +138,36 @@ class Case:
             return
         tried: Mapping[str, Iterable[Level]] = self.factors
         if self.ours.search is not None:
-            tried = {own.name: own.levels for own in self.ours.search.space if own.levels}
+            tried = {
+                parameter.name: parameter.levels
+                for parameter in self.ours.search.space
+                if parameter.levels
+            }
         varied = [name for name in fields if name in tried]
         for levels in product(*(tried[name] for name in varied)):
             yield self.config(dict(zip(varied, levels, strict=True)))
 
     @cached_property
-    def _values(self) -> Mapping[Point, Values]:
-        found: dict[Point, dict[Hashable, float]] = defaultdict(dict)
+    def _accuracies(self) -> Mapping[VariantKey, Accuracies]:
+        groups: dict[VariantKey, dict[Hashable, float]] = defaultdict(dict)
         for trial in self.finished:
             if trial.value is not None:
-                found[point(trial.changes)][trial.seed] = trial.value
-        return found
+                groups[variant_key(trial.changes)][trial.seed] = trial.value
+        return groups
 
-    def values(self, changes: Mapping[str, Level]) -> Values:
+    def accuracies(self, changes: Mapping[str, Level]) -> Accuracies:
         """Return a variant's accuracies by seed."""
-        return self._values.get(point(changes), {})
+        return self._accuracies.get(variant_key(changes), {})
 
     @cached_property
-    def _reported(self) -> Mapping[Point, Mapping[str, Any]]:
-        return {point(own["changes"]): own for own in self.plan.get("reported", ())}
+    def _reported(self) -> Mapping[VariantKey, Mapping[str, Any]]:
+        return {variant_key(entry["changes"]): entry for entry in self.plan.get("reported", ())}
 
     def reported(self, changes: Mapping[str, Level]) -> float | None:
         """Return the test accuracy that the source reported for a variant."""
-        found = self._reported.get(point(changes), {}).get("test_accuracy")
-        return None if found is None else float(found)
+        accuracy = self._reported.get(variant_key(changes), {}).get("test_accuracy")
+        return None if accuracy is None else float(accuracy)
 
     def is_reproduced(self, variant: Variant) -> bool:
         """Whether a source reported figures of a variant, so that it is here on purpose."""
-        return point(dict(variant.changes)) in self._reported
+        return variant_key(dict(variant.changes)) in self._reported

@@ -9,7 +9,11 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 CODES = (
     "test-selection",
     "single-run",
+    "copied-runs",
+    "survivors",
+    "collapsed-run",
     "confounded",
+    "unread-factor",
     "loss-scale",
     "softmax-loss",
     "no-nonlinearity",
@@ -37,3 +41,14 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """Return it JSON-ready."""
         return asdict(self)
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """Join the first of some names, and say how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, word: str) -> str:
+    """Return `1 row`, `2 rows`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -25,7 +25,8 @@ from study.plans.variants import (
     check_rows,
     parse_rows,
 )
-from trainer.config import DATASETS, TrainConfig
+from trainer.config import TrainConfig
+from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
 
 __all__ = [
@@ -366,7 +367,7 @@ def load_plan(source: str, *, dataset: str | None = None) -> Plan:
         UserError: no such plan, or it is malformed; the message names file and key.
     """
     if dataset is not None and dataset not in DATASETS:
-        raise UserError(choose("dataset", dataset, DATASETS))
+        raise UserError(choose("dataset", dataset, tuple(DATASETS)))
     values, where = plan_file.read(source)
     try:
         return Plan.from_dict(plan_file.for_dataset(values, dataset, Plan.dataset))

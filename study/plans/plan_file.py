@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from study.plans import catalog
-from trainer.config import DATASETS
+from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
 
 BUDGET = ("seeds", "epochs", "subset")
@@ -65,7 +65,7 @@ def for_dataset(values: Mapping[str, Any], dataset: str | None, default: str) ->
     valid = (*BUDGET, *TABLES, "variants", *FIGURES)
     for name, table in tables.items():
         if name not in DATASETS:
-            raise UserError(choose("datasets", name, DATASETS))
+            raise UserError(choose("datasets", name, tuple(DATASETS)))
         if not isinstance(table, dict):
             raise UserError(f"datasets.{name}: must be a table, [datasets.{name}]")
         for key in table:

@@ -5,36 +5,30 @@ plan again goes on where it was; what is settled is never run twice.
 """
 
 import contextlib
-import hashlib
-import json
 import math
-import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from optuna.trial import TrialState
 
-from study.plans.plan import Plan
+from study.run import trial_ends
+from study.run.disk import Room
 from study.run.executors import Executor, Failure, Job
-from study.run.proposals import directions
+from study.run.weights import WeightFiles
 from study.run.work import Task, Work
-from study.store.connection import use_wal
-from study.store.failures import DiskFull, StorageFailed
+from study.store.failures import StorageFailed
 from study.store.signals import shielded
-from study.store.stored_trial import NewTrial
 from study.store.writer import End, StudyWriter
-from trainer.errors import UserError
 from trainer.results import Epoch, Result
 
 MAX_ATTEMPTS = 3  # of a cell whose worker dies
+MAX_REFUSALS = 10  # of the disk to one cell: however much room there seems to be, it is not enough
 MAX_EQUAL_FAILURES = 5  # cells given up in a row, then the study stops: it will not get better
-SPARE_BYTES = 2 << 20  # of disk, beside what the trials' weights take: for the database and its log
 BYTES_PER_PARAMETER = 4 * 6  # on disk: the best weights; of a resume point, two moments more, twice
-POLL_SECONDS = 0.5  # how often a full disk is looked at
 
 Done = TypeVar("Done")
 
@@ -59,68 +53,17 @@ class State:
 
 
 class View(Protocol):
-    """Who watches a study run."""
+    """Who watches a study run.
+
+    It is shown the state once before the first job, then after every event and at every tick, so
+    several times a second: a view that writes lines decides itself which are worth one. It is
+    called in the owner's process between two writes to the database, and so must be quick; it
+    holds nothing that anybody else needs. Nothing tells it of the end: what ends a run leaves it
+    as an exception, and a view that draws is closed by whoever made it.
+    """
 
     def show(self, state: State, event: str | None) -> None:
-        """Show the state, and what has just happened."""
-
-
-def check_same_plan(name: str, stored: Mapping[str, Any] | None, trials: int, plan: Plan) -> None:
-    """Check that a study of this stored plan, with so many trials, is this plan's.
-
-    Raises:
-        UserError: it is another plan's; says what differs.
-    """
-    if stored:
-        _refuse(name, plan_differences(Plan.from_dict(stored), plan))
-    elif trials:
-        raise UserError(
-            f"study {name!r}: was not made by fmnist-study; choose another --study-name"
-        )
-
-
-def open_study(writer: StudyWriter, plan: Plan, dataset: Mapping[str, Any]) -> None:
-    """Create the study, or go on with it: fail what a dead owner left running.
-
-    Raises:
-        UserError: its results come from other data.
-    """
-    stored = writer.attributes().get("dataset") if writer.exists else None
-    if stored is not None and stored["sha256"] != dataset["sha256"]:
-        _refuse(writer.name, [f"the content of {plan.dataset}"])
-    use_wal(writer.storage)
-    if not writer.exists:
-        writer.create(directions(plan))
-    store_plan(writer, plan, dataset=dict(dataset))
-    writer.fail_running("the run that started it ended without a word")
-
-
-def store_plan(writer: StudyWriter, plan: Plan, **attributes: Any) -> None:
-    """Store a study's plan and other attributes at once.
-
-    Its words, and what others reported, may have been corrected since the last run.
-    """
-    # A study keeps the most seeds and trials it was ever planned with: its results are still there.
-    plan = plan.at_least(writer.plan())
-    writer.describe({"plan": plan.to_dict(), "plan_hash": plan.hash, **attributes})
-
-
-def _refuse(name: str, differences: Sequence[str]) -> None:
-    if differences:
-        raise UserError(
-            f"study {name!r} in the database differs from this plan in "
-            f"{'; '.join(differences)}: choose another --study-name, or restore the plan"
-        )
-
-
-def plan_differences(stored: Plan, plan: Plan) -> list[str]:
-    """Say what differs between the identities of two plans: `epochs (10, now 20)`."""
-    old, new = stored.identity, plan.identity
-    return [
-        f"{key.removeprefix('baseline.')} ({old.get(key, 'absent')}, now {new.get(key, 'absent')})"
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
-    ]
+        """Show the state, and what has just happened (None: nothing worth a line)."""
 
 
 @dataclass
@@ -141,7 +84,7 @@ class Coordinator:
         writer: the study's writer.
         executor: started workers.
         bank_size: members per bank at most.
-        checkpoints: the folder for the trials' weights.
+        weights: names the files of the trials' weights.
         view: who watches.
         deadline: `time.monotonic()` at which to stop.
         attempts: of each cell (variant, seed), how often it was begun before.
@@ -156,7 +99,7 @@ class Coordinator:
         executor: Executor,
         *,
         bank_size: int,
-        checkpoints: Path,
+        weights: WeightFiles,
         view: View,
         deadline: float | None = None,
         attempts: Mapping[tuple[str, int], int] | None = None,
@@ -164,11 +107,11 @@ class Coordinator:
         back_up: Callable[[], None] = lambda: None,
     ) -> None:
         self.work, self.writer, self.executor, self.view = work, writer, executor, view
-        self.bank_size, self.checkpoints, self.deadline = bank_size, checkpoints, deadline
+        self.bank_size, self.weights, self.deadline = bank_size, weights, deadline
         self.again: deque[tuple[Task, ...]] = deque()  # banks to be tried once more
         self.running: dict[int, _Running] = {}  # by the job's identity
-        self.accidents: Counter[Task] = Counter()  # of this run
-        self.spare = SPARE_BYTES
+        self.accidents: Counter[tuple[str, Task]] = Counter()  # of this run: kind, task
+        self.room = Room(self._places, self._say, self._mind_the_time)
         self.begun = Counter(attempts or {})
         self.parameters, self.back_up = parameters, back_up
         self.last_failures: tuple[str, int] = ("", 0)  # reason, how often in a row
@@ -213,16 +156,26 @@ class Coordinator:
                 self.begun[task.variant, task.seed] += 1
         if not tasks:
             return None
-        self._wait_for_room(len(tasks))
+        running = sum(len(bank.tasks) for bank in self.running.values())
+        self.room.wait_for((running + len(tasks)) * BYTES_PER_PARAMETER * self.parameters)
         return self._with_room(lambda: self._start(tasks))
 
     def _start(self, tasks: tuple[Task, ...]) -> Job:
         with shielded():
-            started = self.writer.start([self._new_trial(task) for task in tasks])
+            attempts = [self.begun[task.variant, task.seed] for task in tasks]
+            started = self.writer.start(
+                [
+                    trial_ends.started(task, self.work.distributions, attempt)
+                    for task, attempt in zip(tasks, attempts, strict=True)
+                ]
+            )
             job = Job(
                 tuple(task.config for task in tasks),
-                tuple(map(self._checkpoint, tasks)),
-                tuple(map(self._resume_point, tasks)),
+                tuple(
+                    self.weights.fresh(task.variant, task.seed, attempt)
+                    for task, attempt in zip(tasks, attempts, strict=True)
+                ),
+                tuple(self.weights.resume_point(task.config) for task in tasks),
             )
             self.running[id(job)] = _Running(tasks, tuple(started))
         return job
@@ -243,13 +196,11 @@ class Coordinator:
     def on_results(self, job: Job, results: Sequence[Result]) -> None:
         """Write the results down at once."""
         bank = self.running[id(job)]
-        faults = [self._fault(result) for result in results]
-        bank.ends = [
-            self._end(trial, result, path, fault)
-            for trial, path, result, fault in zip(
-                bank.trials, job.checkpoints, results, faults, strict=True
-            )
-        ]
+        values = [self.work.objectives(result) for result in results]
+        faults = [trial_ends.fault_of(*pair) for pair in zip(results, values, strict=True)]
+        stored = map(self.weights.stored, job.checkpoints)
+        ends = zip(bank.trials, results, values, stored, faults, strict=True)
+        bank.ends = [trial_ends.ended(*end) for end in ends]
         self._with_room(lambda: self._close(job, bank.ends or ()))
         for path in job.resume_points:
             _remove(path)
@@ -262,22 +213,13 @@ class Coordinator:
                 self._give_up([task], fault)
             else:
                 self.work.on_result(task, result)
-                self.view.show(self.state(), f"{task.label}: {_told(result)}")
+                self.view.show(self.state(), f"{task.label}: {trial_ends.told(result)}")
         self.back_up()
 
     def _close(self, job: Job, ends: Sequence[End]) -> None:
         with shielded():
             self.writer.finish(ends)
             self.running.pop(id(job))
-
-    def _fault(self, result: Result) -> str | None:
-        """Say what is wrong with a result that claims to be one."""
-        if result.outcome not in ("finished", "early-stopped"):
-            return None
-        values = self.work.objectives(result)
-        fine = all(value is not None and math.isfinite(value) for value in values)
-        words = ", ".join(str(value) for value in values)
-        return None if fine else f"the objective is not a finite number: {words}"
 
     def on_failure(self, job: Job, failure: Failure) -> None:
         """Fail the bank's trials; try again where the machine was at fault.
@@ -295,19 +237,19 @@ class Coordinator:
             self.bank_size = len(bank.tasks) // 2  # of all banks from here on
             parts = range(0, len(bank.tasks), self.bank_size)
             self.again.extend(bank.tasks[i : i + self.bank_size] for i in parts)
-        elif failure.kind == "disk":
-            self.spare *= 2  # what was thought to be enough was not
-            self.again.append(bank.tasks)
-        elif failure.kind == "infrastructure" and self._may_try_again(bank.tasks):
+        elif self._may_try_again(failure.kind, bank.tasks):
             self.again.append(bank.tasks)
         else:
             self._give_up(bank.tasks, failure.reason)
             return
         self.view.show(self.state(), told)
 
-    def _may_try_again(self, tasks: Sequence[Task]) -> bool:
-        self.accidents.update(tasks)
-        return max(self.accidents[task] for task in tasks) < MAX_ATTEMPTS
+    def _may_try_again(self, kind: str, tasks: Sequence[Task]) -> bool:
+        most = {"infrastructure": MAX_ATTEMPTS, "disk": MAX_REFUSALS}.get(kind, 0)
+        if kind == "disk":
+            self.room.refused()
+        self.accidents.update((kind, task) for task in tasks)
+        return max(self.accidents[kind, task] for task in tasks) < most
 
     def _give_up(self, tasks: Sequence[Task], reason: str) -> None:
         """Leave tasks without a result; the study too, where they keep failing in one way."""
@@ -325,95 +267,20 @@ class Coordinator:
         self.view.show(self.state(), None)
         self._mind_the_time()
 
-    # A full disk.
-
-    def _wait_for_room(self, starting: int) -> None:
-        """Pause until the disk has room for the trials that run and `starting` more."""
-        trials = starting + sum(len(bank.tasks) for bank in self.running.values())
-        needed = self.spare + trials * BYTES_PER_PARAMETER * self.parameters
-        place = self.checkpoints.parent
-        paused = False
-        while (free := shutil.disk_usage(place).free) < needed:
-            if not paused:
-                self._say_paused(f"{free / 1e6:.1f} MB are free, {needed / 1e6:.1f} MB are needed")
-            paused = True
-            self._mind_the_time()
-            time.sleep(POLL_SECONDS)
-        if paused:
-            self.view.show(self.state(), f"goes on: there is room in {place}")
+    def _places(self) -> Iterator[Path]:
+        yield self.weights.root
+        yield self.weights.place
 
     def _with_room(self, write: Callable[[], Done]) -> Done:
-        """Write; where the disk is full, pause and write again."""
-        paused = False
-        while True:
-            try:
-                done = write()
-            except DiskFull as full:
-                if not paused:
-                    self._say_paused(str(full))
-                paused = True
-                self._mind_the_time()
-                time.sleep(POLL_SECONDS)
-                continue
-            if paused:
-                self.view.show(self.state(), f"goes on: there is room in {self.checkpoints.parent}")
-            return done
+        return self.room.write(self.weights.root, write)
 
-    def _say_paused(self, why: str) -> None:
-        place = self.checkpoints.parent
-        self.view.show(self.state(), f"paused: no room in {place} ({why}); goes on when there is")
+    def _say(self, event: str) -> None:
+        self.view.show(self.state(), event)
 
     def _mind_the_time(self) -> None:
         late = self.deadline is not None and time.monotonic() > self.deadline
         if late and self.work.done < self.work.planned:
             raise OutOfTime
-
-    def _new_trial(self, task: Task) -> NewTrial:
-        attributes = {
-            "variant": task.variant,
-            "changes": dict(task.changes),
-            "seed": task.seed,
-            "config": task.config.to_dict(),
-            "attempt": self.begun[task.variant, task.seed],
-        }
-        if task.candidate is not None:
-            attributes["candidate"] = task.candidate
-        distributions = {name: self.work.distributions[name] for name in task.params}
-        return NewTrial(task.params, distributions, attributes)
-
-    def _end(self, trial: int, result: Result, checkpoint: Path, fault: str | None) -> End:
-        attributes = result.to_dict()
-        value = attributes.pop("val_accuracy")
-        if result.outcome == "diverged":
-            last = result.history[-1].epoch
-            fault = f"diverged: the loss is not finite in epoch {last}"
-        if fault:
-            attributes = {key: _finite(own) for key, own in attributes.items()}
-            return trial, TrialState.FAIL, None, {**attributes, "failure_reason": fault}
-        if result.outcome == "stopped":
-            last_value = result.history[-1].val_accuracy
-            return trial, TrialState.PRUNED, [last_value], {**attributes, "best_value": value}
-        attributes["checkpoint"] = str(checkpoint.relative_to(self.checkpoints.parent))
-        values = [float(own) for own in self.work.objectives(result) if own is not None]
-        return trial, TrialState.COMPLETE, values, attributes
-
-    @property
-    def _folder(self) -> Path:
-        return self.checkpoints / self.writer.name
-
-    def _checkpoint(self, task: Task) -> Path:
-        # Each attempt has a file of its own: a worker that was thought dead spoils no other's.
-        attempt = self.begun[task.variant, task.seed]
-        name = task.variant.replace("#", "trial-").replace(" ", "_").replace("/", "-")
-        if len(name) > 150:  # a variant of many changes; file systems allow 255 bytes in all
-            name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        again = f"_attempt={attempt}" if attempt > 1 else ""
-        return self._folder / f"{name}_seed={task.seed}{again}.safetensors"
-
-    def _resume_point(self, task: Task) -> Path:
-        # Found again by what is trained, in whichever attempt.
-        config = json.dumps(task.config.to_dict(), sort_keys=True)
-        return self._folder / f"{hashlib.sha256(config.encode()).hexdigest()[:24]}.resume"
 
     def _abandon(self, reason: str) -> None:
         """Fail what is running, so that nothing looks alive that is not; write what is known."""
@@ -449,22 +316,3 @@ class Coordinator:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):  # it is in nobody's way
         path.unlink(missing_ok=True)
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity by None: JSON has neither."""
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    if isinstance(value, Mapping):
-        return {key: _finite(own) for key, own in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(own) for own in value]
-    return value
-
-
-def _told(result: Result) -> str:
-    if result.val_accuracy is None or result.outcome == "diverged":
-        return "diverged"
-    if result.outcome == "stopped":
-        return f"pruned after epoch {result.history[-1].epoch}"
-    return f"{result.val_accuracy:.2%} validation accuracy in {result.seconds:.1f} s"

@@ -50,21 +50,51 @@ def _may_have_gpu() -> bool:
     return bool(shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())
 
 
-def worker_count(devices: Sequence[str], workers: int | None, trials: int) -> int:
-    """Return how many workers share so many trials: one per GPU or core, if none are asked for."""
-    count = workers or (available_cores() if devices[0] == "cpu" else len(devices))
-    return max(1, min(count, trials))
+def cpu_threads(workers: int | None) -> int:
+    """Return the threads of each worker on CPUs, where a study has not fixed them yet.
+
+    Each has its share of the cores, usually one thread: several threads per small network gain
+    little and collapse when the machine is busy. How many jobs there are does not count: sums are
+    rounded differently by other numbers of threads, and a training that goes on must be the same.
+    """
+    return max(1, available_cores() // (workers or available_cores()))
+
+
+def worker_count(
+    devices: Sequence[str], workers: int | None, trials: int, threads: int | None = None
+) -> int:
+    """Return how many workers share so many trials.
+
+    If none are asked for, one per GPU, or as many as the cores have threads for.
+    """
+    on_cpu = devices[0] == "cpu"
+    most = available_cores() // (threads or cpu_threads(workers)) if on_cpu else len(devices)
+    return max(1, min(workers or most, trials))
 
 
 def worker_specs(
-    devices: Sequence[str], workers: int | None, trials: int, dataset: str, data_dir: Path | None
+    devices: Sequence[str],
+    workers: int | None,
+    trials: int,
+    dataset: str,
+    data_dir: Path | None,
+    *,
+    threads: int | None = None,
 ) -> list[WorkerSpec]:
     """Share the machine out, among no more workers than there are trials.
 
-    On CPUs each worker has its share of the cores, usually one thread: several threads per small
-    network gain little and collapse when the machine is busy.
+    Args:
+        devices: their names; all CPUs are one.
+        workers: how many are wanted.
+        trials: how many there are.
+        dataset: the data set that workers load.
+        data_dir: where it is.
+        threads: of each worker on CPUs, as the study fixed them.
     """
-    count = worker_count(devices, workers, trials)
-    threads = max(1, available_cores() // count)
+    count = worker_count(devices, workers, trials, threads)
+    if devices[0] == "cpu":
+        threads = threads or cpu_threads(workers)
+    else:
+        threads = max(1, available_cores() // count)
     names = [devices[i % len(devices)] for i in range(count)]
     return [WorkerSpec(name, threads, dataset, data_dir) for name in names]

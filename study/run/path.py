@@ -21,7 +21,7 @@ from trainer.results import Result
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-Values = Mapping[tuple[str | None, int | None], float | None]
+CellValues = Mapping[tuple[str | None, int | None], float | None]
 """(variant, seed) -> validation accuracy of a settled cell; None: it gave no result."""
 
 
@@ -39,7 +39,7 @@ def check_has_path(plan: Plan) -> None:
         )
 
 
-def next_step(plan: Plan, values: Values) -> list[Variant]:
+def next_step(plan: Plan, values: CellValues) -> list[Variant]:
     """Return the variants of the path's first unfinished step; none: the path is complete.
 
     The design's own cells must be settled.
@@ -55,7 +55,7 @@ def next_step(plan: Plan, values: Values) -> list[Variant]:
     return []
 
 
-def best_levels(plan: Plan, values: Values) -> dict[str, Level]:
+def best_levels(plan: Plan, values: CellValues) -> dict[str, Level]:
     """Return the path's end: the best level of every factor where that beats the baseline."""
     base = plan.base_config.to_dict()
     levels = {
@@ -133,11 +133,11 @@ def _variant(changes: Mapping[str, Level]) -> Variant:
     return Variant(tuple((name, changes[name]) for name in FACTOR_NAMES if name in changes))
 
 
-def _is_settled(plan: Plan, variant: Variant, values: Values) -> bool:
+def _is_settled(plan: Plan, variant: Variant, values: CellValues) -> bool:
     return all((variant.label, seed) in values for seed in range(plan.seeds))
 
 
-def _mean_of(plan: Plan, values: Values) -> ablation_path.Mean:
+def _mean_of(plan: Plan, values: CellValues) -> ablation_path.Mean:
     def mean(changes: Mapping[str, Level]) -> float | None:
         label = _variant(changes).label
         accuracies = [values.get((label, seed)) for seed in range(plan.seeds)]

@@ -24,7 +24,7 @@ from study.plans.space import Search, every_point, suggest
 MAX_REPEATS = 10  # proposals in a row that are not new, then one is drawn at random
 MAX_DRAWS = 1000  # random points in a row that are not new, then they are listed
 
-Point = Mapping[str, Any]  # the parameters that matter there
+Params = Mapping[str, Any]  # the parameters that matter there
 PointKey = frozenset[tuple[str, Any]]
 
 
@@ -41,7 +41,7 @@ class PointEnd(NamedTuple):
 class Proposal:
     """A point to be trained, until it is told; `repeats` are the same point proposed meanwhile."""
 
-    point: Point
+    point: Params
     trial: Trial  # in the mirror
     repeats: list[Trial]
 
@@ -78,7 +78,7 @@ class Proposals:
         self.distributions = {name: own.distribution() for name, own in self.space.items()}
         self.defaults = {name: own.default(self.base) for name, own in self.space.items()}
         self.random = random.Random(f"{self.search.sampler_seed} {before}")
-        self.listed: deque[Point] = deque()
+        self.listed: deque[Params] = deque()
         self.ends: dict[PointKey, PointEnd] = {}
         self.open: dict[PointKey, Proposal] = {}
         with without_remarks():
@@ -86,11 +86,11 @@ class Proposals:
                 directions=directions(plan), sampler=_sampler(self.search, before)
             )
 
-    def key(self, point: Point) -> PointKey:
+    def key(self, point: Params) -> PointKey:
         """Return what tells two points apart."""
         return frozenset((name, self.space[name].exact(value)) for name, value in point.items())
 
-    def list_first(self, points: Iterable[Point]) -> None:
+    def list_first(self, points: Iterable[Params]) -> None:
         """Propose these points before all others, each once."""
         taken = {*self.ends, *map(self.key, self.listed)}
         for point in points:
@@ -133,16 +133,16 @@ class Proposals:
             drawn = self._drawn()
             return None if drawn is None else self._open(drawn, self._enqueued(drawn))
 
-    def _is_new(self, point: Point) -> bool:
+    def _is_new(self, point: Params) -> bool:
         key = self.key(point)
         return key not in self.ends and key not in self.open
 
-    def _open(self, point: Point, trial: Trial) -> Proposal:
+    def _open(self, point: Params, trial: Trial) -> Proposal:
         proposal = Proposal(point, trial, [])
         self.open[self.key(point)] = proposal
         return proposal
 
-    def _enqueued(self, point: Point) -> Trial:
+    def _enqueued(self, point: Params) -> Trial:
         """Have the mirror ask for this point, or for the step next to it."""
         near = {name: self.space[name].nearest(value) for name, value in point.items()}
         self.mirror.enqueue_trial(near)
@@ -150,7 +150,7 @@ class Proposals:
         suggest(trial, self.search.space, self.base)
         return trial
 
-    def _repeat(self, point: Point, trial: Trial) -> None:
+    def _repeat(self, point: Params, trial: Trial) -> None:
         """Tell the sampler what it could know, or will, once the same point has ended."""
         end = self.ends.get(self.key(point))
         if end is None:
@@ -158,7 +158,7 @@ class Proposals:
         else:
             self._tell(trial, end)
 
-    def _drawn(self) -> Point | None:
+    def _drawn(self) -> Params | None:
         """Draw a new point at random; None: there is none."""
         seed = self.random.randrange(2**31)
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))

@@ -19,7 +19,7 @@ from study.plans.space import Search
 
 if TYPE_CHECKING:
     from study.run.coordinator import State, View
-    from study.run.session import Estimate
+    from study.run.machine import Estimate
 
 SHOWN_ROWS = 60
 WIDTH = 80  # of what is printed once

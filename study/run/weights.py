@@ -13,9 +13,21 @@ import itertools
 import json
 from pathlib import Path
 
+import sqlalchemy
+
+from study.store.location import sqlite_path
 from trainer.config import TrainConfig
 
 LONGEST = 150  # bytes of a variant in a file's name; file systems allow 255 in all
+
+
+def database_name(url: sqlalchemy.URL) -> str:
+    """Return what tells databases in one folder apart: a file's name, or where a server's is."""
+    file = sqlite_path(url)
+    if file is not None:
+        return file.name
+    place = hashlib.sha256(f"{url.host}:{url.port}/{url.database}".encode()).hexdigest()[:12]
+    return f"{str(url.database).replace('/', '-')}.server-{place}"
 
 
 class WeightFiles:
@@ -23,7 +35,7 @@ class WeightFiles:
 
     Args:
         root: the folder that the database lies in.
-        database: the database's name: its file's, or what stands for one on a server.
+        database: what `database_name` says.
         study: the study's name.
     """
 

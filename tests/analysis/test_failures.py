@@ -82,7 +82,7 @@ def test_what_was_interrupted_has_not_failed(tmp_path: Path) -> None:
     rows = [diverged(1, outcome=None, failure_kind="interrupted"), running(FIVE, FAST, 2, 1)]
     rows += [diverged(2, failure_kind="error"), diverged(3), diverged(3)]
     _, trials = read(tmp_path, rows, FIVE)
-    assert [row.seed for row in failures(trials)] == [3]
+    assert [row.seed for row in failures(FIVE, trials)] == [3]
 
 
 def test_a_level_is_not_called_worse_than_a_reference_that_failed(tmp_path: Path) -> None:

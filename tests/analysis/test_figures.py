@@ -14,8 +14,10 @@ from analysis.figures.base import Level, limits, plain, rounded, sample, slug
 from analysis.figures.confusion import confusion
 from analysis.figures.costs import Point, against_cost
 from analysis.figures.curves import all_courses, course, level_courses
-from analysis.figures.effects import forest, interaction, replicates
+from analysis.figures.forest import forest
+from analysis.figures.interaction import interaction
 from analysis.figures.parallel import Dimension, parallel
+from analysis.figures.replicates import replicates
 from analysis.figures.save import CannotDraw, save
 from analysis.statistics.effects import Ablation, ablation
 from analysis.trials import Trial
@@ -220,3 +222,23 @@ def test_without_kaleido_it_is_said_how_to_get_it(
     monkeypatch.setitem(__import__("sys").modules, "kaleido", None)
     with pytest.raises(CannotDraw, match=r"pip install 'fmnist-study\[figures\]'"):
         save([], tmp_path, "svg")
+
+
+def test_a_level_that_loses_very_much_leaves_the_others_readable(tmp_path: Path) -> None:
+    of = plan({"width": [8, 16, 32, 64, 1]}, {"width": 8}, seeds=5)
+    rng = np.random.default_rng(0)
+    base = [0.90, 0.91, 0.905, 0.912, 0.903]
+    values = {"baseline": base}
+    for level in (16, 32, 64):
+        values[f"width={level}"] = [v + rng.normal(0, 0.002) for v in base]
+    values["width=1"] = [v - 0.48 + rng.normal(0, 0.002) for v in base]
+    _, found = read(tmp_path, ablation_trials(of, values), of)
+    effects = ablation(of, found).effects
+    figure = forest(effects, [effect.claim for effect in effects])
+    low, high = figure.layout["xaxis"]["range"]
+    assert -10 < low < 0 < high < 10
+    (worse,) = [trace for trace in figure.data if trace["name"] == "worse"]
+    at = worse["texttemplate"].index("−48.01")
+    assert worse["marker"]["symbol"][at] == "triangle-left"
+    assert low <= worse["x"][at] < 0
+    assert "An arrow" in figure.note

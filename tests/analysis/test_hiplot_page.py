@@ -1,6 +1,7 @@
 """The HiPlot page: every trial, offline, whatever the names."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.support.studies import (
     plan,
     read,
     running,
+    searched,
     small_pareto,
     small_search,
     trial,
@@ -70,7 +72,9 @@ def test_a_search_shows_its_parameters_and_candidates(tmp_path: Path) -> None:
     assert list(lines[1])[:7] == [
         "variant", "optimizer", "learning_rate", "width", "momentum", "candidate", "seed",
     ]  # fmt: skip
-    assert "momentum" not in lines[0]
+    assert math.isnan(
+        float(lines[0]["momentum"])
+    )  # which HiPlot draws beside the numbers, as "none"
     assert [line["candidate"] for line in lines] == [*range(8), 0, 1, 0, 1]
     assert (lines[2]["state"], lines[2]["val_accuracy"]) == ("pruned", 0.7)
     assert (lines[4]["state"], "val_accuracy" in lines[4]) == ("fail", False)
@@ -161,8 +165,34 @@ def test_chromium_shows_a_search(tmp_path: Path) -> None:
 
     assert page.errors == []
     assert page.answers == ["12/12"]
-    for word in ("#7", "pruned", "momentum", "candidate"):
+    for word in ("#7", "pruned", "momentum", "candidate", "none"):
         assert word in page.text
+    assert "nan/inf/null" not in page.text
+
+
+def test_a_trial_has_a_place_on_the_axis_of_a_parameter_that_it_does_not_have(
+    tmp_path: Path,
+) -> None:
+    """A search with `when`: often the best trials are those without the parameter."""
+    space = {
+        "batchnorm": [True, False],
+        "conv_bias": {"levels": [True, False], "when": {"batchnorm": [False]}},
+        "width": {"low": 8, "high": 64, "when": {"batchnorm": [False]}},
+    }
+    baseline = {"batchnorm": True, "conv_bias": False, "width": 8}
+    of = SEARCH | {"baseline": baseline, "search": SEARCH["search"] | {"space": space}}
+    params: list[dict[str, Any]] = [
+        {"batchnorm": True},
+        {"batchnorm": False, "conv_bias": True, "width": 9},
+    ]
+    plain_space = of | {"search": of["search"] | {"space": space | {"conv_bias": [True, False]}}}
+    rows = [searched(plain_space, own, number, 0.9) for number, own in enumerate(params)]
+    made = experiment(*read(tmp_path, rows, of))
+    first, second = (line.values for line in made.datapoints)
+    assert (first["conv_bias"], second["conv_bias"]) == ("none", "true")
+    assert math.isnan(float(first["width"]))
+    assert second["width"] == 9
+    assert made.parameters_definition["width"].type is ValueType.NUMERIC
 
 
 @needs_chromium

@@ -5,9 +5,11 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
@@ -39,7 +41,7 @@ def ours(
     of = plan(
         {"pooling": ["max", "avg"]},
         BASE,
-        source=SOURCE,
+        source=more.pop("source", SOURCE),
         reported=list(reported),
         variants=[{"factor": "structure", "level": "2 Conv", "changes": {"depth": 2}}],
         **more,
@@ -78,11 +80,24 @@ def test_the_difference_carries_every_uncertainty(tmp_path: Path) -> None:
     assert (found.reported.low, found.reported.high) == pytest.approx(theirs)
     # 360 test images of our data set, 10,000 of theirs.
     errors = 1.959964**2 * (0.932 * 0.068 / 360 + 0.9314 * 0.0686 / 10_000)
-    half = math.sqrt(((spread.high - spread.low) / 2) ** 2 + errors)
+    # Our spread counts for our mean of three runs, and for theirs of a single one.
+    half = math.sqrt(((spread.high - spread.low) / 2) ** 2 * (1 + 3 / 1) + errors)
     assert found.difference == pytest.approx(0.0006)
     assert found.difference_low == pytest.approx(0.0006 - half)
     assert found.difference_high == pytest.approx(0.0006 + half)
     assert (found.n, found.verdict) == (3, "agrees")
+
+
+@pytest.mark.parametrize(("runs", "factor"), [(0, 4), (1, 4), (3, 2), (6, 1.5)])
+def test_the_more_runs_a_figure_is_a_mean_of_the_less_may_it_be_off(
+    tmp_path: Path, runs: int, factor: float
+) -> None:
+    values = [0.931, 0.935, 0.930]
+    found = row(tmp_path, {"test_accuracy": 0.9314}, values, source=SOURCE | {"runs": runs})
+    spread = stats.ttest_1samp(values, 0).confidence_interval()
+    errors = 1.959964**2 * (0.932 * 0.068 / 360 + 0.9314 * 0.0686 / 10_000)
+    half = math.sqrt(((spread.high - spread.low) / 2) ** 2 * factor + errors)
+    assert found.difference_high == pytest.approx(0.0006 + half)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +119,31 @@ def test_the_difference_carries_every_uncertainty(tmp_path: Path) -> None:
 )
 def test_verdicts(tmp_path: Path, entry: dict[str, Any], values: list[float], verdict: str) -> None:
     assert row(tmp_path, entry, values).verdict == verdict
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.005, 0.010])
+def test_the_run_of_a_source_is_one_of_many(tmp_path: Path, sd: float) -> None:
+    """Equal networks are called higher or lower in 5 % of studies at most."""
+    of = plan(
+        {"pooling": ["max"]},
+        {"pooling": "max"},
+        seeds=5,
+        source={"name": "theirs", "test_images": 10_000, "selected_on": "test", "runs": 1},
+    )
+    study, trials = read(tmp_path, [trial(of, {}, seed, 0.9) for seed in range(5)], of)
+    study = replace(study, dataset={"test_images": 10_000})
+    rng = np.random.default_rng(5)
+    simulated, claims = 600, 0
+    for _ in range(simulated):
+        theirs, *runs = (
+            rng.binomial(10_000, np.clip(0.9 + rng.normal(0, sd), 0, 1)) / 10_000 for _ in range(6)
+        )
+        plan_with = {**study.plan, "reported": [{"changes": {}, "test_accuracy": theirs}]}
+        measured = [replace(t, test_accuracy=v) for t, v in zip(trials, runs, strict=True)]
+        (found,) = compare_reported(replace(study, plan=plan_with), measured)
+        claims += found.verdict in ("higher", "lower")
+    # 5 %, and three standard errors of so many studies.
+    assert claims / simulated <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / simulated)
 
 
 def test_the_distance_to_a_range_is_that_to_its_nearer_end(tmp_path: Path) -> None:
@@ -216,9 +256,9 @@ def test_text(tmp_path: Path) -> None:
         "",
         "Ours minus reported, in points",
         "                     difference  verdict",
-        "baseline  +0.06  [-2.67,  2.79]  agrees",
+        "baseline  +0.06  [-2.90,  3.02]  agrees",
         "structure",
-        "  2 Conv -11.84 [-16.62, -7.06]  lower",
+        "  2 Conv -11.84 [-18.27, -5.41]  lower",
         "pooling",
         "  avg    within                  within range",
         "",

@@ -20,6 +20,7 @@ import pytest
 
 from study.plans.plan import Plan
 from study.run import session
+from study.run.machine import Machine
 from tests.faults.simulated import workers
 from tests.support.plans import run
 
@@ -126,7 +127,7 @@ def finished(file: Path, plan: Plan) -> None:
     """Finish a study on simulated workers in this process."""
     with pytest.MonkeyPatch.context() as context:
         context.setattr(session, "workers_for", workers)
-        run(plan, file, machine=session.Machine(device="cpu"))
+        run(plan, file, machine=Machine(device="cpu"))
 
 
 def rows(database: Path, query: str) -> list[tuple[Any, ...]]:

@@ -104,5 +104,5 @@ def workers(*_: object) -> Iterator[tuple[Simulated, int]]:
 if __name__ == "__main__":
     from study.cli import main
 
-    session.workers_for = workers  # type: ignore[assignment] # as in `workers_for`
+    vars(session)["workers_for"] = workers
     main(sys.argv[1:])

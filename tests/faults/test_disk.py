@@ -157,7 +157,7 @@ def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
 def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study.run.coordinator import open_study
+    from study.run.opening import open_study
     from study.store import ownership
     from study.store.stored_trial import NewTrial
 

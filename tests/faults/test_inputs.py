@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from study.cli import main
 from study.plans.plan import Plan, load_plan
 from study.run import session
-from study.run.coordinator import Coordinator, StudyFailed, open_study
+from study.run.coordinator import Coordinator, StudyFailed
 from study.run.executors import Job, Watcher
+from study.run.opening import open_study
 from study.run.session import work_for
+from study.run.weights import WeightFiles
 from study.store.location import locate
 from study.store.ownership import take
 from study.store.writer import StudyWriter
@@ -304,7 +306,7 @@ def test_an_objective_that_is_none_is_a_failure_and_spares_the_others(
         executor.value = value
         coordinator = Coordinator(
             work_for(plan, []), writer, executor, bank_size=1,
-            checkpoints=tmp_path / "checkpoints", view=Witness(),
+            weights=WeightFiles(tmp_path, "studies.db", plan.name), view=Witness(),
         )  # fmt: skip
         state = coordinator.run()
         found = writer.trials()

@@ -11,10 +11,12 @@ import psutil
 import pytest
 
 from study.plans.plan import Plan, load_plan
-from study.run import session
-from study.run.coordinator import Coordinator, open_study
+from study.run import opening
+from study.run.coordinator import Coordinator
 from study.run.executors import Job
+from study.run.opening import open_study
 from study.run.session import work_for
+from study.run.weights import WeightFiles
 from study.store import location, ownership
 from study.store.durability import Durability
 from study.store.writer import StudyWriter
@@ -65,8 +67,9 @@ def run(file: Path, plan: Plan) -> tuple[list[float], float]:
         open_study(writer, plan, {"name": "digits", "sha256": ""})
         with durability.guarding(writer):
             coordinator = Timed(
-                work, writer, Simulated(16), bank_size=1, checkpoints=file.parent / "checkpoints",
-                view=Blind(), attempts=session.attempts(trials),
+                work, writer, Simulated(16), bank_size=1,
+                weights=WeightFiles(file.parent, file.name, plan.name),
+                view=Blind(), attempts=opening.attempts(trials),
                 back_up=lambda: durability.mind(writer),
             )  # fmt: skip
             ready = time.perf_counter() - began

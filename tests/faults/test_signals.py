@@ -11,7 +11,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from study.run.coordinator import open_study
+from study.run.opening import open_study
 from study.store import location, ownership, sealed_study, stored_trial
 from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter

@@ -7,7 +7,7 @@ from typing import Any
 from study.plans.plan import Plan
 from study.run import session
 from study.run.coordinator import State
-from study.run.session import Estimate, Machine
+from study.run.machine import Estimate, Machine
 from study.store import location
 
 TINY = """

@@ -248,3 +248,20 @@ def test_the_images_given_are_left_as_they_are(side: int, augmentation: str) -> 
     assert result.dtype == torch.float32
     assert result.min() >= 0
     assert result.max() <= 1 + 1e-6
+
+
+def test_what_is_drawn_for_an_epoch_is_what_each_of_its_steps_draws() -> None:
+    configs = [
+        TrainConfig(seed=seed, augmentation=kinds)
+        for seed, kinds in enumerate(["flip+erase+translate", "crop", "none"])
+    ]
+    augmentation = Augmentation(configs, 8, CPU, torch.float32)
+    steps = torch.arange(5, 9, dtype=torch.int32)
+    keys = {kind: stream.keys(steps) for kind, stream in augmentation.streams.items()}
+    epoch = augmentation.places(keys, 16)
+    assert epoch.shape == (4, 16, 3, augmentation.numbers)
+    images = noise(8, 16)[:, None].expand(-1, 3, -1, -1)
+    for place, step in enumerate(steps):
+        of_step = {kind: values[place] for kind, values in keys.items()}
+        expected = augmentation(images.clone(), step)
+        assert torch.equal(augmentation.apply(images.clone(), epoch[place], of_step), expected)

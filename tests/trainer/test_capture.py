@@ -81,14 +81,15 @@ def test_a_learning_rate_that_python_counts_is_seen(
 def test_random_numbers_that_python_counts_are_seen(
     digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bits = Stream.bits
+    numbers = Stream.numbers
     drawn: dict[Stream, int] = {}
 
-    def by_count(stream: Stream, step: Tensor, rows: int, columns: int) -> Tensor:
+    def by_count(stream: Stream, keys: Tensor, rows: int, columns: int) -> Tensor:
         drawn[stream] = drawn.get(stream, -1) + 1
-        return bits(stream, torch.full_like(step, drawn[stream]), rows, columns)
+        counted = torch.tensor(drawn[stream], dtype=torch.int32)
+        return numbers(stream, stream.keys(counted).expand_as(keys), rows, columns)
 
-    monkeypatch.setattr(Stream, "bits", by_count)
+    monkeypatch.setattr(Stream, "numbers", by_count)
     configs = [small(dropout=0.5, subset=400)]
     assert different(captured(configs, digits, monkeypatch), train(configs, digits))
 

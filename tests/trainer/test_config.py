@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from trainer.config import (
     ARCHITECTURE_FIELDS,
     AUGMENTATIONS,
-    DATASETS,
     FIELD_NAMES,
     TrainConfig,
     augmentation_names,
     biased_under_batchnorm,
     normalization_constants,
 )
+from trainer.datasets import DATASETS
 from trainer.errors import UserError
 
 FLOATS = [name for name, value in TrainConfig().to_dict().items() if isinstance(value, float)]
@@ -40,7 +40,7 @@ ANYTHING = st.one_of(
 
 # Field -> values that are valid.
 VALID: dict[str, st.SearchStrategy[Any]] = {
-    "dataset": st.sampled_from(DATASETS),
+    "dataset": st.sampled_from(list(DATASETS)),
     "subset": st.none() | st.integers(10, 60_000),
     "validation_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
     "architecture": st.sampled_from(sorted(ARCHITECTURE_FIELDS)),

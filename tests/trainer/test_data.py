@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 from urllib.error import URLError
 
 import numpy as np
@@ -17,10 +18,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trainer.config import TrainConfig
-from trainer.data import ImageData, _read_idx, load, split, stratified_order
+from trainer.data import ImageData, _read_idx, load, split
+from trainer.datasets import DATASETS, Arrays, DataSet
 from trainer.errors import UserError
-from trainer.files import FILES, SOURCES, default_data_dir, verified_files
+from trainer.files import FILES, default_data_dir, verified_files
+from trainer.stratified import stratified_order
 from trainer.torchvision_compat import torchvision
+from trainer.train import train
 
 
 def idx(values: NDArray[np.uint8]) -> bytes:
@@ -44,8 +48,10 @@ def tiny_files() -> dict[str, bytes]:
 def tiny(tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The tiny files, official as `kmnist` for the time of a test."""
     md5 = [hashlib.md5(content).hexdigest() for content in tiny_files.values()]
-    source = replace(SOURCES["kmnist"], md5=(md5[0], md5[1], md5[2], md5[3]))
-    monkeypatch.setitem(SOURCES, "kmnist", source)
+    assert DATASETS["kmnist"].files is not None
+    files = replace(DATASETS["kmnist"].files, md5=(md5[0], md5[1], md5[2], md5[3]))
+    known = cast("dict[str, DataSet]", DATASETS)
+    monkeypatch.setitem(known, "kmnist", replace(DATASETS["kmnist"], files=files))
     return tiny_files
 
 
@@ -414,3 +420,24 @@ def test_fashion_mnist_is_the_official_one(fashion_mnist_dir: Path) -> None:
     train, validation = split(data, TrainConfig())
     assert (len(train), len(validation)) == (48_000, 12_000)
     assert set(torch.bincount(data.train_labels[validation]).tolist()) <= {1199, 1200, 1201}
+
+
+def test_a_data_set_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read() -> Arrays:
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (50, 6, 6), dtype=np.uint8)
+        labels = np.arange(50) % 3
+        return pixels[:40], labels[:40], pixels[40:], labels[40:]
+
+    mine = DataSet(6, ("a", "b", "c"), 40, 10, 0.5, 0.3, read=read)
+    monkeypatch.setitem(cast("dict[str, DataSet]", DATASETS), "mine", mine)
+    data = load("mine")
+    assert (data.side, data.classes, len(data.test_labels)) == (6, ("a", "b", "c"), 10)
+    (result,) = train([TrainConfig(dataset="mine", depth=1, batch_size=8, epochs=1)], data)
+    assert result.outcome == "finished"
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_an_entry_says_how_its_data_set_is_read_in_one_way(name: str) -> None:
+    dataset = DATASETS[name]
+    assert (dataset.files is None) != (dataset.read is None)

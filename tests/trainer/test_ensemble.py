@@ -16,7 +16,7 @@ from analysis.ensemble import Ensemble, Member, candidates, render, vote
 from analysis.statistics.proportions import compare, wilson
 from analysis.trials import Trial, connect, studies, trials
 from study.cli import main
-from study.run.session import Machine
+from study.run.machine import Machine
 from tests.support.plans import run, tiny
 from tests.support.studies import POOLING, read, trial
 from tests.support.trainings import small

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from tests.support.networks import CLASSES, SIDE, batch, one, wear_in
 from trainer.architectures import ARCHITECTURES
 from trainer.bank import Bank
-from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
+from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
 from trainer.data import ImageData
+from trainer.datasets import DATASETS
 from trainer.errors import UserError
-from trainer.files import SOURCES
 from trainer.layers import Convolution, Dropout, Linear, by_member
-from trainer.models import DATASET_SHAPES, build, describe, parameter_count
+from trainer.models import build, describe, parameter_count
 
 EVERY = pytest.mark.parametrize("architecture", ARCHITECTURE_FIELDS)
 
@@ -24,10 +24,9 @@ def test_every_architecture_of_the_configs_is_built() -> None:
 
 
 def test_the_shapes_of_the_data_sets_are_known_without_reading_them(digits: ImageData) -> None:
-    assert tuple(DATASET_SHAPES) == DATASETS
-    assert DATASET_SHAPES["digits"] == (digits.side, len(digits.classes))
-    for name, source in SOURCES.items():
-        assert DATASET_SHAPES[name] == (28, len(source.classes))
+    assert DATASETS["digits"].shape == (digits.side, len(digits.classes))
+    for dataset in DATASETS.values():
+        assert dataset.shape == (28 if dataset.files else 8, 10)
 
 
 @pytest.mark.parametrize(

@@ -102,40 +102,52 @@ def test_a_mistake_that_would_break_a_run_on_a_gpu_is_seen(examine: Examine, mut
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64"])
-@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("members", ["alone", "alike", "mixed"])
 @pytest.mark.parametrize("network", NETWORKS[:3], ids=str)
 def test_nothing_is_objected_to(
-    examine: Examine, network: dict[str, Any], members: int, precision: str
+    examine: Examine, network: dict[str, Any], members: str, precision: str
 ) -> None:
     optimizer = {"bf16": "adam", "fp32": "sgd", "fp64": "adamw"}[precision]
     fields = {**network, "precision": precision, "optimizer": optimizer}
-    alone = bank(1, augmentation=ALL_AUGMENTATIONS, label_smoothing=0.1, **fields)
-    seen = examine(alone if members == 1 else mixed(**fields))
+    lively = {"augmentation": ALL_AUGMENTATIONS, "label_smoothing": 0.1, **fields}
+    configs = {"alone": bank(1, **lively), "alike": bank(4, **lively), "mixed": mixed(**fields)}
+    seen = examine(configs[members])
     assert seen["objections"] == []
     assert seen["step"] > 0 < seen["validation"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64"])
-@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("members", ["alone", "alike", "mixed"])
 @pytest.mark.parametrize("network", NETWORKS[3:], ids=str)
 def test_nothing_is_objected_to_in_other_networks(
-    examine: Examine, network: dict[str, Any], members: int, precision: str
+    examine: Examine, network: dict[str, Any], members: str, precision: str
 ) -> None:
     test_nothing_is_objected_to(examine, network, members, precision)
 
 
+BANK_16 = [{"seed": seed, "learning_rate": 1e-3 * (1 + seed)} for seed in range(16)]
+
+
 @pytest.mark.parametrize(
-    ("members", "fields", "step", "validation"),
+    ("configs", "step", "validation"),
     [
-        (1, {}, 178, 65),
-        (1, {"augmentation": THREE}, 338, 65),
-        (16, {}, 240, 69),
+        (bank(1), 74, 63),
+        (bank(1, augmentation=THREE), 88, 63),
+        (bank(1, depth=4), 90, 79),
+        (bank(16), 85, 67),
+        (bank(16, augmentation=THREE), 99, 67),
+        ([{**config, **member} for config, member in zip(bank(16), BANK_16, strict=True)], 109, 67),
+        (bank(16, depth=4), 101, 83),
+        (bank(1, architecture="lenet"), 110, 79),
+        (bank(1, architecture="convnet3"), 82, 73),
     ],
+    ids=str,
 )
 def test_a_step_starts_no_more_kernels_than_it_did(
-    examine: Examine, members: int, fields: dict[str, Any], step: int, validation: int
+    examine: Examine, configs: Configs, step: int, validation: int
 ) -> None:
-    seen = examine(bank(members, **fields))
+    seen = examine(configs)
+    assert seen["objections"] == []
     assert seen["step"] <= step, seen["names"]
     assert seen["validation"] <= validation

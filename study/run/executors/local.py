@@ -25,6 +25,7 @@ from study.run.executors.import_path import path_for_children
 from study.run.executors.parent_death import die_with_parent
 from trainer import progress
 from trainer.config import TrainConfig
+from trainer.datasets import DATASETS
 from trainer.errors import UserError
 from trainer.results import Cost, Epoch
 
@@ -39,7 +40,6 @@ STALL_SECONDS = 300.0  # without a training step or a batch of an evaluation: th
 # worker costs a tenth of a second instead of two.
 _FORKED = sys.platform == "linux"
 _context: Any = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
-_PRELOADED = {"digits": "sklearn.datasets"}  # data set -> what reading it loads
 
 
 class LocalExecutor:
@@ -265,8 +265,9 @@ class _Process:
 def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     """Start a worker process; the server that it is forked from too, where that has died."""
     if _FORKED:
-        own = _PRELOADED.get(spec.dataset)
-        _context.set_forkserver_preload(["study.run.executors.preload", *([own] if own else [])])
+        package = DATASETS[spec.dataset].package if spec.dataset in DATASETS else None
+        modules = ["study.run.executors.preload", *([package] if package else [])]
+        _context.set_forkserver_preload(modules)
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:

@@ -58,6 +58,7 @@ def candidate(number: int, values: list[float]) -> Candidate:
         val_accuracy_high=None,
         first=values[0],
         later=tuple(values[1:]),
+        later_seeds=tuple(range(1, len(values))),
         objectives=(float(np.mean(values)),),
     )
 
@@ -265,6 +266,19 @@ def test_the_noise_says_where_it_comes_from() -> None:
     assert noise(once, None) is None
     assert winners_curse(once, 2, None) is None
     assert winners_curse([], 0, 900) is None
+
+
+def test_the_luck_that_all_candidates_share_is_no_noise() -> None:
+    # Seeds differ by 0.02; beside that candidates scatter by 0.001.
+    rng = np.random.default_rng(1)
+    seeds = rng.normal(0, 0.02, 6)
+    candidates = [
+        candidate(number, (0.9 + seeds + rng.normal(0, 0.001, 6)).tolist()) for number in range(8)
+    ]
+    found = noise(candidates, None)
+    assert found is not None
+    assert found[0] == pytest.approx(0.001, rel=0.3)
+    assert found[1] == "residual"
 
 
 def test_the_pooled_standard_deviation_weighs_by_degrees_of_freedom() -> None:

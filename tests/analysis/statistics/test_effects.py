@@ -12,17 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from analysis.statistics.effect_sizes import NO_EVIDENCE, evidence
-from analysis.statistics.effects import (
-    Ablation,
-    ablation,
-    baseline_level,
-    holm,
-    paired_difference,
-    planned_cells,
-    planned_rows,
-    spread_of_differences,
-    summarize,
-)
+from analysis.statistics.effects import Ablation, ablation, spread_of_differences, summarize
+from analysis.statistics.paired import holm, paired_difference
+from analysis.statistics.rows import baseline_level, planned_cells, planned_rows
 from analysis.trials import connect, trials
 from tests.support.studies import POOLING, ablation_trials, database, plan, read, trial
 
@@ -139,7 +131,8 @@ def test_every_planned_level_has_its_effect_in_plan_order(tmp_path: Path) -> Non
     assert found.baseline.val_accuracy_std == pytest.approx(0.01)
     assert found.baseline.test_accuracy_mean == pytest.approx(0.90)
     assert pooling.delta == pytest.approx(0.04 / 3)
-    assert pooling.p_holm == pooling.p_value == pytest.approx(0.0572, abs=1e-4)
+    assert pooling.p_value == pytest.approx(0.0572, abs=1e-4)  # a single comparison: paired t
+    assert (pooling.p_adjusted, pooling.p_holm) == pytest.approx((pooling.p_value,) * 2)
     assert (pooling.parameters, pooling.seconds, pooling.compared) == (50_282, 12.5, 3)
     assert (batchnorm.delta, batchnorm.p_value, batchnorm.val_accuracy_mean) == (None, None, None)
     assert found.family == 1
@@ -165,19 +158,19 @@ def test_failed_and_pruned_trials_do_not_enter_a_mean(tmp_path: Path) -> None:
     assert found.baseline.val_accuracy_std is None
 
 
-def test_a_factorials_main_effect_is_paired_over_the_other_factors(tmp_path: Path) -> None:
+def test_a_factorials_main_effect_is_one_observation_per_seed(tmp_path: Path) -> None:
     of = plan(
         {"pooling": ["avg", "max"], "width": [16, 32]},
         {"pooling": "max", "width": 8},
         design="factorial",
-        seeds=2,
+        seeds=3,
     )
     rng = np.random.default_rng(0)
     value = {
         (pooling, width, seed): float(0.9 + rng.normal(0, 0.01))
         for pooling in ("avg", "max")
         for width in (16, 32)
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
     }
     found = analyse(
         tmp_path,
@@ -188,13 +181,18 @@ def test_a_factorials_main_effect_is_paired_over_the_other_factors(tmp_path: Pat
     assert [(e.factor, e.level) for e in found.effects] == [("pooling", "avg"), ("width", 32)]
     for effect, axis, levels in zip(found.effects, (0, 1), (("max", "avg"), (16, 32)), strict=True):
         reference, level = (
-            [v for key, v in sorted(value.items(), key=str) if key[axis] == wanted]
+            [
+                np.mean([v for key, v in value.items() if (key[axis], key[2]) == (wanted, seed)])
+                for seed in (0, 1, 2)
+            ]
             for wanted in levels
         )
         expected = stats.ttest_rel(level, reference)
-        assert effect.n == effect.compared == 4
+        assert (effect.n, effect.compared, effect.freedom) == (6, 3, 2)
         assert effect.delta == pytest.approx(np.mean(level) - np.mean(reference), abs=1e-12)
         assert effect.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+        # Two comparisons with references of their own.
+        assert effect.p_adjusted == pytest.approx(1 - (1 - expected.pvalue) ** 2, abs=1e-6)
     assert found.family == 2
 
 

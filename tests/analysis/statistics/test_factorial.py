@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
@@ -22,6 +23,7 @@ from analysis.statistics.factorial import (
     HIGHER,
     PAIRWISE,
     REPLICATES,
+    SEEDS,
     UNTESTED,
     Anova,
     Observation,
@@ -160,13 +162,13 @@ PAIRS = (
 )
 
 
-def of(table: Any, term: Term) -> Any:
+def of(table: Any, term: Term, *more: str) -> Any:
     """Row of statsmodels' table for a term, whose names are `C(a, Sum):C(b, Sum)`."""
     factors = [
         tuple(part.split(",")[0].split(")")[0] for part in name.split("C(")[1:])
         for name in table.index
     ]
-    return table.iloc[factors.index(term.factors)]
+    return table.iloc[factors.index((*term.factors, *more))]
 
 
 @pytest.mark.parametrize("missing", [0, 3])
@@ -199,7 +201,7 @@ def test_24_cells_are_analysed_as_by_statsmodels(missing: int) -> None:
     assert found.mean == pytest.approx(model.params["Intercept"], abs=1e-8)
 
 
-def test_replicates_give_the_error_and_seeds_are_blocks() -> None:
+def test_replicates_give_the_error_and_a_term_is_judged_by_how_seeds_differ_in_it() -> None:
     runs = cells(seeds=3)
     found = analysed(LEVELS, runs)
     full = anova_lm(
@@ -211,7 +213,17 @@ def test_replicates_give_the_error_and_seeds_are_blocks() -> None:
     for term in found.terms:
         row = of(full, term)
         assert term.sum_squares == pytest.approx(row["sum_sq"], rel=1e-8)
-        assert term.p_value == pytest.approx(row["PR(>F)"], rel=1e-8)
+    strata = theirs(
+        runs,
+        "y ~ (C(batchnorm) + C(dropout) + C(pooling) + C(batch_size)) ** 2 * C(block)",
+    )
+    between = anova_lm(strata, typ=2)
+    for term in found.terms:
+        row, error = of(between, term), of(between, term, "block")
+        f = (row["sum_sq"] / row["df"]) / (error["sum_sq"] / error["df"])
+        assert term.f == pytest.approx(f, rel=1e-8)
+        assert (term.error_source, term.error_degrees) == (SEEDS, 2 * term.degrees)
+        assert term.p_value == pytest.approx(stats.f.sf(f, row["df"], error["df"]), rel=1e-8)
     assert found.block is not None
     assert found.block.sum_squares == pytest.approx(full.loc["C(block)", "sum_sq"], rel=1e-8)
     assert found.error.sum_squares == pytest.approx(full.loc["Residual", "sum_sq"], rel=1e-8)

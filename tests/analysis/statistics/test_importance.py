@@ -18,7 +18,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, create_trial
 
 from analysis.statistics import importance
-from analysis.statistics.importance import ENOUGH, Importances, importances
+from analysis.statistics.importance import ENOUGH, FANOVA, PED_ANOVA, Importances, importances
 from analysis.trials import Trial
 from tests.support.studies import SEARCH, read, searched, small_search
 
@@ -228,3 +228,35 @@ def test_a_starting_point_outside_the_space_does_not_count(
     found[0].params["width"] = 500
 
     assert importances(found).trials == 14
+
+
+def test_after_a_sampler_that_learns_the_order_is_fanovas(tmp_path: Path) -> None:
+    rows = search(tmp_path, 60)
+    for sampler in ("tpe", "gp", None):
+        found = importances(rows, sampler)
+        shares = [-1.0 if one.fanova is None else one.fanova.share for one in found.parameters]
+        assert found.ranked_by == FANOVA
+        assert shares == sorted(shares, reverse=True)
+        assert found.warning is not None
+        assert "fANOVA" in found.warning
+    assert importances(rows, "qmc").ranked_by == PED_ANOVA
+
+
+def test_a_parameter_without_effect_that_tpe_crowds_is_not_ranked_high(tmp_path: Path) -> None:
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=1, multivariate=True)
+    )
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.set_user_attr("variant", f"#{trial.number}")
+        trial.set_user_attr("candidate", trial.number)
+        trial.set_user_attr("seed", 0)
+        strong, weak = (trial.suggest_float(name, 0, 1) for name in ("strong", "weak"))
+        trial.suggest_categorical("nothing", ["a", "b", "c"])
+        return 0.9 - 0.1 * (strong - 0.3) ** 2 - 0.03 * (weak - 0.6) ** 2
+
+    study.optimize(objective, 80)
+    found = importances(read(tmp_path, study.trials, SEARCH)[1], "tpe")
+    assert [one.parameter for one in found.parameters] == ["strong", "weak", "nothing"]
+    assert found.parameters[2].fanova is not None
+    assert found.parameters[2].fanova.share < 0.05

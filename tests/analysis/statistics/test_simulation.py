@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.effect_sizes import paired_improvement, unpaired_improvement
-from analysis.statistics.effects import holm, paired_difference
 from analysis.statistics.factorial import Anova, Observation, analyse
+from analysis.statistics.paired import holm, paired_difference
 from analysis.statistics.power import detectable, needed, power
 from analysis.statistics.proportions import Z
 from analysis.statistics.resampling import bca_interval, sign_flip

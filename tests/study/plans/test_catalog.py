@@ -12,18 +12,19 @@ from analysis import trials as stored
 from study import cli
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, Variant, load_plan
-from study.run.session import Machine
+from study.run.machine import Machine
 from study.store import location
 from tests.support.plans import run
-from trainer.config import ARCHITECTURE_FIELDS, DATASETS, TrainConfig
+from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
 from trainer.data import ImageData
-from trainer.models import DATASET_SHAPES, describe
+from trainer.datasets import DATASETS
+from trainer.models import describe
 
 Show = Callable[[str], list[dict[str, Any]]]
 
 
 def parameters(config: TrainConfig) -> int:
-    return describe(config, *DATASET_SHAPES[config.dataset]).parameters
+    return describe(config, *DATASETS[config.dataset].shape).parameters
 
 
 def configs(plan: Plan) -> list[TrainConfig]:
@@ -237,7 +238,8 @@ def test_a_newcomer_sees_whose_figures_a_plan_repeats(
     }
     assert set(sources) == {*SOURCES, "references"}
     for name, source in sources.items():
-        assert f"{name} {load_plan(name).description} after {source['name']}" in listed
+        assert f"{name} {load_plan(name).description}" in listed
+        assert f"({source['name']})" in load_plan(name).description
         shown = " ".join(printed("show", name).split())
         assert f"{source['name']} reported figures of" in shown
         assert f"{source['url']} licence: {source['license']}" in shown

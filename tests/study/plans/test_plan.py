@@ -14,12 +14,12 @@ from optuna.distributions import distribution_to_json
 from analysis import trials as stored
 from fmnist_common.text import level_text
 from study.plans.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, load_plan
-from study.run.coordinator import plan_differences
+from study.run.opening import plan_differences
 from study.run.work import pending
 from study.store import location
 from study.store.writer import categorical
 from tests.support.plans import TINY, tiny
-from trainer.config import DATASETS
+from trainer.datasets import DATASETS
 from trainer.errors import UserError
 
 
@@ -313,7 +313,7 @@ documents = st.fixed_dictionaries(
         "name": st.just("x") | values,
         "description": values,
         "design": st.sampled_from(["ablation", "factorial"]) | values,
-        "dataset": st.sampled_from(DATASETS) | values,
+        "dataset": st.sampled_from(list(DATASETS)) | values,
         "seeds": st.integers(1, 3) | values,
         "epochs": st.integers(1, 3) | values,
         "subset": values,

@@ -12,7 +12,8 @@ import torch
 
 import trainer
 from study.plans.plan import load_plan
-from study.run import calibration, session
+from study.run import calibration
+from study.run import machine as machines
 from study.run.calibration import best_bank_size, cache_folder
 from study.run.hardware import worker_specs
 from study.run.work import DesignedWork
@@ -251,17 +252,17 @@ def test_an_estimate_knows_the_curve_that_was_measured(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(calibration, "_hardware", lambda _: "A GPU")
-    monkeypatch.setattr(session, "device_names", lambda _: ["cuda:0"])
+    monkeypatch.setattr(machines, "device_names", lambda _: ["cuda:0"])
     plan = tiny()
     cache = cache_folder() / "banks.json"
     measuring = Measuring({1: 10.0, 2: 19.0, 4: 30.0})
     size(cache, measuring, plan.base_config)
-    machine = session.Machine(bank=3)
-    assert session.gain(plan, machine, 1) == 1.0
-    assert session.gain(plan, machine, 3) == 1.9  # of the next smaller size
-    assert session.gain(plan, machine, 64) == 3.0
-    monkeypatch.setattr(session, "device_names", lambda _: ["cpu"])
-    assert session.gain(plan, machine, 3) == 1.0
+    machine = machines.Machine(bank=3)
+    assert machines.gain(plan, machine, 1) == 1.0
+    assert machines.gain(plan, machine, 3) == 1.9  # of the next smaller size
+    assert machines.gain(plan, machine, 64) == 3.0
+    monkeypatch.setattr(machines, "device_names", lambda _: ["cpu"])
+    assert machines.gain(plan, machine, 3) == 1.0
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 8])
@@ -271,9 +272,9 @@ def test_every_gpu_has_its_share_of_the_trials(
     name: str, bank: int, gpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"cuda:{i}" for i in range(gpus)]
-    monkeypatch.setattr(session, "device_names", lambda _: names)
+    monkeypatch.setattr(machines, "device_names", lambda _: names)
     plan = load_plan(name)
-    size = session.bank_size(plan, session.Machine(bank=bank), plan.trial_count)
+    size = machines.bank_size(plan, machines.Machine(bank=bank), plan.trial_count)
     banks = [len(tasks) for tasks in DesignedWork(plan, [], size).queue]
     assert sum(banks) == plan.trial_count
     assert max(banks) <= min(bank, -(-plan.trial_count // gpus))

@@ -23,11 +23,12 @@ from study.run.coordinator import (
     OutOfTime,
     State,
     StudyFailed,
-    open_study,
-    plan_differences,
 )
 from study.run.executors import Failure, Job, Watcher
-from study.run.session import Machine, name_for, work_for
+from study.run.machine import Machine
+from study.run.opening import name_for, open_study, plan_differences
+from study.run.session import work_for
+from study.run.weights import WeightFiles
 from study.run.work import Task, banks, pending, settled
 from study.store import location, ownership, signals
 from study.store.writer import StudyWriter
@@ -335,7 +336,7 @@ def scripted(tmp_path: Path) -> Iterator[Callable[..., Coordinator]]:
                 writer,
                 Scripted(fate),
                 bank_size=bank,
-                checkpoints=tmp_path / "checkpoints",
+                weights=WeightFiles(tmp_path, "studies.db", writer.name),
                 view=Witness(),
                 deadline=deadline,
             )

@@ -278,17 +278,24 @@ def test_failures_have_kinds(error: Exception, kind: str, reason: str) -> None:
 def test_the_machine_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.run.hardware.available_cores", lambda: 8)
 
-    def shares(devices: list[str], workers: int | None, jobs: int) -> list[tuple[str, int]]:
-        specs = worker_specs(devices, workers, jobs, "digits", None)
+    def shares(
+        devices: list[str], workers: int | None, jobs: int, threads: int | None = None
+    ) -> list[tuple[str, int]]:
+        specs = worker_specs(devices, workers, jobs, "digits", None, threads=threads)
         return [(spec.device, spec.threads) for spec in specs]
 
     assert shares(["cpu"], None, 100) == [("cpu", 1)] * 8
-    assert shares(["cpu"], None, 2) == [("cpu", 4)] * 2
+    assert shares(["cpu"], None, 2) == [("cpu", 1)] * 2  # as if there were more
     assert shares(["cpu"], 3, 100) == [("cpu", 2)] * 3
     assert shares(["cpu"], 16, 100) == [("cpu", 1)] * 16
     assert shares(["cuda:0", "cuda:1"], None, 100) == [("cuda:0", 4), ("cuda:1", 4)]
     assert shares(["cuda:0", "cuda:1"], None, 1) == [("cuda:0", 8)]
-    assert shares(["cpu"], None, 0) == [("cpu", 8)]
+    assert shares(["cpu"], None, 0) == [("cpu", 1)]
+    # What a study has fixed stays, whoever goes on with it.
+    assert shares(["cpu"], None, 100, 2) == [("cpu", 2)] * 4
+    assert shares(["cpu"], None, 1, 2) == [("cpu", 2)]
+    assert shares(["cpu"], 8, 100, 2) == [("cpu", 2)] * 8
+    assert shares(["cpu"], None, 100, 16) == [("cpu", 16)]
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cuda:", "cuda:²", "cuda:-1", "CPU", ""])

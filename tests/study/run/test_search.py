@@ -332,12 +332,12 @@ def test_a_point_that_is_proposed_while_it_runs_is_told_when_it_ends() -> None:
 def test_a_sampler_that_insists_gets_new_points_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
     work = SearchWork(plan(trials=6, pruner="none"), [])
     insisted = {"learning_rate": 0.01, "dropout": 0.2, "width": 32}
+    by_space = vars(proposals)["suggest"]
 
     def suggest(trial: Any, *space: Any) -> Any:
-        point = proposals.space_suggest(trial, *space)
+        point = by_space(trial, *space)
         return insisted if trial.study is work.proposals.mirror else point
 
-    monkeypatch.setattr(proposals, "space_suggest", proposals.suggest, raising=False)
     monkeypatch.setattr(proposals, "suggest", suggest)
     proposed = [work.proposals.ask() for _ in range(6)]
     assert len({work.proposals.key(own.point) for own in proposed if own is not None}) == 6

@@ -31,7 +31,7 @@ def _cpu_axis(bank: Bank) -> None:
 
 def _after_each_step(bank: Bank, also: Callable[[Tensor], Tensor]) -> None:
     step = bank._step
-    bank._step = lambda batch: also(step(batch))  # type: ignore[method-assign]
+    bank._step = lambda *given: also(step(*given))  # type: ignore[method-assign]
 
 
 def _read_loss(totals: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def _branch_on_loss(totals: Tensor) -> Tensor:
 
 def _select_images(bank: Bank) -> None:
     step = bank._step
-    bank._step = lambda batch: step(batch[batch.sum(1) >= 0])  # type: ignore[method-assign]
+    bank._step = lambda batch, places: step(batch[batch.sum(1) >= 0], places)  # type: ignore[method-assign]
 
 
 def _constant_from_host(totals: Tensor) -> Tensor:
@@ -57,20 +57,19 @@ def _rates_of_python(bank: Bank) -> None:
 
 
 def _other_layout(bank: Bank) -> None:
-    for member in bank.optimizer.members:
-        assert member.gradients is not None
-        member.gradients = [
-            gradient.transpose(0, -1).contiguous().transpose(0, -1)
-            if gradient.dim() == 4
-            else gradient
-            for gradient in member.gradients
+    for group in bank.optimizer.groups:
+        assert group.gradients is not None
+        group.gradients = [
+            gradient.mT.contiguous().mT if gradient.dim() == 4 else gradient
+            for gradient in group.gradients
         ]
 
 
 def _counter_on_host(bank: Bank) -> None:
-    for member in bank.optimizer.members:
-        with unset_fake_temporarily():
-            member.steps = torch.zeros(())
+    with unset_fake_temporarily():
+        bank.optimizer.steps = torch.zeros(())
+    for group in bank.optimizer.groups:
+        group.steps = [bank.optimizer.steps] * len(group.weights)
 
 
 # Mistakes that would break a capture or a run on a GPU, each of a kind of its own.

@@ -1,0 +1,191 @@
+"""The commands that show what there is and what it would cost: `list`, `show`."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from study.cli.common import app, plan_for, print_json, studies_if_any, trials_of
+from study.cli.options import (
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    EpochsOption,
+    JsonOption,
+    PlanSource,
+    SeedsOption,
+    StorageOption,
+    SubsetOption,
+    TrialsOption,
+    WorkersOption,
+)
+from study.plans import catalog
+from study.plans.plan import Cell, Plan, load_plan
+from study.plans.remarks import remarks
+from study.store import location
+from trainer import files
+from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from study.run.machine import Estimate, Machine
+
+
+@app.command("list")
+def list_studies(storage_option: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Name the studies: those of the catalogue, and those in the database."""
+    plans = [load_plan(name) for name in catalog.names()]
+    url = location.locate(storage_option)
+    stored = studies_if_any(url)
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": plan.name,
+                    "description": plan.description,
+                    "design": plan.design,
+                    "dataset": plan.dataset,
+                    "variants": plan.variant_count,
+                    "seeds": plan.seeds,
+                    "epochs": plan.epochs,
+                    "source": plan.figures.source,
+                    "stored": False,
+                }
+                for plan in plans
+            ]
+            + [
+                {
+                    "name": study.name,
+                    "description": study.plan.get("description", ""),
+                    "design": study.plan.get("design"),
+                    "dataset": study.dataset.get("name"),
+                    "trials": study.trial_count,
+                    "last_run": study.last_run,
+                    "stored": True,
+                }
+                for study in stored
+            ]
+        )
+        return
+    from analysis.text import printable
+
+    names = [printable(study.name) for study in stored]
+    width = max(map(len, [*catalog.names(), *names]))
+    for plan in plans:
+        print(f"{plan.name:{width}}  {plan.description}")
+    for name, study in zip(names, stored, strict=True):
+        last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
+        where = location.display(url)
+        print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
+
+
+@app.command()
+def show(
+    study: PlanSource,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    storage_option: StorageOption = None,
+    seeds: SeedsOption = None,
+    epochs: EpochsOption = None,
+    trials: TrialsOption = None,
+    subset: SubsetOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a study's factors, its cells, and what running it would cost."""
+    sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
+    plan = plan_for(study, storage_option, dataset, **sizes)
+    from study.run.machine import Machine
+
+    measured, why_not = _estimate(plan, Machine(device=device, workers=workers, data_dir=data_dir))
+    rows = _rows(plan, measured)
+    power = _power(plan, storage_option)
+    if as_json:
+        print_json(
+            {
+                **plan.to_dict(),
+                "trials": plan.trial_count,
+                "seconds": measured.seconds if measured else None,
+                "workers": measured.workers if measured else None,
+                "devices": list(measured.devices) if measured else None,
+                "power": power,
+                "remarks": remarks(plan),
+                "variants": rows,
+            }
+        )
+        return
+    from analysis.text import printable
+    from study.run.view import show_plan
+
+    plan = dataclasses.replace(plan, description=printable(plan.description))
+    show_plan(plan, rows, measured, why_not, power)
+    for remark in remarks(plan):
+        print(f"note: {printable(remark)}")
+
+
+def _estimate(plan: Plan, machine: "Machine") -> "tuple[Estimate | None, str]":
+    """Measure what a plan costs; where that cannot be done here, say why.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    from study.run.machine import estimate, gain, workers_for
+    from study.run.session import work_for
+
+    try:
+        files.ready(plan.dataset, machine.data_dir, download=False)
+        with workers_for(plan, plan.trial_count, machine) as (executor, bank):
+            speed = gain(plan, machine, bank)
+            return estimate(plan, work_for(plan, []), executor, executor.start(), speed), ""
+    except UserError as error:
+        if machine.device != "auto":
+            raise
+        return None, str(error)
+
+
+def _power(plan: Plan, storage_option: str | None) -> str | None:
+    """Say what differences the planned seeds can detect; of a plan without comparisons, nothing.
+
+    By the spread of an earlier study of this plan in the database, where there is one.
+    """
+    if len(plan.variants) < 2:
+        return None
+    from analysis.statistics.effects import spread_of_differences
+    from analysis.statistics.power import note
+
+    url = location.locate(storage_option)
+    spread = None
+    for study in studies_if_any(url):
+        if study.plan.get("name") == plan.name and study.plan.get("dataset") == plan.dataset:
+            spread = spread_of_differences(study.plan, trials_of(url, study)) or spread
+    pairs = plan.seeds
+    if plan.design == "factorial":  # a level is compared over all levels of the other factors
+        pairs *= len(plan.variants) // max(len(levels) for levels in plan.factors.values())
+    return note(spread, pairs, what="pairs" if plan.design == "factorial" else "seeds")
+
+
+def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
+    """Describe the rows of a plan's tables, their networks, and what was measured of their cost."""
+    from study.run.work import cost_key
+    from trainer.datasets import DATASETS
+    from trainer.models import describe
+
+    costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
+    rows = []
+    for row in plan.rows:
+        config = plan.config_of(Cell(row.variant, 0))
+        size = describe(config, *DATASETS[plan.dataset].shape)
+        cost = costs.get(cost_key(config))
+        rows.append(
+            {
+                "variant": row.variant.label,
+                "factor": row.factor,
+                "level": row.level,
+                "changes": dict(row.variant.changes),
+                "against": dict(row.against.changes),
+                "architecture": config.architecture,
+                "epochs": config.epochs,
+                "parameters": size.parameters,
+                "multiply_adds": size.multiply_adds,
+                "seconds": cost.seconds if cost else None,
+            }
+        )
+    return rows

@@ -1,0 +1,137 @@
+"""Which part of the machine a run uses: its workers, and what the run will cost on them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from study.plans.plan import Plan
+from study.run.calibration import best_bank_size, known_curve
+from study.run.executors import Executor
+from study.run.hardware import cpu_threads, device_names, worker_count, worker_specs
+from study.run.work import Work
+from trainer.config import TrainConfig
+from trainer.errors import UserError, choose
+from trainer.results import Cost
+
+EXECUTORS = ("local", "inline")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Which part of the machine a run uses, and how."""
+
+    device: str = "auto"
+    workers: int | None = None  # None: one per core or GPU
+    bank: int | None = None  # None: 1 on CPUs, on GPUs what is measured to be fastest
+    executor: str = "local"
+    data_dir: Path | None = None
+    threads: int | None = None  # of each worker on CPUs; None: what `workers` leaves to each
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        if self.executor not in EXECUTORS:
+            raise UserError(choose("executor", self.executor, EXECUTORS))
+        for name in ("workers", "bank", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} = {value}: must be at least 1")
+
+    @property
+    def cpu_threads(self) -> int | None:
+        """Threads of each worker where it trains on the CPU, else None."""
+        on_cpu = device_names(self.device) == ["cpu"]
+        return (self.threads or cpu_threads(self.workers)) if on_cpu else None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost."""
+
+    trials: int  # to be run
+    seconds: float  # of wall time, on these workers
+    workers: int
+    devices: tuple[str, ...]
+    training_images: int  # of each trial
+    costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
+
+
+def bank_size(plan: Plan, machine: Machine, trials: int) -> int:
+    """Return how many members a bank has at most, so that so many trials keep every worker busy.
+
+    Where several GPUs share the trials, no bank holds more than its worker's share of them.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    devices = device_names(machine.device)
+    size = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
+    slots = worker_count(devices, machine.workers, trials, machine.threads)
+    return min(size, -(-max(trials, 1) // slots))
+
+
+def gain(plan: Plan, machine: Machine, bank: int) -> float:
+    """Return how many times as fast a bank trains its members as one after the other.
+
+    As measured for `--bank auto`; 1 where nothing was measured.
+    """
+    device = device_names(machine.device)[0]
+    curve = known_curve(plan.base_config, device)
+    sizes = [size for size in curve if size <= bank]
+    return curve[max(sizes)] / curve[1] if sizes and 1 in curve else 1.0
+
+
+@contextmanager
+def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Executor, int]]:
+    """Yield an executor for so many trials (not started), and how many members its banks have.
+
+    Raises:
+        UserError: there is no such device, or nothing can be measured on it.
+    """
+    devices = device_names(machine.device)
+    bank = bank_size(plan, machine, trials)
+    specs = worker_specs(
+        devices, machine.workers, trials, plan.dataset, machine.data_dir, threads=machine.threads
+    )
+    executor: Executor
+    if machine.executor == "inline":
+        from study.run.executors.inline import InlineExecutor
+
+        executor = InlineExecutor(specs[:1])
+    else:
+        from study.run.executors.local import LocalExecutor
+
+        executor = LocalExecutor(specs)
+    try:
+        yield executor, bank
+    finally:
+        executor.close()
+
+
+def estimate(
+    plan: Plan, work: Work, executor: Executor, described: Mapping[str, Any], gain: float = 1.0
+) -> Estimate:
+    """Measure on started workers what is left to do; the work learns it too.
+
+    Args:
+        plan, work: what is to be done.
+        executor: where.
+        described: what its workers say of themselves and of their data.
+        gain: how many times as fast trials are in banks as alone, which is how they are measured.
+
+    Raises:
+        UserError: a config cannot be trained here.
+    """
+    kinds = work.kinds()
+    costs = [replace(cost, seconds=cost.seconds / gain) for cost in executor.measure(kinds)]
+    work.learn(costs)
+    images = plan.subset or described["dataset"]["train_images"]
+    return Estimate(
+        trials=work.planned - work.done,
+        seconds=work.seconds_waiting() / executor.slots,
+        workers=executor.slots,
+        devices=tuple(dict.fromkeys(described["devices"])),
+        training_images=images - round(images * plan.base_config.validation_fraction),
+        costs=tuple(zip(kinds, costs, strict=True)),
+    )

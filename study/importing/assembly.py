@@ -14,7 +14,8 @@ from study.importing.names import SPREAD, words_of
 from study.importing.reading import Compared, Reading
 from study.importing.runs import Runs
 from study.importing.trials import Outcome, source_of
-from study.plans.plan import MAX_LEVELS, Level, Variant
+from study.plans.checks import MAX_LEVELS
+from study.plans.plan import Level, Variant
 from trainer.errors import UserError
 
 SHOWN = 8  # levels that are listed

@@ -3,8 +3,8 @@
 The values of a study follow variant + seed, and what is left is the variants' own scatter.
 Differences are estimated by least squares over all cells that are there; without missing cells each
 is the mean of its paired differences. The scatter of a variant is estimated from its residuals and
-moderated by those of the others (`moderated`). What others are compared with keeps its own: its
-error is in every comparison at once, so that borrowing would be wrong in all of them together.
+moderated by those of the others (`moderated`). What others are compared with hardly borrows: its
+error is in every comparison at once, so that to borrow wrongly would be wrong in all of them.
 
 Pure functions over arrays. docs/statistics.md has the simulations that this rests on.
 """
@@ -178,8 +178,8 @@ class BlockDesign:
                 freedoms[row] = trace**2 / np.sum(free**2)
         estimable = freedoms > 0
         if np.any(variances > ROUNDING**2):
-            keep = np.array([variant in self.references for variant in self.variants])
-            found = moderate(variances[estimable], freedoms[estimable], keep[estimable])
+            shared = np.array([variant in self.references for variant in self.variants])
+            found = moderate(variances[estimable], freedoms[estimable], shared[estimable])
             variances[estimable], freedoms[estimable] = found.variances, found.freedoms
         return variances, freedoms
 

@@ -1,7 +1,7 @@
 """Figures of a search: its course, what matters, and how accuracy depends on each parameter."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np

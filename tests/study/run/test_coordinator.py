@@ -550,7 +550,7 @@ def test_a_study_is_trained_with_the_threads_that_it_was_begun_with(
     monkeypatch.setattr("study.run.hardware.available_cores", lambda: 8)
     file = tmp_path / "studies.db"
     threads: list[int | None] = []
-    workers_for = session.workers_for
+    workers_for = vars(session)["workers_for"]
 
     def watched(plan: Plan, trials: int, machine: Machine) -> Any:
         threads.append(machine.cpu_threads)

@@ -1,7 +1,7 @@
 """Figures of a search: its course, what matters, and how accuracy depends on each parameter."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,7 +151,6 @@ def dependence(partial: Dependence, name: str) -> Figure:
     def place(value: Any) -> Any:
         return places.get(level_text(value)) if partial.categorical else value
 
-    x = [place(value) for value in partial.grid]
     dots = scatter(
         rounded(place(value) for value, _ in sampled),
         percents(value for _, value in sampled),
@@ -159,35 +158,9 @@ def dependence(partial: Dependence, name: str) -> Figure:
         mode="markers",
         marker={"color": GREY, "size": 6, "opacity": 0.45},
     )
-    text = [
-        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
-        f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
-        for at, mean, low, high in zip(
-            partial.grid,
-            partial.mean,
-            partial.low,
-            partial.high,
-            strict=True,
-        )
-    ]
+    x = [place(value) for value in partial.grid]
     if partial.categorical:
-        interval = bars(
-            (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
-            (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
-            color=BLUE,
-            thickness=2,
-        )
-        marker = {"color": BLUE, "symbol": "diamond", "size": 10}
-        curve = [
-            scatter(
-                x,
-                percents(partial.mean),
-                text,
-                mode="markers",
-                marker=marker,
-                error_y=interval,
-            )
-        ]
+        curve = _diamonds(partial, x)
         values = axis(
             plain(partial.parameter, LABEL),
             **ticks([plain(label, 60 // len(places)) for label in places]),
@@ -195,16 +168,7 @@ def dependence(partial: Dependence, name: str) -> Figure:
             showgrid=False,
         )
     else:
-        line = {"color": BLUE, "width": 2}
-        curve = [
-            band(
-                rounded(x),
-                100 * np.array(partial.low),
-                100 * np.array(partial.high),
-                BLUE,
-            ),
-            scatter(rounded(x), percents(partial.mean), text, mode="lines", line=line),
-        ]
+        curve = _band(partial, x)
         # 0.0001 is what a plan says; 100µ is not.
         scale = {"type": "log", "exponentformat": "none"} if partial.logarithmic else {}
         values = axis(plain(partial.parameter, LABEL), **scale)
@@ -218,3 +182,35 @@ def dependence(partial: Dependence, name: str) -> Figure:
         layout(xaxis=values, yaxis=axis("validation accuracy, %", **within(reach))),
         height=300,
     )
+
+
+def _hover(partial: Dependence) -> list[str]:
+    return [
+        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
+        f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+        for at, mean, low, high in zip(
+            partial.grid, partial.mean, partial.low, partial.high, strict=True
+        )
+    ]
+
+
+def _diamonds(partial: Dependence, x: Sequence[Any]) -> list[dict[str, Any]]:
+    """Draw the dependence on a category: a diamond with its interval for each level."""
+    interval = bars(
+        (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
+        (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
+        color=BLUE,
+        thickness=2,
+    )
+    marker = {"color": BLUE, "symbol": "diamond", "size": 10}
+    means = percents(partial.mean)
+    return [scatter(x, means, _hover(partial), mode="markers", marker=marker, error_y=interval)]
+
+
+def _band(partial: Dependence, x: Sequence[Any]) -> list[dict[str, Any]]:
+    """Draw the dependence on a number: a line in its band."""
+    line = {"color": BLUE, "width": 2}
+    return [
+        band(rounded(x), 100 * np.array(partial.low), 100 * np.array(partial.high), BLUE),
+        scatter(rounded(x), percents(partial.mean), _hover(partial), mode="lines", line=line),
+    ]

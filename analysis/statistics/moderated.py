@@ -87,7 +87,7 @@ def moderate(
     Args:
         variances: shape (g,), at least 0; not all 0.
         freedoms: shape (g,), degrees of freedom of each.
-        shared: shape (g,), true for groups that many comparisons share: they lend, and borrow little.
+        shared: shape (g,), true for groups that many comparisons share: they borrow little.
     """
     s2, df = np.asarray(variances, float), np.asarray(freedoms, float)
     s2 = np.maximum(s2, SMALLEST * s2.mean())

@@ -16,16 +16,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from analysis.statistics.arrays import Array
 from analysis.statistics.dunnett import loadings, two_sided_tail
 from analysis.statistics.effect_sizes import ROUNDING
 from analysis.statistics.moderated import moderate
 from analysis.statistics.power import ALPHA
 from analysis.statistics.simultaneous import Judgement, Statistic, judge
 
-Array = NDArray[np.floating[Any]]
 Comparison = tuple[Hashable, Hashable]  # a variant, and the one it is compared with
 Values = Mapping[Hashable, Mapping[Any, float]]  # by variant and seed
 FEWEST_PAIRS = 2

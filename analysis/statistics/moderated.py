@@ -13,13 +13,13 @@ Pure functions over arrays.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-Array = NDArray[np.floating[Any]]
+from analysis.statistics.arrays import Array
+
 WEIGHTS = np.arange(0.05, 1.0, 0.05)  # of the prior against a group's own variance
 USUAL = 0.3  # chance, under the prior, of a variance so large that a group borrows less
 LEAST_LENT = 0.2  # of its own degrees of freedom: all that a group in many comparisons borrows
@@ -87,7 +87,7 @@ def moderate(
     Args:
         variances: shape (g,), at least 0; not all 0.
         freedoms: shape (g,), degrees of freedom of each.
-        shared: shape (g,), true for groups that many comparisons share: they borrow little.
+        shared: shape (g,), true for those that many share: they lend, and borrow little.
     """
     s2, df = np.asarray(variances, float), np.asarray(freedoms, float)
     s2 = np.maximum(s2, SMALLEST * s2.mean())

@@ -15,6 +15,7 @@ Seed = TypeVar("Seed", bound=Hashable)
 FEWEST = 3  # values of a variant: of two, nobody knows which is the odd one
 FAR = 8.0  # usual standard deviations below the variant's median
 LEAST = 0.05  # and so much at least, a fraction: accuracies of a usual study spread by far less
+LEARNED = 0.3  # a fraction: what has hardly learned anything cannot collapse
 NORMAL = 1.4826  # standard deviations in a median absolute deviation of normal values
 
 
@@ -33,7 +34,8 @@ def collapsed(values: Mapping[Variant, Mapping[Seed, float]]) -> list[Collapse[V
 
     Far is judged by the median absolute deviation over all variants, which a few failures do not
     move (Hampel, "The influence curve and its role in robust estimation", JASA 69, 1974). Of a
-    variant that collapsed on most seeds nothing is found: low is what it usually reaches.
+    variant that collapsed on most seeds, or hardly learned, nothing is found: low is what it
+    usually reaches.
 
     Args:
         values: accuracies, fractions, by variant and seed.
@@ -47,5 +49,5 @@ def collapsed(values: Mapping[Variant, Mapping[Seed, float]]) -> list[Collapse[V
         Collapse(name, seed, value, middle)
         for name, middle in medians.items()
         for seed, value in values[name].items()
-        if value < middle - limit
+        if middle >= LEARNED and value < middle - limit
     ]

@@ -65,7 +65,8 @@ def apply(section: str, folder: Path) -> int:
         file = folder / name
         text = file.read_text(encoding="utf-8")
         (at,) = [own for own in text.splitlines(keepends=True) if own.startswith(line)]
-        changed = {"above": code + at, "below": at + code, "instead of": code}[where]
+        gap = "\n\n" if code.startswith("def ") else ""  # as the formatter wants it
+        changed = {"above": code + gap + at, "below": at + code, "instead of": code}[where]
         file.write_text(text.replace(at, changed, 1), encoding="utf-8")
     return len(steps)
 

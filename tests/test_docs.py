@@ -11,7 +11,8 @@ import typer
 
 import study.cli  # noqa: F401 # registers the commands
 from study.cli.common import app
-from tests.support.house import ROOT
+from tests.support import rooms
+from tests.support.house import PACKAGES, ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM: Any = typer.main.get_command(app)
@@ -91,3 +92,21 @@ def test_the_parser_refuses_what_is_no_command() -> None:
     with pytest.raises(typer.TyperException, match="--sedes"):
         test_a_command_that_is_shown_parses("fmnist-study run ablation --sedes 3")
     assert len(COMMANDS) > 30
+
+
+def test_the_map_of_the_house_is_that_of_the_house() -> None:
+    told = rooms.PAGE.read_text(encoding="utf-8")
+    assert told == rooms.page(), "write it again: python -m tests.support.rooms"
+
+
+def test_what_the_architecture_names_is_there() -> None:
+    """Every file and folder that the page names in code, wherever in the house it is."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[\w-]+/)*[\w-]+(?:\.py|\.toml|\.c|/))`", text)
+    folders = [ROOT / name for name in (*PACKAGES, "tests", "docs", ".ci")]
+    paths = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
+    there = [f"/{path.relative_to(ROOT)}" for path in paths]
+    assert len(named) > 30
+    ends = [f"/{name.rstrip('/')}" for name in named]
+    missing = [end for end in ends if not any(path.endswith(end) for path in there)]
+    assert missing == []

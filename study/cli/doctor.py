@@ -24,10 +24,10 @@ PACKAGES = (
     "scipy",
 )
 
-Finding = tuple[str, bool, str]  # what, whether it is fine, the words
+Diagnosis = tuple[str, bool, str]  # what, whether it is fine, the words
 
 
-def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Finding]:
+def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Diagnosis]:
     """Check the machine, the packages, the data and the database."""
     import torch
 

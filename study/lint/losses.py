@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import correlation, linear_regression
 
 from study.lint.context import Context, TrialRecord
-from study.lint.finding import Finding, listed
+from study.lint.finding import Finding, Severity, listed
 from study.lint.leads import mean
 from study.plans.names import field_of
 
@@ -118,13 +118,7 @@ def _softmax_loss(context: Context) -> Iterator[Finding]:
     if _least_loss(context) < floor - 0.001:
         return
     for kind in LOSSES:
-        pairs = [
-            (loss, accuracy)
-            for trial in context.finished
-            if not _setting(trial, "label_smoothing")
-            and (loss := _last_loss(trial, kind)) is not None
-            and (accuracy := _accuracy_of(trial, kind)) is not None
-        ]
+        pairs = _losses_and_accuracies(context, kind)
         lowest = min((loss for loss, _ in pairs), default=0.0)
         best = max((accuracy for _, accuracy in pairs), default=0.0)
         suspect = all(loss <= floor + (1 - accuracy) + 0.15 for loss, accuracy in pairs)
@@ -139,6 +133,16 @@ def _softmax_loss(context: Context) -> Iterator[Finding]:
             f"{classes} classes cannot go below log(e + {classes - 1}) - 1 = {floor:.3f}. Give the "
             "loss the logits; gradients are far too small like this.",
         )
+
+
+def _losses_and_accuracies(context: Context, kind: str) -> list[tuple[float, float]]:
+    return [
+        (loss, accuracy)
+        for trial in context.finished
+        if not _setting(trial, "label_smoothing")
+        and (loss := _last_loss(trial, kind)) is not None
+        and (accuracy := _accuracy_of(trial, kind)) is not None
+    ]
 
 
 def _least_loss(context: Context) -> float:
@@ -182,26 +186,23 @@ def _not_training(context: Context) -> Iterator[Finding]:
         elif context.ours is None and _flat(course):
             still["flat"].append(trial.label)
     for kind, labels in still.items():
-        if not labels:
-            continue
-        told = {
-            "chance": "never leaves chance: after every epoch about as many answers are right as "
-            f"by guessing among {len(context.facts.classes) if context.facts else 0} classes",
-            "flat": "does not move: its loss and accuracy are those of the first epoch throughout",
-        }[kind]
-        names = listed(list(dict.fromkeys(labels)))
-        advice = (
-            "A learning rate that is much too high does this."
-            if context.ours is not None
-            else "Check that the optimiser has this model's own parameters, and the learning rate."
-        )
-        all_of_them = len(labels) == len(runs)
-        yield Finding(
-            "not-training",
-            "note" if context.ours is not None else "error" if all_of_them else "warning",
-            "results",
-            f"{len(labels)} of {len(runs)} runs: training {told} ({names}). {advice}",
-        )
+        if labels:
+            yield _stands_still(context, kind, labels, len(runs))
+
+
+def _stands_still(context: Context, kind: str, labels: Sequence[str], runs: int) -> Finding:
+    told = {
+        "chance": "never leaves chance: after every epoch about as many answers are right as "
+        f"by guessing among {len(context.facts.classes) if context.facts else 0} classes",
+        "flat": "does not move: its loss and accuracy are those of the first epoch throughout",
+    }[kind]
+    severity: Severity = "error" if len(labels) == runs else "warning"
+    advice = "Check that the optimiser has this model's own parameters, and the learning rate."
+    if context.ours is not None:
+        severity, advice = "note", "A learning rate that is much too high does this."
+    names = listed(list(dict.fromkeys(labels)))
+    message = f"{len(labels)} of {runs} runs: training {told} ({names}). {advice}"
+    return Finding("not-training", severity, "results", message)
 
 
 def _courses(trial: TrialRecord) -> dict[str, list[float]]:

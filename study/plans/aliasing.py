@@ -8,6 +8,7 @@ from itertools import combinations
 from study.plans.variants import Level
 
 FEW = 4  # levels; with more, two columns that differ in every run are drawn, not designed
+MOST_COLUMNS = 100
 NEAR = 0.1  # share of runs that tell two settings apart, below which hardly any do
 
 
@@ -44,8 +45,11 @@ def near_aliases(columns: Mapping[str, Sequence[Level]]) -> list[NearAlias]:
     """Find pairs of columns whose levels correspond one to one in nine runs of ten and more.
 
     At least two pairs of levels must occur together, each in two runs and in more runs than there
-    are exceptions: so one factor at a time around a baseline, which most runs share, is none.
+    are exceptions: so one factor at a time around a baseline, which most runs share, is none. Of
+    more columns than a person designs nothing is said: some of so many pairs agree by chance.
     """
+    if len(columns) > MOST_COLUMNS:
+        return []
     return [
         alias
         for names in combinations(columns, 2)

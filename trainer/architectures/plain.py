@@ -64,9 +64,8 @@ def convnet3(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequ
 
 
 def vgg_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """The first network of serge-m/code-training.
+    """The first network of serge-m/code-training: two blocks of two convolutions, two layers.
 
-    Two blocks of two [convolution -> activation -> batch norm], two layers. The first block pools.
     `dropout` is the rate in front of the classifier (0.5 there); each block drops half of that.
     """
     config, members = configs[0], len(configs)

@@ -234,17 +234,11 @@ def _dry_run(order: _Order, *, as_json: bool) -> None:
     cells = pending(plan, _records(trials))
     left, costs = _costs_left(order, trials)
     if as_json:
-        print_json(
-            {
-                "study": name,
-                "plan": plan.to_dict(),
-                "trials": plan.trial_count,
-                "left": left,
-                "pending": [{"variant": c.variant.label, "seed": c.seed} for c in cells],
-                "seconds": costs.seconds if costs else 0.0,
-                "remarks": remarks(plan),
-            }
-        )
+        waiting = [{"variant": cell.variant.label, "seed": cell.seed} for cell in cells]
+        planned = {"study": name, "plan": plan.to_dict(), "trials": plan.trial_count, "left": left}
+        seconds = costs.seconds if costs else 0.0
+        rest = {"pending": waiting, "seconds": seconds, "remarks": remarks(plan)}
+        print_json({**planned, **rest})
         return
     for line in announcement(plan, name, costs):
         print(line)

@@ -58,7 +58,7 @@ class Common:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StudyComparison:
     """Two studies side by side."""
 
     first: str
@@ -85,36 +85,36 @@ class Comparison:
 
 def compare(
     first: Study, first_trials: Sequence[Trial], second: Study, second_trials: Sequence[Trial]
-) -> Comparison:
+) -> StudyComparison:
     """Compare two studies, variant by variant, paired by seed where they share data and split."""
     done = finished(first_trials), finished(second_trials)
     paired = _same_split(first, done[0], second, done[1])
     overall = _overall(*done)
     groups = [_variants(rows, overall) for rows in done]
     shared = [key for key in groups[0] if key in groups[1]]
-    found = []
+    differences = []
     for key in shared:
         # Where the same seed is another split, no two trials have anything in common.
         values: list[dict[Hashable, float]] = [
             {
                 trial.seed if paired else (side, trial.seed): trial.value
-                for trial in own[key]
+                for trial in variants[key]
                 if trial.value is not None
             }
-            for side, own in enumerate(groups)
+            for side, variants in enumerate(groups)
         ]
-        found.append((key, paired_difference(*values)))
-    corrected = holm([difference.p_value for _, difference in found])
+        differences.append((key, paired_difference(*values)))
+    corrected = holm([difference.p_value for _, difference in differences])
     common = []
-    for (key, difference), p_holm in zip(found, corrected, strict=True):
-        own, other = groups[0][key], groups[1][key]
+    for (key, difference), p_holm in zip(differences, corrected, strict=True):
+        ours, theirs = groups[0][key], groups[1][key]
         common.append(
             Common(
-                variant=own[0].label,
-                second_variant=other[0].label,
-                changes=own[0].changes,
-                first=Row(**columns(own)),
-                second=Row(**columns(other)),
+                variant=ours[0].label,
+                second_variant=theirs[0].label,
+                changes=ours[0].changes,
+                first=Row(**columns(ours)),
+                second=Row(**columns(theirs)),
                 delta=difference.delta,
                 delta_low=difference.low,
                 delta_high=difference.high,
@@ -126,14 +126,14 @@ def compare(
             )
         )
     differing = _differing(first, second)
-    return Comparison(
+    return StudyComparison(
         first=first.name,
         second=second.name,
         paired=paired,
         differing=differing,
         common=common,
-        only_first=[own[0].label for key, own in groups[0].items() if key not in groups[1]],
-        only_second=[own[0].label for key, own in groups[1].items() if key not in groups[0]],
+        only_first=[rows[0].label for key, rows in groups[0].items() if key not in groups[1]],
+        only_second=[rows[0].label for key, rows in groups[1].items() if key not in groups[0]],
         notes=_notes(common, differing, paired=paired),
     )
 
@@ -158,16 +158,16 @@ def _overall(first: Sequence[Trial], second: Sequence[Trial]) -> set[str]:
     """
     values: list[dict[str, set[Hashable]]] = []
     for rows in (first, second):
-        own: dict[str, set[Hashable]] = defaultdict(set)
+        levels: dict[str, set[Hashable]] = defaultdict(set)
         for trial in rows:
             for name, level in trial.config.items():
-                own[name].add(_hashable(level))
-        values.append(own)
+                levels[name].add(_hashable(level))
+        values.append(levels)
     names = values[0].keys() | values[1].keys()
     return {
         name
         for name in names
-        if values[0][name] != values[1][name] and max(len(own[name]) for own in values) < 2
+        if values[0][name] != values[1][name] and max(len(levels[name]) for levels in values) < 2
     }
 
 
@@ -175,12 +175,12 @@ def _variants(rows: Sequence[Trial], overall: set[str]) -> dict[Hashable, list[T
     """Group trials by what they trained; those without a config by their name."""
     groups: dict[Hashable, list[Trial]] = defaultdict(list)
     for trial in rows:
-        own = {
+        changes = {
             name: level
             for name, level in trial.config.items()
             if name not in overall and name not in NOT_VARIANT
         }
-        groups[variant_key(own) if own else trial.label].append(trial)
+        groups[variant_key(changes) if changes else trial.label].append(trial)
     return dict(groups)
 
 
@@ -211,26 +211,26 @@ def _differing(first: Study, second: Study) -> list[Differing]:
 
 def _described(study: Study) -> dict[str, Any]:
     plan, attributes = study.plan, study.attributes
-    known = {name: plan.get(name) for name in ("design", "seeds", "epochs", "subset")}
-    known |= {f"baseline {name}": level for name, level in plan.get("baseline", {}).items()}
-    known |= {f"factor {name}": levels for name, levels in plan.get("factors", {}).items()}
+    said = {name: plan.get(name) for name in ("design", "seeds", "epochs", "subset")}
+    said |= {f"baseline {name}": level for name, level in plan.get("baseline", {}).items()}
+    said |= {f"factor {name}": levels for name, levels in plan.get("factors", {}).items()}
     search = plan.get("search") or {}
-    known |= {f"search {name}": value for name, value in search.items()}
-    known |= {
+    said |= {f"search {name}": value for name, value in search.items()}
+    said |= {
         f"data {name}": study.dataset.get(name)
         for name in ("name", "sha256", "train_images", "test_images")
     }
     versions = attributes.get("versions")
-    known |= {f"version {name}": own for name, own in (versions or {}).items()}
-    known |= {name: attributes.get(name) for name in ("git_commit", "devices", "host", "command")}
-    return known
+    said |= {f"version {name}": version for name, version in (versions or {}).items()}
+    said |= {name: attributes.get(name) for name in ("git_commit", "devices", "host", "command")}
+    return said
 
 
 def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: bool) -> list[str]:
     notes = []
     if not common:
         return ["No variant of one study is in the other."]
-    tested = sum(own.p_holm is not None for own in common)
+    tested = sum(row.p_holm is not None for row in common)
     notes.append(
         "Difference: B minus A in points of validation accuracy, with its 95 % interval"
         + (f"; p is corrected by Holm for all {tested} comparisons" if tested > 1 else "")
@@ -243,12 +243,12 @@ def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: 
             "* Not paired: the studies do not have data and split in common, so that the same seed "
             "means nothing. Welch's t, which needs more data."
         )
-    words = {own.verdict for own in common}
+    words = {row.verdict for row in common}
     if "too few" in words:
         notes.append(f"Too few: with fewer than {FEWEST_PAIRS} pairs no claim is made.")
     if "identical" in words:
         notes.append("Identical: no seed's accuracy differs at all.")
-    reasons = [one.what for one in differing if not one.what.startswith(HARMLESS)]
+    reasons = [item.what for item in differing if not item.what.startswith(HARMLESS)]
     if len(reasons) > 1:
         notes.append(
             f"The studies differ in {len(reasons)} respects that may matter: which of them made a "
@@ -257,16 +257,16 @@ def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: 
     return notes
 
 
-def _page(comparison: Comparison) -> Page:
+def _page(comparison: StudyComparison) -> Page:
     blocks = []
     if comparison.differing:
         blocks.append(
             Block(
                 "What differs",
                 {
-                    "what": [printable(one.what) for one in comparison.differing],
-                    "A": [_short(one.first) for one in comparison.differing],
-                    "B": [_short(one.second) for one in comparison.differing],
+                    "what": [printable(item.what) for item in comparison.differing],
+                    "A": [_short(item.first) for item in comparison.differing],
+                    "B": [_short(item.second) for item in comparison.differing],
                 },
                 labels=1,
             )
@@ -283,36 +283,36 @@ def _page(comparison: Comparison) -> Page:
 
 
 def _common_columns(common: Sequence[Common]) -> dict[str, list[str]]:
-    names = [_named(own) for own in common]
+    names = [_named(row) for row in common]
     return {
         "factor": [factor for factor, _ in names],
         "level": [level for _, level in names],
-        "n": [f"{own.first.n}, {own.second.n}" for own in common],
-        "A": [percent(own.first.val_accuracy_mean) for own in common],
-        "B": [percent(own.second.val_accuracy_mean) for own in common],
+        "n": [f"{row.first.n}, {row.second.n}" for row in common],
+        "A": [percent(row.first.val_accuracy_mean) for row in common],
+        "B": [percent(row.second.val_accuracy_mean) for row in common],
         "difference": joined(
             (
-                "" if own.delta is None else f"{100 * own.delta:+.2f}",
-                "" if own.delta_low is None else f"[{percent(own.delta_low)},",
-                "" if own.delta_high is None else f"{percent(own.delta_high)}]",
-                "" if own.paired else "*",
+                "" if row.delta is None else f"{100 * row.delta:+.2f}",
+                "" if row.delta_low is None else f"[{percent(row.delta_low)},",
+                "" if row.delta_high is None else f"{percent(row.delta_high)}]",
+                "" if row.paired else "*",
             )
-            for own in common
+            for row in common
         ),
         "p": [
-            "" if own.p_holm is None else "<0.001" if own.p_holm < 0.001 else f"{own.p_holm:.3f}"
-            for own in common
+            "" if row.p_holm is None else "<0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
+            for row in common
         ],
-        "verdict": [own.verdict for own in common],
+        "verdict": [row.verdict for row in common],
     }
 
 
-def _named(own: Common) -> tuple[str, str]:
-    if len(own.changes) == 1:
-        ((factor, level),) = own.changes.items()
+def _named(row: Common) -> tuple[str, str]:
+    if len(row.changes) == 1:
+        ((factor, level),) = row.changes.items()
         return printable(factor), printable(level_text(level))
     return (
-        ("several changes", printable(own.variant)) if own.changes else (printable(own.variant), "")
+        ("several changes", printable(row.variant)) if row.changes else (printable(row.variant), "")
     )
 
 
@@ -327,16 +327,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _csv(comparison: Comparison) -> str:
+def _csv(comparison: StudyComparison) -> str:
     rows = [field.name for field in fields(Row) if field.name != "inference"]
     names = [field.name for field in fields(Common)]
     names = [name for name in names if name not in ("changes", "first", "second")]
     heading = [*names, *(f"{side}_{name}" for side in ("first", "second") for name in rows)]
     records = []
-    for own in comparison.common:
-        record = {name: getattr(own, name) for name in names}
+    for row in comparison.common:
+        record = {name: getattr(row, name) for name in names}
         record |= {name: printable(record[name]) for name in ("variant", "second_variant")}
         for side in ("first", "second"):
-            record |= {f"{side}_{name}": getattr(getattr(own, side), name) for name in rows}
+            record |= {f"{side}_{name}": getattr(getattr(row, side), name) for name in rows}
         records.append(record)
     return csv_text(heading, records)

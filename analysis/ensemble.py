@@ -62,12 +62,12 @@ def candidates(trials: Sequence[Trial], *, distinct: bool) -> list[Trial]:
         trials: of one study.
         distinct: only the first trial of each variant.
     """
-    own = [trial for trial in finished(trials) if trial.checkpoint is not None]
-    own.sort(key=lambda trial: (-(trial.value or 0.0), trial.number))
+    stored = [trial for trial in finished(trials) if trial.checkpoint is not None]
+    stored.sort(key=lambda trial: (-(trial.value or 0.0), trial.number))
     if not distinct:
-        return own
-    first = {trial.label: trial for trial in reversed(own)}
-    return [trial for trial in own if first[trial.label] is trial]
+        return stored
+    first = {trial.label: trial for trial in reversed(stored)}
+    return [trial for trial in stored if first[trial.label] is trial]
 
 
 def vote(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Vote:
@@ -80,52 +80,52 @@ def vote(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Vote:
     right = probabilities.argmax(2) == labels  # (m, n)
     together = probabilities.mean(0).argmax(1) == labels  # (n,)
     return Vote(
-        members=[share(int(own.sum()), len(labels)) for own in right],
+        members=[share(int(answers.sum()), len(labels)) for answers in right],
         ensemble=share(int(together.sum()), len(labels)),
         against_best=compare(together, right[0]),
     )
 
 
-def as_dict(found: Ensemble) -> dict[str, Any]:
+def as_dict(result: Ensemble) -> dict[str, Any]:
     """Return everything, JSON-ready. Accuracies and differences are fractions."""
-    values = asdict(found)
+    values = asdict(result)
     alone = values["test"].pop("members")
     values["members"] = [
-        {**own, "test_accuracy": test["accuracy"]}
-        for own, test in zip(values["members"], alone, strict=True)
+        {**member, "test_accuracy": test["accuracy"]}
+        for member, test in zip(values["members"], alone, strict=True)
     ]
     return values
 
 
-def render(found: Ensemble) -> str:
+def render(result: Ensemble) -> str:
     """Write it as text."""
-    return WRITERS["text"](_page(found))
+    return WRITERS["text"](_page(result))
 
 
-def _page(found: Ensemble) -> Page:
-    test = found.test
+def _page(result: Ensemble) -> Page:
+    test = result.test
     against = test.against_best
-    networks = sum(member.trial is not None for member in found.members)
-    kind = "best trials of different variants" if found.distinct else "best trials"
+    networks = sum(member.trial is not None for member in result.members)
+    kind = "best trials of different variants" if result.distinct else "best trials"
     choice = f"the {networks} {kind}" if networks > 1 else "the best trial"
-    forest = " and a random forest" if networks < len(found.members) else ""
+    forest = " and a random forest" if networks < len(result.members) else ""
     shares = [*test.members, test.ensemble]
     columns = {
-        "member": [*map(_title, found.members), "ensemble"],
-        "val %": [*(percent(member.val_accuracy) for member in found.members), ""],
-        "test %": [percent(own.accuracy) for own in shares],
-        "95 % interval": [f"[{percent(own.low)}, {percent(own.high)}]" for own in shares],
-        "MB": [f"{size / 1e6:.2f}" for size in _sizes(found.members)],
-        "variant": [*(printable(member.variant or "") for member in found.members), ""],
+        "member": [*map(_title, result.members), "ensemble"],
+        "val %": [*(percent(member.val_accuracy) for member in result.members), ""],
+        "test %": [percent(part.accuracy) for part in shares],
+        "95 % interval": [f"[{percent(part.low)}, {percent(part.high)}]" for part in shares],
+        "MB": [f"{size / 1e6:.2f}" for size in _sizes(result.members)],
+        "variant": [*(printable(member.variant or "") for member in result.members), ""],
     }
     return Page(
-        title=f"{printable(found.study)}: ensemble of {len(found.members)} on {found.dataset}",
+        title=f"{printable(result.study)}: ensemble of {len(result.members)} on {result.dataset}",
         facts=[
             f"{choice.capitalize()} by validation accuracy{forest}; probabilities are averaged."
         ],
         blocks=[Block("accuracy", columns, labels=1, below="variant")],
         notes=[
-            f"Against the best single model ({_title(found.members[0])}): "
+            f"Against the best single model ({_title(result.members[0])}): "
             f"{_signed(against.difference)} points on {against.images:,} test images, "
             f"95 % [{_signed(against.low)}, {_signed(against.high)}], p = {against.p_value:.3g}; "
             f"{against.only_first} images only the ensemble gets right, {against.only_second} only "
@@ -135,23 +135,23 @@ def _page(found: Ensemble) -> Page:
             "that of another training.",
             "The test set is looked at here once, for this one choice, which validation accuracy "
             "made. To choose K by it would be selection on test data.",
-            _validation_note(found),
+            _validation_note(result),
         ],
     )
 
 
-def _validation_note(found: Ensemble) -> str:
-    own = "val %: each on its own validation images, which chose it."
-    if found.validation is None:
+def _validation_note(result: Ensemble) -> str:
+    chosen = "val %: each on its own validation images, which chose it."
+    if result.validation is None:
         return (
-            f"{own} Of the ensemble it is left out: each seed holds other images back, and only "
-            f"{found.shared} of them trained none of the members ({ENOUGH_SHARED} needed)."
+            f"{chosen} Of the ensemble it is left out: each seed holds other images back, and only "
+            f"{result.shared} of them trained none of the members ({ENOUGH_SHARED} needed)."
         )
-    vote = found.validation
+    vote = result.validation
     return (
-        f"{own} On the {found.shared:,} images that none of the members was trained on: ensemble "
-        f"{_interval(vote.ensemble)}, best single model {_interval(vote.members[0])} %; the "
-        "members were chosen on them, so both are rather high."
+        f"{chosen} On the {result.shared:,} images that none of the members was trained on: "
+        f"ensemble {_interval(vote.ensemble)}, best single model {_interval(vote.members[0])} %; "
+        "the members were chosen on them, so both are rather high."
     )
 
 
@@ -160,12 +160,12 @@ def _title(member: Member) -> str:
 
 
 def _sizes(members: Sequence[Member]) -> list[int]:
-    own = [member.bytes for member in members]
-    return [*own, sum(own)]
+    sizes = [member.bytes for member in members]
+    return [*sizes, sum(sizes)]
 
 
-def _interval(own: Proportion) -> str:
-    return f"{percent(own.accuracy)} [{percent(own.low)}, {percent(own.high)}]"
+def _interval(part: Proportion) -> str:
+    return f"{percent(part.accuracy)} [{percent(part.low)}, {percent(part.high)}]"
 
 
 def _signed(fraction: float) -> str:

@@ -23,20 +23,21 @@ def mistakes(confusion: Sequence[Sequence[int]]) -> Mistakes:
     right = [row[label] for label, row in enumerate(confusion)]
     return Mistakes(
         share(sum(right), sum(map(sum, confusion))),
-        [share(own, sum(row)) for own, row in zip(right, confusion, strict=True)],
+        [share(number, sum(row)) for number, row in zip(right, confusion, strict=True)],
     )
 
 
 def as_dict(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
     """Return what a confusion matrix says, JSON-ready. Accuracies are fractions."""
-    found = mistakes(confusion)
+    counted = mistakes(confusion)
     return {
-        "test_images": found.test.images,
-        "test_accuracy": found.test.accuracy,
-        "test_accuracy_low": found.test.low,
-        "test_accuracy_high": found.test.high,
+        "test_images": counted.test.images,
+        "test_accuracy": counted.test.accuracy,
+        "test_accuracy_low": counted.test.low,
+        "test_accuracy_high": counted.test.high,
         "classes": [
-            {"name": name, **asdict(own)} for name, own in zip(classes, found.classes, strict=True)
+            {"name": name, **asdict(part)}
+            for name, part in zip(classes, counted.classes, strict=True)
         ],
         "confusion": confusion,
     }
@@ -57,7 +58,7 @@ def render(
         classes: the C names.
         inference: as a trial's attribute.
     """
-    found = mistakes(confusion)
+    counted = mistakes(confusion)
     # The columns of the matrix are numbers, for lack of room.
     names = [
         name if name == str(number) else f"{number} {printable(name)}"
@@ -65,24 +66,27 @@ def render(
     ]
     per_class: dict[str, list[str]] = {
         "class": [*names, "all"],
-        "images": [f"{own.images:,}" for own in [*found.classes, found.test]],
-        "right %": [percent(own.accuracy) for own in [*found.classes, found.test]],
+        "images": [f"{part.images:,}" for part in [*counted.classes, counted.test]],
+        "right %": [percent(part.accuracy) for part in [*counted.classes, counted.test]],
         "95 % interval": [
-            f"[{percent(own.low)}, {percent(own.high)}]" for own in [*found.classes, found.test]
+            f"[{percent(part.low)}, {percent(part.high)}]"
+            for part in [*counted.classes, counted.test]
         ],
     }
     matrix = {"class": names} | {
         str(column): [str(row[column]) for row in confusion] for column in range(len(classes))
     }
     speed = [
-        (device, size, own) for device, sizes in inference.items() for size, own in sizes.items()
+        (device, size, figures)
+        for device, sizes in inference.items()
+        for size, figures in sizes.items()
     ]
     latency = {
         "device": [device for device, _, _ in speed],
         "batch": [size for _, size, _ in speed],
-        "p50 ms": [f"{own['p50_ms']:.3f}" for _, _, own in speed],
-        "p95 ms": [f"{own['p95_ms']:.3f}" for _, _, own in speed],
-        "images/s": [f"{own['images_per_second']:,.0f}" for _, _, own in speed],
+        "p50 ms": [f"{figures['p50_ms']:.3f}" for _, _, figures in speed],
+        "p95 ms": [f"{figures['p95_ms']:.3f}" for _, _, figures in speed],
+        "images/s": [f"{figures['images_per_second']:,.0f}" for _, _, figures in speed],
     }
     page = Page(
         title=printable(title),

@@ -49,14 +49,14 @@ class Step(Row):
 
 
 @dataclass(frozen=True)
-class Path:
+class AblationPath:
     """The steps so far."""
 
     steps: list[Step]  # the baseline first
     left: dict[str, Any]  # factor -> level that the path has not come to yet
 
 
-def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> Path | None:
+def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> AblationPath | None:
     """Follow the path of an ablation as far as its trials go.
 
     Its changes are the best level of every factor where that is better than the baseline; a step
@@ -84,7 +84,7 @@ def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> Path | None:
         steps.append(_step(cells, reached.taken, reached.best, tried))
     taken = steps[-1].changes
     left = {factor: level for factor, level in left.items() if factor not in taken}
-    return Path(steps, left) if len(steps) > 2 else None
+    return AblationPath(steps, left) if len(steps) > 2 else None
 
 
 def _cells(trials: Sequence[Trial], seeds: range) -> Cells:
@@ -108,8 +108,8 @@ def _step(
     cells: Cells, before: dict[str, Any], added: tuple[str, Any] | None, tried: list[Tried]
 ) -> Step:
     def values(changes: Mapping[str, Any]) -> dict[int, float]:
-        own = cells[variant_key(changes)]
-        return {seed: trial.value for seed, trial in own.items() if trial.value is not None}
+        trials = cells[variant_key(changes)]
+        return {seed: trial.value for seed, trial in trials.items() if trial.value is not None}
 
     factor, level = added or (None, None)
     now = before if factor is None else {**before, factor: level}
@@ -129,11 +129,11 @@ def _label(step: Step) -> str:
     return "baseline" if step.factor is None else printable(change)
 
 
-def blocks(found: Path | None) -> list[Block]:
+def blocks(path: AblationPath | None) -> list[Block]:
     """Lay the path out, a step below the other."""
-    if found is None:
+    if path is None:
         return []
-    steps = found.steps
+    steps = path.steps
     columns = {
         "change": list(map(_label, steps)),
         "n": [str(step.n) for step in steps],
@@ -146,36 +146,40 @@ def blocks(found: Path | None) -> list[Block]:
     return [Block(title, columns, labels=1)]
 
 
-def _interval(own: Difference) -> tuple[str, str, str]:
-    low = "" if own.low is None else f"[{percent(own.low)},"
-    return _signed(own.delta), low, "" if own.high is None else f"{percent(own.high)}]"
+def _interval(difference: Difference) -> tuple[str, str, str]:
+    low = "" if difference.low is None else f"[{percent(difference.low)},"
+    return (
+        _signed(difference.delta),
+        low,
+        "" if difference.high is None else f"{percent(difference.high)}]",
+    )
 
 
 def _signed(delta: float | None) -> str:
     return "" if delta is None else f"{100 * delta:+.2f}"
 
 
-def notes(found: Path | None) -> list[str]:
+def notes(path: AblationPath | None) -> list[str]:
     """Say how the path was chosen, and where it ends."""
-    if found is None:
+    if path is None:
         return []
-    end = " ".join(filter(None, _interval(found.steps[-1].total)))
+    end = " ".join(filter(None, _interval(path.steps[-1].total)))
     lines = [
         "Path: every step takes the change that is best on top of those before (Fawcett and Hoos "
         f"2016). The end is {end} points over the baseline; as the best was taken each time, gains "
         "are optimistic and their intervals not corrected."
     ]
-    if found.left:
-        left = ", ".join(f"{name}={level_text(level)}" for name, level in found.left.items())
+    if path.left:
+        left = ", ".join(f"{name}={level_text(level)}" for name, level in path.left.items())
         lines.append(printable(f"Path: not finished; still to come: {left}."))
     return lines
 
 
-def csv_rows(found: Path | None) -> list[dict[str, Any]]:
+def csv_rows(path: AblationPath | None) -> list[dict[str, Any]]:
     """Return a line per step; the difference is its gain."""
     lines = []
-    for step in found.steps if found else ():
-        known = {field.name: getattr(step, field.name) for field in fields(Row)}
+    for step in path.steps if path else ():
+        record = {field.name: getattr(step, field.name) for field in fields(Row)}
         gain = {
             "delta": step.gain.delta,
             "delta_low": step.gain.low,
@@ -183,5 +187,5 @@ def csv_rows(found: Path | None) -> list[dict[str, Any]]:
             "p_value": step.gain.p_value,
             "compared": step.gain.n,
         }
-        lines.append({"factor": "path", "level": _label(step), **known, **gain})
+        lines.append({"factor": "path", "level": _label(step), **record, **gain})
     return lines

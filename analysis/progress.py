@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.failures import failures, is_diverged
+from analysis.looks import comparisons, seed_path
 from analysis.ranking import leader
 from analysis.statistics.candidates import first_trials, ranked, replicates, settled
 from analysis.statistics.effects import summarize
 from analysis.statistics.rows import planned_cells, planned_points
+from analysis.statistics.sequential import Path
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 from fmnist_common.designs import variant_key
@@ -45,6 +47,16 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Sureness:
+    """How far a study is that stops when it is sure."""
+
+    levels: int  # comparisons
+    verdicts: dict[str, int]  # of those that are decided: better, worse, negligible, failed
+    round: int  # seeds that its present round leads to; 0: it is over
+    reason: str  # why it is over, else ""
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where a study stands. A cell is a (variant, seed); of a search, a trial of its budget."""
 
@@ -63,6 +75,7 @@ class Progress:
     damaged: int  # trials that are not what was written, and count nowhere
     missing_results: str | None  # why not all that was written may be here
     combinations: dict[str, int]  # trials on an ablation's path, unplanned: by state, in words
+    sureness: Sureness | None  # None: the study has a fixed number of seeds
 
 
 def progress(study: Study, trials: Sequence[Trial]) -> Progress:
@@ -82,6 +95,9 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         map(is_diverged, failures(study.plan, (t for t in trials if t.number not in beyond)))
     )
     over = cells + (diverged if search is None else 0)
+    path = seed_path(study.plan, trials)
+    if path is not None:  # of further rounds nobody knows yet
+        planned = over + len(path.wanted)
     return Progress(
         study=study.name,
         objective=study.compared if study.plan else "objective",
@@ -104,7 +120,25 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         damaged=sum(trial.state == "DAMAGED" for trial in trials),
         missing_results=study.missing,
         combinations=_counts(further),
+        sureness=None if path is None else _sureness(path, study.plan),
     )
+
+
+def _sureness(path: Path, plan: Mapping[str, Any]) -> Sureness:
+    levels = len(comparisons(plan))
+    verdicts: Counter[str] = Counter(decision.verdict for decision in path.decisions.values())
+    del verdicts["undecided"]
+    return Sureness(levels, dict(verdicts), path.round, path.reason)
+
+
+def _sureness_line(progress: Progress) -> str:
+    sureness = progress.sureness
+    if sureness is None:
+        return ""
+    words = ", ".join(f"{count} {verdict}" for verdict, count in sureness.verdicts.items())
+    decided = f"{sum(sureness.verdicts.values())} of {sureness.levels} levels decided"
+    where = f"in the round up to {sureness.round} seeds" if sureness.round else sureness.reason
+    return f"{decided}{f' ({words})' if words else ''}; {where}"
 
 
 def _beyond(plan: Mapping[str, Any], trials: Iterable[Trial]) -> list[Trial]:
@@ -227,6 +261,7 @@ def render(progress: Progress) -> str:
         count_line(progress),
         _beside_line(progress),
         _damage_line(progress),
+        _sureness_line(progress),
     )
     lines = [line for line in heads if line]
     best = progress.best

@@ -95,21 +95,21 @@ def compare_reported(study: Study, trials: Iterable[Trial]) -> list[ReportedRow]
     """
     plan = study.plan
     images = (plan.get("source") or {}).get("test_images")
-    own: defaultdict[Any, list[Trial]] = defaultdict(list)
+    variants: defaultdict[Any, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         if trial.variant is not None:
-            own[variant_key(trial.changes)].append(trial)
+            variants[variant_key(trial.changes)].append(trial)
     rows: defaultdict[Any, list[PlannedRow]] = defaultdict(list)
     for row in planned_rows(plan):
         if row.changes:
             rows[variant_key(row.changes)].append(row)
-    found = []
+    compared = []
     for entry in plan.get("reported") or []:
         key = variant_key(entry["changes"])
         # Two experiments that one number of epochs for all made equal have a figure each.
         of = rows[key].pop(0) if len(rows[key]) > 1 else next(iter(rows[key]), None)
-        found.append(_row(study, entry, of, own[key], images))
-    return found
+        compared.append(_row(study, entry, of, variants[key], images))
+    return compared
 
 
 def _row(
@@ -157,8 +157,8 @@ def _row(
 
 
 def _accuracies(trials: Iterable[Trial]) -> list[float]:
-    known = (trial.test_accuracy for trial in trials)
-    return [own for own in known if own is not None and math.isfinite(own)]
+    accuracies = (trial.test_accuracy for trial in trials)
+    return [accuracy for accuracy in accuracies if accuracy is not None and math.isfinite(accuracy)]
 
 
 def _theirs(entry: Mapping[str, Any], images: int | None) -> Figures:
@@ -273,8 +273,8 @@ def blocks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[Block
     ]
     accuracy = {
         "reported": theirs,
-        "chosen on": [chosen if own else "" for own in theirs],
-        "runs": [(str(runs) if runs else "?") if own else "" for own in theirs],
+        "chosen on": [chosen if figure else "" for figure in theirs],
+        "runs": [(str(runs) if runs else "?") if figure else "" for figure in theirs],
         "ours": [_with_interval(row.ours) for row in rows],
         "n": [str(row.n) for row in rows],
     }
@@ -282,15 +282,15 @@ def blocks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[Block
         "difference": joined(map(_difference_cell, rows)),
         "verdict": [row.verdict for row in rows],
     }
-    found = [
+    blocks_of = [
         Block("Reported and ours: test accuracy in %", labels | accuracy, nested=True),
         Block("Ours minus reported, in points", labels | difference, nested=True),
     ]
     with_costs = [row for row in rows if any(getattr(row.reported, name) for name in COSTS)]
     if with_costs:
         title = "Size and costs: reported / ours, each on its own machine"
-        found.append(Block(title, _labels(with_costs) | _costs(with_costs), nested=True))
-    return found
+        blocks_of.append(Block(title, _labels(with_costs) | _costs(with_costs), nested=True))
+    return blocks_of
 
 
 def _labels(rows: Sequence[ReportedRow]) -> dict[str, list[str]]:
@@ -307,8 +307,8 @@ def _labels(rows: Sequence[ReportedRow]) -> dict[str, list[str]]:
 
 def _costs(rows: Sequence[ReportedRow]) -> dict[str, list[str]]:
     def column(name: str, scale: float, digits: int) -> list[str]:
-        def word(own: Figures) -> str:
-            value = getattr(own, name)
+        def word(figures: Figures) -> str:
+            value = getattr(figures, name)
             return "" if value is None else f"{value / scale:,.{digits}f}"
 
         return joined(
@@ -332,9 +332,9 @@ def _range(bounds: tuple[float, float]) -> str:
     return f"{percent(bounds[0])} to {percent(bounds[1])}"
 
 
-def _with_interval(own: Figures) -> str:
-    interval = "" if own.low is None else f" [{percent(own.low)}, {percent(own.high)}]"
-    return percent(own.test_accuracy) + interval
+def _with_interval(figures: Figures) -> str:
+    interval = "" if figures.low is None else f" [{percent(figures.low)}, {percent(figures.high)}]"
+    return percent(figures.test_accuracy) + interval
 
 
 def _difference_cell(row: ReportedRow) -> tuple[str, str, str]:
@@ -356,16 +356,16 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     """Say whose figures these are, and what a reader must know to compare them."""
     if not rows:
         return []
-    found = _how_to_read(rows, source)
+    lines = _how_to_read(rows, source)
     reasons = dict.fromkeys(reason for row in rows for reason in row.reasons)
     if reasons:
-        found.append(f"Ours: {'; '.join(reasons)}.")
+        lines.append(f"Ours: {'; '.join(reasons)}.")
     if any(row.parameters_equal is False for row in rows):
-        found.append("≠: not the network that the source describes, or another way of counting.")
+        lines.append("≠: not the network that the source describes, or another way of counting.")
     if source.get("url") or source.get("license"):
-        found.append(f"Source: {provenance(source)}.")
-    found += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
-    return list(map(printable, found))
+        lines.append(f"Source: {provenance(source)}.")
+    lines += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
+    return list(map(printable, lines))
 
 
 def _how_to_read(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:

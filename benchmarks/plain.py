@@ -170,11 +170,11 @@ def main() -> None:
                 speeds[name].append(speed(loops[name], steps, config.batch_size))
             each = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.items())
             print(f"{depth} conv, round {turn + 1}/{rounds}: {each} images/s", flush=True)
-        own, other = median(speeds["ours"]), median(speeds["plain"])
+        ours_rate, other = median(speeds["ours"]), median(speeds["plain"])
         pairs = zip(speeds["ours"], speeds["plain"], strict=True)
         ratio = median(a / b for a, b in pairs)
         print(
-            f"{depth} conv: ours {own:,.0f} images/s, plain {other:,.0f} images/s (medians); "
+            f"{depth} conv: ours {ours_rate:,.0f} images/s, plain {other:,.0f} images/s (medians); "
             f"ratio {ratio:.3f} (median of the rounds' ratios)"
         )
 

@@ -43,15 +43,15 @@ def main() -> None:
     )
     differences = []
     for seed in range(options.seeds):
-        found = {}
+        accuracies = {}
         for precision in ("bf16", "fp32"):
-            own = config.replace(seed=seed, precision=precision)
-            (result,) = train([own], data, device=device)
+            variant = config.replace(seed=seed, precision=precision)
+            (result,) = train([variant], data, device=device)
             # The last epoch: the best one would add the luck of a choice.
-            found[precision] = result.history[-1].val_accuracy
-        differences.append(100 * (found["bf16"] - found["fp32"]))
+            accuracies[precision] = result.history[-1].val_accuracy
+        differences.append(100 * (accuracies["bf16"] - accuracies["fp32"]))
         print(
-            f"seed {seed}: bf16 {found['bf16']:.2%}, fp32 {found['fp32']:.2%}, "
+            f"seed {seed}: bf16 {accuracies['bf16']:.2%}, fp32 {accuracies['fp32']:.2%}, "
             f"difference {differences[-1]:+.2f} points",
             flush=True,
         )

@@ -75,21 +75,21 @@ def to_toml(values: dict[str, Any]) -> str:
 
 def compare(arms: dict[str, dict[str, Any]], repeats: int, options: list[str]) -> None:
     """Run every arm with every sampler seed; print as it goes, then the summary."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
+    outcomes: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
     print(f"{'repeat':6}  {'search':20}  trials  pruned  epochs  best val  its test", flush=True)
     for repeat in range(repeats):
         for name, plan in arms.items():
             table = {**plan["search"], "sampler_seed": 1000 * (repeat + 1)}
             with tempfile.TemporaryDirectory() as folder:
-                own = search(Path(folder), {**plan, "search": table}, options)
-            found[name].append(own)
+                figures = search(Path(folder), {**plan, "search": table}, options)
+            outcomes[name].append(figures)
             print(
-                f"{repeat:6}  {name:20}  {own['trials']:6.0f}  {own['pruned']:6.0%}  "
-                f"{own['epochs']:6.0f}  {own['best']:8.2%}  {own['test']:8.2%}",
+                f"{repeat:6}  {name:20}  {figures['trials']:6.0f}  {figures['pruned']:6.0%}  "
+                f"{figures['epochs']:6.0f}  {figures['best']:8.2%}  {figures['test']:8.2%}",
                 flush=True,
             )
     print()
-    for name, rows in found.items():
+    for name, rows in outcomes.items():
         median = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
         best = [row["best"] for row in rows]
         spread = f" ± {statistics.stdev(best):.2%}" if repeats > 1 else ""
@@ -98,10 +98,10 @@ def compare(arms: dict[str, dict[str, Any]], repeats: int, options: list[str]) -
             f"; test of the winner, median {median['test']:.2%}; {median['pruned']:.0%} pruned, "
             f"{median['epochs']:.0f} epochs"
         )
-    first, second = found.values()
+    first, second = outcomes.values()
     wins = sum(a["best"] > b["best"] for a, b in zip(first, second, strict=True))
     ratio = sum(row["epochs"] for row in first) / sum(row["epochs"] for row in second)
-    names = list(found)
+    names = list(outcomes)
     print(f"{names[0]} ahead in {wins} of {repeats}; epochs, {names[0]} / {names[1]}: {ratio:.2f}")
 
 

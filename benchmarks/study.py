@@ -190,8 +190,9 @@ def main() -> None:
             seconds[way].append(time.perf_counter() - started)
             print(f"round {turn + 1}/{rounds}: {way} {seconds[way][-1]:.1f} s", flush=True)
     print(f"{len(TRIALS)} trials of {epochs} epochs, {available_cores()} cores, medians:")
-    for way, own in seconds.items():
-        print(f"  {way:10}{median(own):7.1f} s  {median(own) / median(seconds['ours']):5.2f}x ours")
+    for way, spent in seconds.items():
+        times = median(spent) / median(seconds["ours"])
+        print(f"  {way:10}{median(spent):7.1f} s  {times:5.2f}x ours")
 
 
 if __name__ == "__main__":

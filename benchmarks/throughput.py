@@ -334,7 +334,7 @@ class Processes:
 
     def prepare(self, network: Network) -> None:
         """Get ready to train this network."""
-        name = next(name for name, known in NETWORKS.items() if known is network)
+        name = next(name for name, candidate in NETWORKS.items() if candidate is network)
         self._ask("prepare", name)
 
     def measure(self, seconds: float) -> float:
@@ -427,7 +427,9 @@ class _Clock:
         if len(self.times) < self.jobs:
             return ()
         times.append(time.perf_counter())
-        latest_first = max((own[0] for own in self.times.values() if own), default=times[0])
+        latest_first = max(
+            (passed[0] for passed in self.times.values() if passed), default=times[0]
+        )
         enough = times[-1] - latest_first >= self.seconds and len(times) > 1
         return list(epochs) if enough else ()
 
@@ -454,18 +456,18 @@ def arithmetic(network: Network) -> float:
     return float(training.get_total_flops() + share * evaluation.get_total_flops()) / BATCH
 
 
-def table(network: Network, found: Mapping[str, list[float]], peak: float) -> None:
+def table(network: Network, speeds_of: Mapping[str, list[float]], peak: float) -> None:
     """Print the medians of a network's rows."""
     floor = peak / arithmetic(network)
-    usual = median(found["usual"])
+    usual = median(speeds_of["usual"])
     print(f"\n{network.title}: images/s, times usual, share of the floor's {floor:,.0f} images/s")
-    for name, speeds in found.items():
-        own = median(speeds)
+    for name, speeds in speeds_of.items():
+        speed = median(speeds)
         # Each round's own ratio: what disturbs a round disturbs all rows of it.
-        pairs = zip(speeds, found["usual"], strict=True)
+        pairs = zip(speeds, speeds_of["usual"], strict=True)
         ratio = median(a / b for a, b in pairs)
         spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
-        print(f"  {name:24}{own:8,.0f}  {ratio:5.2f}x  {own / floor:6.1%}   ({spread})")
+        print(f"  {name:24}{speed:8,.0f}  {ratio:5.2f}x  {speed / floor:6.1%}   ({spread})")
     print(f"  usual takes {1000 / usual:.2f} ms per image", flush=True)
 
 
@@ -508,15 +510,17 @@ def main() -> None:
         )
         for name in options.networks:
             network = NETWORKS[name]
-            found: dict[str, list[float]] = {row: [] for row in rows}
+            speeds_of: dict[str, list[float]] = {row: [] for row in rows}
             for row in rows.values():
                 row.prepare(network)
             for turn in range(rounds):
-                for own in sorted(rows, reverse=turn % 2 == 1):
-                    found[own].append(rows[own].measure(seconds))
-                each = ", ".join(f"{own} {speeds[-1]:,.0f}" for own, speeds in found.items())
+                for title in sorted(rows, reverse=turn % 2 == 1):
+                    speeds_of[title].append(rows[title].measure(seconds))
+                each = ", ".join(
+                    f"{title} {speeds[-1]:,.0f}" for title, speeds in speeds_of.items()
+                )
                 print(f"{network.title}, round {turn + 1}/{rounds}: {each}", flush=True)
-            table(network, found, peak)
+            table(network, speeds_of, peak)
     finally:
         for row in (*rows.values(), measuring):
             row.close()

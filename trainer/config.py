@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
+from trainer.architectures import ARCHITECTURES
 from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
 
@@ -16,21 +17,7 @@ AUGMENTATIONS = ("flip", "erase", "translate", "crop", "rotate", "noise")
 
 # Architecture -> the network fields that it reads. The others do not change its network.
 ARCHITECTURE_FIELDS: Mapping[str, frozenset[str]] = {
-    name: frozenset(own.split())
-    for name, own in {
-        "convnet": "depth width kernel_size batchnorm conv_bias dropout pooling activation "
-        "residual",
-        "convnet3": "width kernel_size batchnorm conv_bias dropout pooling activation",
-        "lenet": "dropout pooling activation",
-        "vgg_like": "batchnorm conv_bias dropout pooling activation",
-        "resnet_like": "conv_bias activation stem",
-        "mobilenet_v2": "dropout",
-        "toy": "activation",
-        "conv_pairs": "batchnorm conv_bias activation",
-        "resnet18": "pretrained",
-        "resnet20": "activation stem",
-        "resnet32": "activation stem",
-    }.items()
+    name: architecture.reads for name, architecture in ARCHITECTURES.items()
 }
 
 # What may differ between the members of one bank; everything else shapes the tensors or the loop.

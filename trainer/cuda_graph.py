@@ -18,8 +18,8 @@ GRAPHS = "FMNIST_CUDA_GRAPHS"  # environment: 1 (default) or 0, to run every ker
 STEPS_AHEAD = 50  # that the host may be ahead of a GPU, twice
 WARM_UP = 3  # runs as they are, in which kernels are chosen and lasting memory is taken
 
-Stream = torch.cuda.Stream | None
-Capture = Callable[[Callable[[], None], Stream], Callable[[], None]]  # work -> its replay
+CudaStream = torch.cuda.Stream | None
+Capture = Callable[[Callable[[], None], CudaStream], Callable[[], None]]  # work -> its replay
 
 
 class Program:
@@ -41,7 +41,7 @@ class Program:
         self.capture = capture
         self.replay: Callable[[], None] | None = None
         self.runs = 0
-        self.stream: Stream = None
+        self.stream: CudaStream = None
         if device.type == "cuda" and graphs_wanted():
             self.capture = capture or _cuda_graph
             self.stream = torch.cuda.Stream(device)
@@ -111,7 +111,7 @@ def graphs_wanted() -> bool:
     return value == "1"
 
 
-def _cuda_graph(work: Callable[[], None], stream: Stream) -> Callable[[], None]:
+def _cuda_graph(work: Callable[[], None], stream: CudaStream) -> Callable[[], None]:
     """Record the kernels of a work, without running them; return their replay."""
     graph = torch.cuda.CUDAGraph()
     try:

@@ -107,11 +107,11 @@ class Forest:
 
     def probabilities(self, images: Tensor) -> NDArray[np.float64]:
         """Return the mean of the trees' class frequencies for images [N, H*W], shape [N, C]."""
-        found = np.zeros((len(images), self.classes))
+        shares = np.zeros((len(images), self.classes))
         if len(images):  # scikit-learn refuses to predict nothing
             # A class without a training image has no column of its own.
-            found[:, self.forest.classes_] = self.forest.predict_proba(images.numpy())
-        return found
+            shares[:, self.forest.classes_] = self.forest.predict_proba(images.numpy())
+        return shares
 
     @cached_property
     def size(self) -> int:

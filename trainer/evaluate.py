@@ -58,10 +58,10 @@ def read(weights: Path, expected: str | None = None) -> Trained:
     """
     state, about = checkpoint.read(weights, expected)
     described = weights.with_suffix(".json")
-    values = _part(described, about, "config", {})
-    dataset = _part(described, about, "dataset", {"name": str, "sha256": str})
+    values = part(described, about, "config", {})
+    dataset = part(described, about, "dataset", {"name": str, "sha256": str})
     figures = {"precision": str, "val_accuracy": float, "test_accuracy": float}
-    result = _part(described, about, "result", figures)
+    result = part(described, about, "result", figures)
     try:
         config = TrainConfig.from_dict(values)
     except UserError as error:
@@ -69,14 +69,19 @@ def read(weights: Path, expected: str | None = None) -> Trained:
     return Trained(weights, config, state, dataset, result)
 
 
-def _part(path: Path, about: Mapping[str, Any], name: str, keys: Mapping[str, type]) -> Any:
-    part = about.get(name)
-    if not isinstance(part, dict):
+def part(path: Path, about: Mapping[str, Any], name: str, keys: Mapping[str, type]) -> Any:
+    """Return a part of a checkpoint's description that has these keys, of these types.
+
+    Raises:
+        UserError: it has not.
+    """
+    values = about.get(name)
+    if not isinstance(values, dict):
         raise UserError(f"checkpoint {path}: lacks {name!r}")
     for key, kind in keys.items():
-        if not isinstance(part.get(key), kind):
+        if not isinstance(values.get(key), kind):
             raise UserError(f"checkpoint {path}: {name!r} lacks {key!r}")
-    return part
+    return values
 
 
 def restore(trained: Trained, data: ImageData, device: torch.device) -> Networks:

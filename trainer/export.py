@@ -1,6 +1,8 @@
 """A trained network for use elsewhere: weights, config, and an ONNX file of plain images."""
 
+import json
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from trainer import atomic, checkpoint
 from trainer.config import TrainConfig, normalization_constants
 from trainer.errors import UserError
+from trainer.evaluate import part
 from trainer.models import build
 
 
@@ -23,19 +26,24 @@ class Classifier(nn.Module):
         config: what was trained.
         state: the weights of one member.
         data: what `ImageData.describe` says of the data set, with its `normalisation`.
+
+    Raises:
+        UserError: weights are missing.
+        ValueError, TypeError, KeyError, RuntimeError: the parts do not fit together.
     """
 
     def __init__(self, config: TrainConfig, state: dict[str, Tensor], data: dict[str, Any]) -> None:
         super().__init__()
-        # Every weight comes from the checkpoint: nobody needs the pretrained ones here.
-        own = config.replace(pretrained=False)
-        self.network = build([own], data["side"], len(data["classes"]))
+        # Every weight comes from the checkpoint.
+        self.network = build([config], data["side"], len(data["classes"]), start=False)
         self.network.load_state_dict(state, strict=False)
         missing = set(dict(self.network.named_parameters())) - set(state)
         if missing:
-            raise UserError(f"checkpoint: lacks {', '.join(sorted(missing))}")
-        mean, std = data["normalisation"]
+            raise UserError(f"lacks {', '.join(sorted(missing))}")
+        mean, std = map(float, data["normalisation"])
         self.mean, self.std = normalization_constants(config.normalization, (mean, std))
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(f"pixels cannot be normalised by {self.mean} and {self.std}")
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -44,30 +52,66 @@ class Classifier(nn.Module):
         return logits[:, 0]
 
 
-def read_classifier(weights: Path) -> tuple[Classifier, dict[str, Any]]:
-    """Read a checkpoint (`.safetensors` with its `.json`) as a classifier, and what it is.
+def read_classifier(weights: Path) -> Classifier:
+    """Read a checkpoint (`.safetensors` with its `.json`) as a classifier.
 
     Raises:
         UserError: files are missing, damaged, or do not fit together.
     """
     state, about = checkpoint.read(weights)
-    config = TrainConfig.from_dict(about["config"])
-    return Classifier(config, {k: v.float() for k, v in state.items()}, about["dataset"]), about
+    values, data = (part(weights.with_suffix(".json"), about, n, {}) for n in ("config", "dataset"))
+    single = {name: tensor.float() for name, tensor in state.items()}
+    try:
+        return Classifier(TrainConfig.from_dict(values), single, data)
+    except UserError as error:
+        raise UserError(f"checkpoint {weights}: {error}") from error
+    # What the description says of the data set, or the weights themselves, are of another kind.
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"checkpoint {weights}: is no classifier ({reason})") from error
 
 
 def export(weights: Path, folder: Path) -> list[Path]:
     """Write `model.safetensors`, `model.json` and `model.onnx` of a checkpoint to a folder.
 
+    Both descriptions, in the ONNX file and beside it, say what the network takes: `images`.
+
     Raises:
         UserError: the checkpoint cannot be read.
     """
     state, about = checkpoint.read(weights)
-    classifier, _ = read_classifier(weights)
+    classifier = read_classifier(weights)
+    side, classes = about["dataset"]["side"], about["dataset"]["classes"]
     target = folder / "model.safetensors"
     del about["sha256"]
     about.pop("confused", None)  # images of the report page, no part of the network
+    about["images"] = taken = {
+        "shape": ["batch", 1, side, side],
+        "type": "float32",
+        "range": [0, 1],
+        "meaning": "grey values of 0 to 255, divided by 255; nothing else is to be subtracted or "
+        "divided: the normalisation of the training is inside",
+    }
     checkpoint.write(target, state, about)
-    side = about["dataset"]["side"]
+    program = _program(classifier, side)
+    model = program.model_proto
+    model.doc_string = (
+        f"images: float32 [batch, 1, {side}, {side}], pixels in [0, 1]: {taken['meaning']}. "
+        f"logits: float32 [batch, {len(classes)}]; no softmax was applied."
+    )
+    for key, value in {
+        "images": json.dumps(taken),
+        "classes": json.dumps(classes, ensure_ascii=False),
+        "pixel_range": "[0, 1]",
+    }.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    atomic.write_atomically(folder / "model.onnx", model.SerializeToString())
+    return [target, target.with_suffix(".json"), folder / "model.onnx"]
+
+
+def _program(classifier: Classifier, side: int) -> Any:
+    """Translate a classifier to ONNX, for any number of images."""
     with warnings.catch_warnings():
         # torch's exporter calls parts of torch that torch has deprecated.
         warnings.simplefilter("ignore")
@@ -82,5 +126,4 @@ def export(weights: Path, folder: Path) -> list[Path]:
             verbose=False,
         )
     assert program is not None
-    atomic.write_atomically(folder / "model.onnx", program.model_proto.SerializeToString())
-    return [target, target.with_suffix(".json"), folder / "model.onnx"]
+    return program

@@ -164,8 +164,8 @@ class _Scaled(torch.autograd.Function):
 
 
 def _pooled(patches: Tensor, placement: Tensor, kernels: Tensor) -> Tensor:
-    found: Tensor = _Pooled.apply(patches, placement, kernels)  # type: ignore[no-untyped-call]
-    return found
+    pooled: Tensor = _Pooled.apply(patches, placement, kernels)  # type: ignore[no-untyped-call]
+    return pooled
 
 
 class _Pooled(torch.autograd.Function):
@@ -179,7 +179,7 @@ class _Pooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, patches: Tensor, placement: Tensor, kernels: Tensor) -> Tensor:
         placed = (placement @ kernels.mT[:, None]).to(patches.dtype)  # [K, 4, F, C]
-        a, b, c, d = (_product(patches, own) for own in placed.unbind(1))
+        a, b, c, d = (_product(patches, part) for part in placed.unbind(1))
         upper, lower = torch.maximum(a, b), torch.maximum(c, d)
         # Of equal ones the first counts, as in PyTorch's pooling.
         largest = torch.maximum(upper, lower)
@@ -195,7 +195,7 @@ class _Pooled(torch.autograd.Function):
         upper = bits ^ lower  # the others'
         b, d = upper * in_b, lower * in_d
         shares = (upper.bitwise_xor_(b), b, lower.bitwise_xor_(d), d)
-        each = [_product(patches.mT, own.view(gradient.dtype)) for own in shares]
+        each = [_product(patches.mT, part.view(gradient.dtype)) for part in shares]
         placed = torch.cat(each, dim=1).to(placement.dtype)  # [K, 4F, C]
         return None, None, placed.mT @ placement.flatten(0, 1)
 

@@ -32,11 +32,11 @@ def inference(
         {"cpu": {"1": {"p50_ms", "p95_ms", "images_per_second"}, "32": {...}}, "cuda": {...}};
         images per second are those of the median pass.
     """
-    found = {device.type: _on(network, config, side, device)}
+    figures = {device.type: _on(network, config, side, device)}
     if device.type != "cpu":
         cpu = torch.device("cpu")
-        found["cpu"] = _on(copy.deepcopy(network).to(cpu), config, side, cpu)
-    return found
+        figures["cpu"] = _on(copy.deepcopy(network).to(cpu), config, side, cpu)
+    return figures
 
 
 def _on(
@@ -45,7 +45,7 @@ def _on(
     network.eval()
     precision = devices.precision(config, device)
     dtype = torch.float64 if precision == "fp64" else torch.float32
-    found = {}
+    figures = {}
     for size in BATCH_SIZES:
         images = torch.rand(size, 1, side, side, generator=generator(0, "latency"))
         x = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
@@ -58,8 +58,8 @@ def _on(
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
         ):
-            found[str(size)] = summarise(passes(one_pass), size)
-    return found
+            figures[str(size)] = summarise(passes(one_pass), size)
+    return figures
 
 
 def passes(one_pass: Callable[[], None]) -> list[float]:

@@ -76,7 +76,7 @@ def _describe(
     def count(layer: nn.Module, _: Any, out: Tensor) -> None:
         nonlocal counted
         pixels = out.shape[2:].numel() if isinstance(layer, Convolution) else 1
-        counted += pixels * sum(own.numel() for own in layer.parameters(recurse=False))
+        counted += pixels * sum(parameter.numel() for parameter in layer.parameters(recurse=False))
 
     with torch.device("meta"):
         network = _network([config], side, classes).eval()
@@ -88,4 +88,5 @@ def _describe(
 
 
 def _network(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
-    return ARCHITECTURES[configs[0].architecture](configs, side, classes)
+    network: nn.Module = ARCHITECTURES[configs[0].architecture].builder()(configs, side, classes)
+    return network

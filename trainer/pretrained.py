@@ -29,10 +29,10 @@ def load(network: nn.Module, members: int) -> None:
     weights = _weights(_path())
     for name, tensor in network.state_dict(keep_vars=True).items():
         if tensor.dim() and not name.startswith(_OWN):
-            own = by_member(tensor.detach(), members)  # [K, ...]
-            if name not in weights or weights[name].shape != own.shape[1:]:
+            by_bank = by_member(tensor.detach(), members)  # [K, ...]
+            if name not in weights or weights[name].shape != by_bank.shape[1:]:
                 raise UserError(f"pretrained = True: {_path()} lacks {name} of a ResNet-18")
-            own.copy_(weights[name])
+            by_bank.copy_(weights[name])
 
 
 @cache

@@ -84,15 +84,15 @@ class ResumePoints:
 
     def read(self, configs: Sequence[Mapping[str, Any]]) -> list[Standing] | None:
         """Return where the members stand; None: not all are there, whole, and of one epoch."""
-        found = []
+        standings = []
         for path, config in zip(self.paths, configs, strict=True):
             member = _parse(path, {**self.about, "config": dict(config)})
             if member is None:
                 return None
-            found.append(member)
-        alive = {len(member.history) for member in found if member.outcome is None}
-        ended = max((len(member.history) for member in found), default=0)
-        return found if alive == {ended} else None
+            standings.append(member)
+        alive = {len(member.history) for member in standings if member.outcome is None}
+        ended = max((len(member.history) for member in standings), default=0)
+        return standings if alive == {ended} else None
 
 
 def _content(about: Mapping[str, Any], member: Standing) -> bytes:

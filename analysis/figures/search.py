@@ -42,22 +42,22 @@ def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
     """Draw the best accuracy of a search over the epochs it spent, and each trial's own."""
     if not np.isfinite(curve.best).any():
         return None
-    known = [
+    drawn = [
         (int(n), int(e), trials[int(n)]) for n, e in zip(curve.trials, curve.epochs, strict=True)
     ]
     kinds = {"COMPLETE": ("finished", SKY, "circle"), "PRUNED": ("pruned", ORANGE, "x-thin")}
     data = []
     for state, (word, shade, symbol) in kinds.items():
-        own = sample(
-            [(n, e, t.value) for n, e, t in known if t.state == state and t.value is not None],
+        shown = sample(
+            [(n, e, t.value) for n, e, t in drawn if t.state == state and t.value is not None],
             MOST_POINTS,
         )
-        if own:
+        if shown:
             data.append(
                 scatter(
-                    [spent for _, spent, _ in own],
-                    percents(value for _, _, value in own),
-                    [f"trial {n} ({word}): {100 * value:.2f} %" for n, _, value in own],
+                    [spent for _, spent, _ in shown],
+                    percents(value for _, _, value in shown),
+                    [f"trial {n} ({word}): {100 * value:.2f} %" for n, _, value in shown],
                     mode="markers",
                     name=word,
                     marker={"color": shade, "symbol": symbol, "size": 7, "opacity": 0.8,
@@ -78,7 +78,7 @@ def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
         )
     )
     reached = curve.best[np.isfinite(curve.best)].tolist()
-    values = [t.value for _, _, t in known if t.value is not None and math.isfinite(t.value)]
+    values = [t.value for _, _, t in drawn if t.value is not None and math.isfinite(t.value)]
     return Figure(
         "best-so-far",
         "Best so far",
@@ -94,33 +94,33 @@ def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
     )
 
 
-def importance(found: Importances) -> Figure | None:
+def importance(importances: Importances) -> Figure | None:
     """Draw each parameter's share of the importance with its interval, by two methods."""
-    shown = found.parameters[:MOST_ROWS]
+    shown = importances.parameters[:MOST_ROWS]
     if not shown:
         return None
     series: list[tuple[str, str, str, float, list[Share | None]]] = [
-        ("PED-ANOVA", BLUE, "circle", -0.14, [one.ped_anova for one in shown]),
-        ("fANOVA", VERMILION, "diamond", 0.14, [one.fanova for one in shown]),
+        ("PED-ANOVA", BLUE, "circle", -0.14, [row.ped_anova for row in shown]),
+        ("fANOVA", VERMILION, "diamond", 0.14, [row.fanova for row in shown]),
     ]
     data = []
     for name, shade, symbol, shift, shares in series:
-        own = [(row, share) for row, share in enumerate(shares) if share is not None]
+        rows = [(row, share) for row, share in enumerate(shares) if share is not None]
         data.append(
             scatter(
-                percents(share.share for _, share in own),
-                [row + shift for row, _ in own],
+                percents(share.share for _, share in rows),
+                [row + shift for row, _ in rows],
                 [
                     f"<b>{plain(shown[row].parameter, 2 * LABEL)}</b><br>{name}: "
                     f"{100 * share.share:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
-                    for row, share in own
+                    for row, share in rows
                 ],
                 mode="markers",
                 name=name,
                 marker={"color": shade, "symbol": symbol, "size": 9},
                 error_x=bars(
-                    (share.high - share.share for _, share in own),
-                    (share.share - share.low for _, share in own),
+                    (share.high - share.share for _, share in rows),
+                    (share.share - share.low for _, share in rows),
                     color=shade,
                     thickness=2,
                     width=0,
@@ -134,7 +134,7 @@ def importance(found: Importances) -> Figure | None:
         data,
         layout(
             xaxis=axis("share of the importance, %", rangemode="tozero"),
-            yaxis=row_axis([one.parameter for one in shown]),
+            yaxis=row_axis([row.parameter for row in shown]),
             showlegend=True,
         ),
         height=110 + 34 * len(shown),
@@ -143,15 +143,15 @@ def importance(found: Importances) -> Figure | None:
     )
 
 
-def dependence(found: Dependence, name: str) -> Figure:
+def dependence(partial: Dependence, name: str) -> Figure:
     """Draw how accuracy depends on a parameter: every trial, and what a forest makes of them."""
-    sampled = sample(found.trials, MOST_DOTS)
-    places = {level: index for index, level in enumerate(map(level_text, found.grid))}
+    sampled = sample(partial.trials, MOST_DOTS)
+    places = {level: index for index, level in enumerate(map(level_text, partial.grid))}
 
     def place(value: Any) -> Any:
-        return places.get(level_text(value)) if found.categorical else value
+        return places.get(level_text(value)) if partial.categorical else value
 
-    x = [place(value) for value in found.grid]
+    x = [place(value) for value in partial.grid]
     dots = scatter(
         rounded(place(value) for value, _ in sampled),
         percents(value for _, value in sampled),
@@ -160,23 +160,36 @@ def dependence(found: Dependence, name: str) -> Figure:
         marker={"color": GREY, "size": 6, "opacity": 0.45},
     )
     text = [
-        f"{plain(level_text(at) if found.categorical else f'{at:.4g}', LABEL)}<br>"
+        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
         f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
-        for at, mean, low, high in zip(found.grid, found.mean, found.low, found.high, strict=True)
+        for at, mean, low, high in zip(
+            partial.grid,
+            partial.mean,
+            partial.low,
+            partial.high,
+            strict=True,
+        )
     ]
-    if found.categorical:
+    if partial.categorical:
         interval = bars(
-            (high - mean for mean, high in zip(found.mean, found.high, strict=True)),
-            (mean - low for mean, low in zip(found.mean, found.low, strict=True)),
+            (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
+            (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
             color=BLUE,
             thickness=2,
         )
         marker = {"color": BLUE, "symbol": "diamond", "size": 10}
         curve = [
-            scatter(x, percents(found.mean), text, mode="markers", marker=marker, error_y=interval)
+            scatter(
+                x,
+                percents(partial.mean),
+                text,
+                mode="markers",
+                marker=marker,
+                error_y=interval,
+            )
         ]
         values = axis(
-            plain(found.parameter, LABEL),
+            plain(partial.parameter, LABEL),
             **ticks([plain(label, 60 // len(places)) for label in places]),
             range=[-0.5, len(places) - 0.5],
             showgrid=False,
@@ -184,19 +197,24 @@ def dependence(found: Dependence, name: str) -> Figure:
     else:
         line = {"color": BLUE, "width": 2}
         curve = [
-            band(rounded(x), 100 * np.array(found.low), 100 * np.array(found.high), BLUE),
-            scatter(rounded(x), percents(found.mean), text, mode="lines", line=line),
+            band(
+                rounded(x),
+                100 * np.array(partial.low),
+                100 * np.array(partial.high),
+                BLUE,
+            ),
+            scatter(rounded(x), percents(partial.mean), text, mode="lines", line=line),
         ]
         # 0.0001 is what a plan says; 100µ is not.
-        scale = {"type": "log", "exponentformat": "none"} if found.logarithmic else {}
-        values = axis(plain(found.parameter, LABEL), **scale)
-    shown = limits([value for _, value in sampled], found.low)
+        scale = {"type": "log", "exponentformat": "none"} if partial.logarithmic else {}
+        values = axis(plain(partial.parameter, LABEL), **scale)
+    reach = limits([value for _, value in sampled], partial.low)
     return Figure(
         name,
-        f"Accuracy by {found.parameter}",
-        f"Validation accuracy against {found.parameter}: {len(found.trials)} trials and their "
+        f"Accuracy by {partial.parameter}",
+        f"Validation accuracy against {partial.parameter}: {len(partial.trials)} trials and their "
         "partial dependence with its 95 % band.",
         [dots, *curve],
-        layout(xaxis=values, yaxis=axis("validation accuracy, %", **within(shown))),
+        layout(xaxis=values, yaxis=axis("validation accuracy, %", **within(reach))),
         height=300,
     )

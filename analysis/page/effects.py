@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from analysis import looks
 from analysis.figures.base import Level, points, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest
@@ -26,6 +25,7 @@ from analysis.page.parts import (
 )
 from analysis.statistics.effects import Effect, Row
 from analysis.statistics.rows import PlannedRow, baseline_level, groups
+from analysis.tables import looks
 from analysis.tables.effect_notes import only_in_test, unsupported
 from analysis.tables.effects import EffectTable, at_most, factor_verdict
 from analysis.text import p_text, printable
@@ -41,8 +41,8 @@ CURVES_OF_LEVELS = 12  # levels whose mean curves can be told apart
 def effects(table: EffectTable) -> list[Section]:
     """Show the difference that every level makes."""
     intro, shown = [], []
-    known = [effect for effect in table.effects if effect.delta is not None]
-    if known:
+    compared = [effect for effect in table.effects if effect.delta is not None]
+    if compared:
         words = [verdict(effect) for effect in table.effects]
         shown = [forest(table.effects, words, strict=table.strict)]
     elif table.effects:
@@ -175,8 +175,8 @@ def _named(effect: Effect) -> list[Cell]:
 
 def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
     """Make the table of what decides nothing, but what a reviewer may ask for."""
-    known = [effect for effect in effects if effect.improvement is not None]
-    if not known:
+    shown = [effect for effect in effects if effect.improvement is not None]
+    if not shown:
         return []
     columns = [
         Column("factor", numeric=False),
@@ -194,17 +194,17 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
     ]
     rows = [
         [
-            *_named(one),
-            difference(one.delta),
-            interval(one.delta_bca_low, one.delta_bca_high, points),
-            number(one.p_value, 3),
-            number(one.p_holm, 3),
-            number(one.p_permutation, 3),
-            _chance(one),
-            number(one.standardized, 2),
-            number(None if one.detectable is None else 100 * one.detectable, 2),
+            *_named(effect),
+            difference(effect.delta),
+            interval(effect.delta_bca_low, effect.delta_bca_high, points),
+            number(effect.p_value, 3),
+            number(effect.p_holm, 3),
+            number(effect.p_permutation, 3),
+            _chance(effect),
+            number(effect.standardized, 2),
+            number(None if effect.detectable is None else 100 * effect.detectable, 2),
         ]
-        for one in known
+        for effect in shown
     ]
     notes = [
         "None of these decides a verdict; that is the corrected p above. With few pairs the "
@@ -247,11 +247,13 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
         levels_effects = [effect for effect in table.effects if effect.factor == factor]
         by_label = {level_text(effect.level): effect for effect in levels_effects}
         against = [None if level.reference else by_label.get(level.label) for level in levels]
-        own = [replicates(factor, levels, against, study.compared, f"trials-{slug(factor, index)}")]
+        figures = [
+            replicates(factor, levels, against, study.compared, f"trials-{slug(factor, index)}")
+        ]
         if len(shown) <= CURVES_OF_LEVELS:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
-            own += [curves] if curves is not None else []
-        parts.append(Part(printable(factor), [_verdicts(table, levels_effects)], figures=own))
+            figures += [curves] if curves is not None else []
+        parts.append(Part(printable(factor), [_verdicts(table, levels_effects)], figures=figures))
     if not parts:
         return []
     curves_too = any(len(part.figures) > 1 for part in parts)
@@ -271,11 +273,11 @@ def _verdicts(table: EffectTable, effects: Sequence[Effect]) -> str:
 
 def levels_of(study: Study, trials: Sequence[Trial]) -> dict[str, list[Level]]:
     """Group the finished trials by factor and level, in plan order, references included."""
-    found: dict[str, list[Level]] = defaultdict(list)
+    by_factor: dict[str, list[Level]] = defaultdict(list)
     planned = study.plan.get("factors", {})
     references: set[tuple[str, Hashable]] = set()
-    for row, own, other in groups(study.plan, finished(trials)):
-        levels = found[row.factor]
+    for row, trials_of, other in groups(study.plan, finished(trials)):
+        levels = by_factor[row.factor]
         reference = row.factor, variant_key(row.against)
         if reference not in references and variant_key(row.changes) != reference[1]:
             references.add(reference)
@@ -283,12 +285,12 @@ def levels_of(study: Study, trials: Sequence[Trial]) -> dict[str, list[Level]]:
         is_reference = variant_key(row.changes) == variant_key(row.against)
         if is_reference:
             references.add(reference)
-        levels.append(Level(level_text(row.level), own, reference=is_reference))
-    for factor, levels in found.items():
+        levels.append(Level(level_text(row.level), trials_of, reference=is_reference))
+    for factor, levels in by_factor.items():
         order = [level_text(level) for level in planned.get(factor, [])]
         if all(level.label in order for level in levels):
             levels.sort(key=lambda level: order.index(level.label))
-    return dict(found)
+    return dict(by_factor)
 
 
 def _reference_label(plan: Mapping[str, Any], row: PlannedRow) -> str:

@@ -34,7 +34,7 @@ def candidates(table: SearchTable) -> list[Section]:
     if not table.candidates:
         return []
     shown = table.candidates[:MOST_CANDIDATES]
-    on_front = {own.number for own in table.front}
+    on_front = {candidate.number for candidate in table.front}
     columns = [
         Column("candidate", numeric=False),
         Column("rank"),
@@ -48,22 +48,28 @@ def candidates(table: SearchTable) -> list[Section]:
         Column("differs from the baseline in", numeric=False),
     ]
 
-    def line(rank: int, own: Candidate) -> list[Cell]:
+    def line(rank: int, candidate: Candidate) -> list[Cell]:
         return [
-            Cell(printable(own.variant), own.number),
+            Cell(printable(candidate.variant), candidate.number),
             Cell(str(rank), rank, "number"),
-            Cell(str(own.n), own.n, "number"),
-            spread(own.val_accuracy_mean, own.val_accuracy_std),
-            interval(own.val_accuracy_low, own.val_accuracy_high, percent),
-            Cell(percent(own.test_accuracy_mean) or NOTHING, own.test_accuracy_mean, "number"),
-            number(own.parameters),
-            number(own.seconds, 1),
-            *([Cell("yes" if own.number in on_front else "")] if on_front else []),
-            Cell(_changes(own.changes), kind="words"),
+            Cell(str(candidate.n), candidate.n, "number"),
+            spread(candidate.val_accuracy_mean, candidate.val_accuracy_std),
+            interval(candidate.val_accuracy_low, candidate.val_accuracy_high, percent),
+            Cell(
+                percent(candidate.test_accuracy_mean) or NOTHING,
+                candidate.test_accuracy_mean,
+                "number",
+            ),
+            number(candidate.parameters),
+            number(candidate.seconds, 1),
+            *([Cell("yes" if candidate.number in on_front else "")] if on_front else []),
+            Cell(_changes(candidate.changes), kind="words"),
         ]
 
     base = table.baseline
-    rows = [line(rank, own) for rank, own in enumerate(shown, 1) if own is not base]
+    rows = [
+        line(rank, candidate) for rank, candidate in enumerate(shown, 1) if candidate is not base
+    ]
     pinned = [line(table.candidates.index(base) + 1, base)] if base is not None else []
     left_out = len(table.candidates) - len(shown)
     notes = [f"{left_out:,} more are in the CSV and JSON formats."] if left_out else []
@@ -122,14 +128,14 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
     ]
     rows = [
         [
-            Cell(printable(own.parameter)),
+            Cell(printable(marginal_effect.parameter)),
             Cell(_values(part), kind="label"),
             Cell(f"{part.n:,}", part.n, "number"),
             spread(part.mean, None),
             interval(part.low, part.high, percent),
         ]
-        for own in table.marginals
-        for part in own.parts
+        for marginal_effect in table.marginals
+        for part in marginal_effect.parts
     ]
     notes = [
         "Marginal effects: means of the finished trials with a value, in whatever company it was "
@@ -165,9 +171,9 @@ def _spent(table: SearchTable) -> list[str]:
 
 
 def _dependences(table: SearchTable, trials: Sequence[Trial]) -> list[Part]:
-    names = [one.parameter for one in table.importances.parameters[:MOST_DEPENDENCES]]
-    found = dependences(trials, names)
-    if not found:
+    names = [item.parameter for item in table.importances.parameters[:MOST_DEPENDENCES]]
+    drawn = dependences(trials, names)
+    if not drawn:
         return []
     said = (
         "Dots: the finished trials. Blue: the partial dependence, which is what a forest of trees "
@@ -175,7 +181,7 @@ def _dependences(table: SearchTable, trials: Sequence[Trial]) -> list[Part]:
         "with its 95 % band over resamples of the trials."
     )
     shown = [
-        figures.dependence(one, f"dependence-{slug(one.parameter, index)}")
-        for index, one in enumerate(found)
+        figures.dependence(item, f"dependence-{slug(item.parameter, index)}")
+        for index, item in enumerate(drawn)
     ]
     return [Part("How accuracy depends on each", [said], figures=shown)]

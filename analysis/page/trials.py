@@ -45,10 +45,10 @@ def courses(trials: Sequence[Trial], drawn: Sequence[Trial], best: Best | None) 
     levels = [Level(name, rows, name == "baseline") for name, rows in variants.items() if rows]
     fits = [fit(levels, metric) for metric in ("accuracy", "loss")]
     parts = [
-        Part("", figures=[one for one in both if one is not None]),
+        Part("", figures=[figure for figure in both if figure is not None]),
         Part(
             "Baseline and best variant" if len(levels) > 1 else "Baseline",
-            figures=[one for one in fits if one is not None],
+            figures=[figure for figure in fits if figure is not None],
         ),
     ]
     parts = [part for part in parts if part.figures]
@@ -83,24 +83,24 @@ def costs(study: Study, trials: Sequence[Trial], inference: Sequence[Block] = ()
 
 
 def _points(by_variant: Mapping[str, Sequence[Trial]], name: str) -> list[Point]:
-    found = []
-    for label, own in by_variant.items():
-        cost = inference_cost.typical(own, name)
+    points = []
+    for label, replicates in by_variant.items():
+        cost = inference_cost.typical(replicates, name)
         if cost is not None:
-            found.append(Point(label, known(own, "value"), cost, label == "baseline"))
-    return found
+            points.append(Point(label, known(replicates, "value"), cost, label == "baseline"))
+    return points
 
 
 def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[Section]:
     """Show every trial that has an accuracy as a line."""
-    known = [
+    reached = [
         (trial, value)
         for trial in trials
         if (value := _last_value(trial)) is not None and math.isfinite(value)
     ]
-    if len(known) < 2:
+    if len(reached) < 2:
         return []
-    shown = sample(known, MOST_LINES)
+    shown = sample(reached, MOST_LINES)
     # What another tool maximises may be anything.
     title, scale = ("accuracy, %", 100) if study.plan else ("objective", 1)
     values = [scale * value for _, value in shown]
@@ -108,10 +108,10 @@ def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[
     dimensions.append(Dimension(title, values, "numbers"))
     figure = coordinates.parallel(dimensions, values, len(shown))
     intro = []
-    if len(shown) < len(known):
-        intro.append(f"{len(shown):,} of {len(known):,} trials are drawn.")
-    if len(known) < len(trials):
-        intro.append(f"{count(len(trials) - len(known), 'trial')} without a result: not drawn.")
+    if len(shown) < len(reached):
+        intro.append(f"{len(shown):,} of {len(reached):,} trials are drawn.")
+    if len(reached) < len(trials):
+        intro.append(f"{count(len(trials) - len(reached), 'trial')} without a result: not drawn.")
     links = [("Every trial in HiPlot, with its table", hiplot)] if hiplot else []
     return [Section("parallel", "All trials", intro, [Part(figures=[figure], links=links)])]
 
@@ -127,30 +127,34 @@ def _dimensions(study: Study, trials: Sequence[Trial]) -> list[Dimension]:
     levels = {**study.plan.get("factors", {}), **study.plan.get("search", {}).get("space", {})}
     planned = list(levels)
     names.sort(key=lambda name: planned.index(name) if name in planned else len(planned))
-    found = []
+    dimensions = []
     for name in names:
         values = [trial.params.get(name) for trial in trials]
         if len({repr(value) for value in values}) > 1:
             listed_levels = levels.get(name)
-            found.append(
+            dimensions.append(
                 _dimension(name, values, listed_levels if isinstance(listed_levels, list) else [])
             )
     for name in ("seed", "epochs", "seconds", "parameters"):
-        known = [getattr(trial, name) for trial in trials]
-        if None not in known and len(set(known)) > 1:
-            found.append(Dimension(name, known, "categories" if name == "seed" else "numbers"))
+        values = [getattr(trial, name) for trial in trials]
+        if None not in values and len(set(values)) > 1:
+            dimensions.append(
+                Dimension(name, values, "categories" if name == "seed" else "numbers")
+            )
     if len({trial.state for trial in trials}) > 1:
-        found.append(Dimension("state", [trial.state.lower() for trial in trials], "categories"))
-    return found
+        dimensions.append(
+            Dimension("state", [trial.state.lower() for trial in trials], "categories")
+        )
+    return dimensions
 
 
 def _dimension(name: str, values: Sequence[Any], planned: Sequence[Any]) -> Dimension:
-    known = [value for value in values if value is not None]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
-    levels = sorted(set(known)) if numbers else []
+    present = [value for value in values if value is not None]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)
+    levels = sorted(set(present)) if numbers else []
     if numbers and is_logarithmic(name, levels):
         return Dimension(name, values, "logarithmic")
-    if numbers and (len(levels) > FEW or len(known) < len(values)):
+    if numbers and (len(levels) > FEW or len(present) < len(values)):
         return Dimension(name, values, "numbers")
     if numbers:
         return Dimension(name, values, "categories", levels)

@@ -3,8 +3,8 @@
 The values of a study follow variant + seed, and what is left is the variants' own scatter.
 Differences are estimated by least squares over all cells that are there; without missing cells each
 is the mean of its paired differences. The scatter of a variant is estimated from its residuals and
-moderated by those of the others (`moderated`). What others are compared with keeps its own: its
-error is in every comparison at once, so that borrowing would be wrong in all of them together.
+moderated by those of the others (`moderated`). What others are compared with hardly borrows: its
+error is in every comparison at once, so that to borrow wrongly would be wrong in all of them.
 
 Pure functions over arrays. docs/statistics.md has the simulations that this rests on.
 """
@@ -16,16 +16,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from analysis.statistics.arrays import Array
 from analysis.statistics.dunnett import loadings, two_sided_tail
 from analysis.statistics.effect_sizes import ROUNDING
 from analysis.statistics.moderated import moderate
 from analysis.statistics.power import ALPHA
 from analysis.statistics.simultaneous import Judgement, Statistic, judge
 
-Array = NDArray[np.floating[Any]]
 Comparison = tuple[Hashable, Hashable]  # a variant, and the one it is compared with
 Values = Mapping[Hashable, Mapping[Any, float]]  # by variant and seed
 FEWEST_PAIRS = 2
@@ -179,8 +178,8 @@ class BlockDesign:
                 freedoms[row] = trace**2 / np.sum(free**2)
         estimable = freedoms > 0
         if np.any(variances > ROUNDING**2):
-            keep = np.array([variant in self.references for variant in self.variants])
-            found = moderate(variances[estimable], freedoms[estimable], keep[estimable])
+            shared = np.array([variant in self.references for variant in self.variants])
+            found = moderate(variances[estimable], freedoms[estimable], shared[estimable])
             variances[estimable], freedoms[estimable] = found.variances, found.freedoms
         return variances, freedoms
 

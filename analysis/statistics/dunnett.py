@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-Array = NDArray[np.floating[Any]]
+from analysis.statistics.arrays import Array
+
 LARGEST_FREEDOM = 10_000.0  # beyond it t is taken for normal: tails differ by less than 1e-4 of it
 # Trapezoidal grids; both integrands vanish smoothly at the ends, where the rule is nearly exact.
 CONTROL = np.linspace(-8.5, 8.5, 61)  # the control's error, in standard deviations

@@ -33,7 +33,7 @@ from analysis.trials import Trial, finished, known
 from fmnist_common.collapse import collapsed
 from fmnist_common.designs import variant_key
 
-Values = Mapping[Hashable, float]  # the same of accuracies
+BySeed = Mapping[Hashable, float]  # the same of accuracies
 # Two pairs leave one degree of freedom: accuracies are counts, and two differences that happen to
 # agree would look certain.
 FEWEST_PAIRS = 3
@@ -227,7 +227,7 @@ def _judged(
     """Judge the comparisons of a table by one of the trials' figures."""
     negligible = plan.get("negligible") if name == "value" else None
     margin = None if negligible is None else negligible / 100
-    samples: dict[Comparison, tuple[Values, Values]] = {
+    samples: dict[Comparison, tuple[BySeed, BySeed]] = {
         _comparison(row): _samples(plan, own, other, name)
         for row, own, other in rows
         if not row.is_reference
@@ -240,8 +240,8 @@ def _judged(
 
 
 def _judged_without_collapses(
-    samples: Mapping[Comparison, tuple[Values, Values]],
-    values: Mapping[Hashable, Values],
+    samples: Mapping[Comparison, tuple[BySeed, BySeed]],
+    values: Mapping[Hashable, BySeed],
     negligible: float | None,
 ) -> dict[Comparison, Judged]:
     """Judge an ablation; a variant with a training that collapsed by its own pairs alone.
@@ -257,7 +257,7 @@ def _judged_without_collapses(
     return judge_strictly(samples, negligible) | judged if odd else judged
 
 
-def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hashable, Values]:
+def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hashable, BySeed]:
     variants: defaultdict[Hashable, dict[Hashable, float]] = defaultdict(dict)
     for trial in done:
         if trial.variant is not None:
@@ -267,7 +267,7 @@ def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hasha
 
 def _samples(
     plan: Mapping[str, Any], own: Group, other: Group, name: str = "value"
-) -> tuple[Values, Values]:
+) -> tuple[BySeed, BySeed]:
     """Return the values of the reference and of the level by seed.
 
     Of a factorial, each seed's mean over the cells that both have.
@@ -348,7 +348,7 @@ def spread_of_differences(plan: Mapping[str, Any], trials: Iterable[Trial]) -> f
     return found if found > ROUNDING else None
 
 
-def _values(trials: Group, name: str = "value") -> Values:
+def _values(trials: Group, name: str = "value") -> BySeed:
     values = {key: getattr(trial, name) for key, trial in trials.items()}
     return {
         key: value for key, value in values.items() if value is not None and math.isfinite(value)

@@ -16,9 +16,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from analysis.statistics.arrays import Array
 from analysis.statistics.paired import holm
 from analysis.statistics.power import CONFIDENCE
 from analysis.statistics.rows import baseline_level
@@ -30,7 +30,6 @@ PAIRWISE = "interactions of two factors"
 REPLICATES = "replicates"
 SEEDS = "seed x term"
 UNTESTED = "interactions that are in no term"
-Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

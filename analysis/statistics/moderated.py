@@ -13,15 +13,16 @@ Pure functions over arrays.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-Array = NDArray[np.floating[Any]]
+from analysis.statistics.arrays import Array
+
 WEIGHTS = np.arange(0.05, 1.0, 0.05)  # of the prior against a group's own variance
 USUAL = 0.3  # chance, under the prior, of a variance so large that a group borrows less
+LEAST_LENT = 0.2  # of its own degrees of freedom: all that a group in many comparisons borrows
 SMALLEST = 0.01  # of the mean variance: accuracies are counts, and those of few seeds may coincide
 ROUNDS = 100  # of the fixed point for the scale, which gains a digit in about two
 
@@ -78,21 +79,23 @@ def fit_prior(variances: ArrayLike, freedoms: ArrayLike) -> Prior:
     return Prior(float(posterior @ scale[:, 0]), usual * weight / (1 - weight))
 
 
-def moderate(variances: ArrayLike, freedoms: ArrayLike, keep: ArrayLike | None = None) -> Moderated:
+def moderate(
+    variances: ArrayLike, freedoms: ArrayLike, shared: ArrayLike | None = None
+) -> Moderated:
     """Let every group borrow from the others.
 
     Args:
         variances: shape (g,), at least 0; not all 0.
         freedoms: shape (g,), degrees of freedom of each.
-        keep: shape (g,), true for groups that lend but do not borrow.
+        shared: shape (g,), true for those that many share: they lend, and borrow little.
     """
     s2, df = np.asarray(variances, float), np.asarray(freedoms, float)
     s2 = np.maximum(s2, SMALLEST * s2.mean())
     prior = fit_prior(s2, df)
     lent = np.full(s2.shape, prior.freedom)
     lent *= np.minimum(1, special.fdtrc(df, prior.freedom, s2 / prior.scale) / USUAL)
-    if keep is not None:
-        lent[np.asarray(keep, bool)] = 0
+    if shared is not None:
+        lent = np.where(shared, np.minimum(lent, LEAST_LENT * df), lent)
     return Moderated(
         variances=(lent * prior.scale + df * s2) / (lent + df),
         # Nothing is known better than by all values together.

@@ -11,7 +11,7 @@ Pure: everything follows from the values. A path is the same in whatever order t
 often the run was killed, and whatever was trained beyond what a look asks for.
 """
 
-import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,14 +19,14 @@ from typing import Literal
 import numpy as np
 
 from analysis.statistics.block_design import BlockDesign, Comparison
-from analysis.statistics.dunnett import two_sided_quantile
+from analysis.statistics.dunnett import critical, two_sided_quantile, two_sided_tail
 from analysis.statistics.power import ALPHA
 from analysis.statistics.simultaneous import Statistic
 from analysis.statistics.spending import nominal_levels
 
 FIRST = 3
 MOST = 20
-SPENT = 0.9  # of alpha: with few degrees of freedom the looks spend a tenth more, by simulation
+SHARED = 0.5**0.5  # what comparisons load on their control's error if all variants scatter alike
 # Powers of the share of seeds: early looks rarely prove that something is negligible.
 SPEND_DIFFERENCE, SPEND_NEGLIGIBLE = 2.0, 4.0
 POWER_QUANTILE = 0.8416  # of a normal distribution: 80 %
@@ -122,8 +122,8 @@ def follow(
         first: seeds that all variants get.
         alpha: chance of any false claim.
     """
-    rule = _Rule(looks(max_seeds, first), negligible, alpha)
-    study = _Study(list(dict.fromkeys(pair for pair in comparisons if pair[0] != pair[1])), values)
+    pairs = list(dict.fromkeys(pair for pair in comparisons if pair[0] != pair[1]))
+    rule, study = _Rule(pairs, looks(max_seeds, first), negligible, alpha), _Study(pairs, values)
     history: list[Look] = []
     decisions: dict[Comparison, Decision] = {}
     for number, seeds in enumerate(rule.looks):
@@ -135,7 +135,6 @@ def follow(
         study.advance(seeds)
         look = Look(seeds, {pair: rule.decide(study, pair, number) for pair in study.open})
         study.open = [pair for pair in study.open if pair not in look.decided]
-        study.exposure -= sum(1 - rule.spent(look.decisions[pair]) for pair in look.decided)
         history.append(look)
         decisions |= look.decisions
     reason = "every level is decided"
@@ -157,9 +156,6 @@ class _Study:
 
     def __post_init__(self) -> None:
         self.all = tuple(self.open)
-        # How many levels may be claimed falsely: a decided one only so far as it has spent its
-        # chance of that.
-        self.exposure = float(len(self.open))
 
     def missing(self, seeds: int) -> tuple[tuple[Hashable, int], ...]:
         """Return the cells without which open comparisons do not have so many seeds."""
@@ -200,27 +196,28 @@ class _Study:
 class _Rule:
     """When a level is decided."""
 
-    def __init__(self, looks: tuple[int, ...], negligible: float | None, alpha: float) -> None:
+    def __init__(
+        self,
+        comparisons: Sequence[Comparison],
+        looks: tuple[int, ...],
+        negligible: float | None,
+        alpha: float,
+    ) -> None:
         self.looks, self.negligible, self.alpha = looks, negligible, alpha
+        # What a level may spend, so that all of them together spend alpha. It stays the same when
+        # others are decided: that they are better does not make a claim of negligibility safer.
+        references = Counter(reference for _, reference in comparisons)
+        groups = [np.full(count, SHARED) for count in references.values()]
+        self.single = alpha
+        if len(comparisons) > 1:
+            self.single = float(two_sided_tail(critical(groups, np.inf, alpha), np.inf))
 
-    def levels(self, exposure: float, look: int) -> tuple[float, float]:
-        """Return the levels of a look's tests, of a difference and of negligibility.
-
-        Args:
-            exposure: how many levels may be claimed falsely; see `_Study`.
-            look: its number.
-        """
-        single = SPENT * self.alpha / math.ceil(exposure)
+    def levels(self, look: int) -> tuple[float, float]:
+        """Return the levels of a look's tests, of a difference and of negligibility."""
         return (
-            nominal_levels(self.looks, single, SPEND_DIFFERENCE)[look],
-            nominal_levels(self.looks, 2 * single, SPEND_NEGLIGIBLE)[look],
+            nominal_levels(self.looks, self.single, SPEND_DIFFERENCE)[look],
+            nominal_levels(self.looks, 2 * self.single, SPEND_NEGLIGIBLE)[look],
         )
-
-    def spent(self, decision: Decision) -> float:
-        """Return what a decided level has spent of its chance of a false claim, if it is right."""
-        share = decision.seeds / self.looks[-1]
-        power = SPEND_DIFFERENCE if decision.verdict == "negligible" else SPEND_NEGLIGIBLE
-        return float(share**power)
 
     def decide(self, study: _Study, pair: Comparison, look: int) -> Decision:
         """Judge a level at a look."""
@@ -230,7 +227,7 @@ class _Rule:
         statistic = study.statistics.get(pair)
         if statistic is None:  # too few pairs, or no spread anywhere
             return Decision("undecided", seeds, n)
-        level, level_negligible = self.levels(study.exposure, look)
+        level, level_negligible = self.levels(look)
         delta, half = statistic.delta, _half(statistic, level, self.alpha)
         bound = abs(delta) + _half(statistic, level_negligible, 2 * self.alpha)
         verdict: Verdict = "undecided"
@@ -249,7 +246,7 @@ class _Rule:
         if not errors:
             return None
         growth = self.looks[look] / self.looks[look - 1]
-        level, _ = self.levels(study.exposure, look)
+        level, _ = self.levels(look)
         return float(
             np.median(
                 [

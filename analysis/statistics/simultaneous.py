@@ -11,15 +11,13 @@ scatters more than the model thinks, that catches it. Pure functions over arrays
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.statistics.arrays import Array
 from analysis.statistics.dunnett import critical, exceedance, two_sided_quantile, two_sided_tail
 from analysis.statistics.power import ALPHA
 
-Array = NDArray[np.floating[Any]]
 # Degrees of freedom of a spread that all statistics have in common. Each has more or less its own:
 # that nothing is shared is the safe side, as what is makes them depend on each other.
 SHARED = np.inf

@@ -13,13 +13,12 @@ Pure functions.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, special
 
-Array = NDArray[np.floating[Any]]
+from analysis.statistics.arrays import Array
+
 NODES = 401  # of the grid for the sum of the values so far
 FARTHEST = 12.0  # standard deviations of a boundary: nothing gets there
 NOTHING = 1e-15  # a chance that is not worth a boundary

@@ -7,12 +7,12 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis import looks
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.statistics.rows import baseline_level
 from analysis.summary import costs
 from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, accuracy
+from analysis.tables import looks
 from analysis.tables.effect_figures import EffectFigures
 from analysis.tables.effect_notes import only_in_test, unsupported
 from analysis.text import percent, printable

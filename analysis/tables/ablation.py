@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis import looks
 from analysis import path as paths
-from analysis.path import Path, path
+from analysis.path import AblationPath, path
 from analysis.table_formats import Block
+from analysis.tables import looks
 from analysis.tables.effect_figures import measured
 from analysis.tables.effects import EffectTable
 from analysis.trials import Study, Trial
@@ -17,7 +17,7 @@ from analysis.trials import Study, Trial
 class AblationTable(EffectTable):
     """The effects of an ablation's levels."""
 
-    path: Path | None  # where combinations were trained
+    path: AblationPath | None  # where combinations were trained
 
     def further_blocks(self) -> list[Block]:
         """Lay out the looks, and the path."""

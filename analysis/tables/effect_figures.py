@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import special
 
-from analysis.looks import SEQUENTIAL, decided, looks
+from analysis.looks import seed_path
 from analysis.progress import Progress, facts, progress
 from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.comparisons import STRICT
 from analysis.statistics.effects import FEWEST_PAIRS, Effect, FactorTest, Row, ablation
 from analysis.statistics.power import ALPHA, POWER, detectable
 from analysis.statistics.sequential import Path as Looks
+from analysis.tables.looks import SEQUENTIAL, decided
 from analysis.text import printable
 from analysis.trials import Study, Trial, finished
 from analysis.verdicts import failed_share, told
@@ -138,7 +139,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
     cells, names = _cells(trials)
     now = progress(study, trials)
     points = plan.get("negligible")
-    path = None if strict else looks(plan, trials)
+    path = None if strict else seed_path(plan, trials)
     return {
         "study": study.name,
         "dataset": plan.get("dataset") or study.dataset.get("name"),

@@ -1,9 +1,9 @@
 """How to read a table of effects: what its figures are, and what must not be read into them."""
 
-from analysis import looks
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import for_scale
+from analysis.tables import looks
 from analysis.tables.effect_figures import EffectFigures
 from analysis.text import percent, printable
 from analysis.verdicts import PROVEN

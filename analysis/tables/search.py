@@ -87,7 +87,7 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
     now = progress(study, trials)
     images = validation_images(plan, study.dataset, candidates[0] if candidates else None)
     curse = winners_curse(candidates, tried(trials), images)
-    found = importances(trials, search.get("sampler"))
+    shares = importances(trials, search.get("sampler"))
     front = on_front(candidates, study.directions) if len(study.directions) > 1 else []
     return SearchTable(
         study=study.name,
@@ -100,11 +100,11 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
         epochs=cost,
         candidates=candidates,
         curse=curse,
-        importances=found,
+        importances=shares,
         marginals=marginals(trials),
         curve=best_so_far(trials),
         front=front,
-        notes=_notes(study, candidates, curse, found, front),
+        notes=_notes(study, candidates, curse, shares, front),
     )
 
 
@@ -127,7 +127,7 @@ def _epochs_fact(cost: Epochs | None) -> list[str]:
 
 def _blocks(table: SearchTable) -> list[Block]:
     blocks = []
-    ranks = {own.number: rank for rank, own in enumerate(table.candidates, 1)}
+    ranks = {candidate.number: rank for rank, candidate in enumerate(table.candidates, 1)}
     if table.candidates:
         shown = table.candidates[:SHOWN]
         if table.baseline is not None and table.baseline not in shown:
@@ -152,9 +152,9 @@ def _blocks(table: SearchTable) -> list[Block]:
             Block(
                 "What matters: share of the importance in %, and its 95 % bootstrap interval",
                 {
-                    "parameter": [printable(one.parameter) for one in table.importances.parameters],
-                    "PED-ANOVA": _shares([one.ped_anova for one in table.importances.parameters]),
-                    "fANOVA": _shares([one.fanova for one in table.importances.parameters]),
+                    "parameter": [printable(row.parameter) for row in table.importances.parameters],
+                    "PED-ANOVA": _shares([row.ped_anova for row in table.importances.parameters]),
+                    "fANOVA": _shares([row.fanova for row in table.importances.parameters]),
                 },
                 labels=1,
             )
@@ -166,19 +166,20 @@ def _candidate_columns(
     candidates: Sequence[Candidate], ranks: Mapping[int, int]
 ) -> dict[str, list[str]]:
     return {
-        "rank": [str(ranks[own.number]) for own in candidates],
-        "candidate": [printable(own.variant) for own in candidates],
-        "n": [str(own.n) for own in candidates],
+        "rank": [str(ranks[candidate.number]) for candidate in candidates],
+        "candidate": [printable(candidate.variant) for candidate in candidates],
+        "n": [str(candidate.n) for candidate in candidates],
         "accuracy": accuracies(
-            [(own.val_accuracy_mean, own.val_accuracy_std) for own in candidates]
+            [(candidate.val_accuracy_mean, candidate.val_accuracy_std) for candidate in candidates]
         ),
         "95 % interval": joined(
-            _interval(own.val_accuracy_low, own.val_accuracy_high) for own in candidates
+            _interval(candidate.val_accuracy_low, candidate.val_accuracy_high)
+            for candidate in candidates
         ),
-        "test": [percent(own.test_accuracy_mean) for own in candidates],
-        "parameters": [_number(own.parameters) for own in candidates],
-        "seconds": [_number(own.seconds, 1) for own in candidates],
-        CHANGES: [_changes(own) for own in candidates],
+        "test": [percent(candidate.test_accuracy_mean) for candidate in candidates],
+        "parameters": [_number(candidate.parameters) for candidate in candidates],
+        "seconds": [_number(candidate.seconds, 1) for candidate in candidates],
+        CHANGES: [_changes(candidate) for candidate in candidates],
     }
 
 
@@ -187,19 +188,19 @@ def _front_columns(
 ) -> dict[str, list[str]]:
     by_name = {
         _words(name): [
-            percent(own.objectives[index])
+            percent(candidate.objectives[index])
             if name.endswith("accuracy")
-            else _number(own.objectives[index])
-            for own in candidates
+            else _number(candidate.objectives[index])
+            for candidate in candidates
         ]
         for index, name in enumerate(objectives)
     }
     return {
-        "rank": [str(ranks[own.number]) for own in candidates],
-        "candidate": [printable(own.variant) for own in candidates],
-        "n": [str(own.n) for own in candidates],
+        "rank": [str(ranks[candidate.number]) for candidate in candidates],
+        "candidate": [printable(candidate.variant) for candidate in candidates],
+        "n": [str(candidate.n) for candidate in candidates],
         **by_name,
-        CHANGES: [_changes(own) for own in candidates],
+        CHANGES: [_changes(candidate) for candidate in candidates],
     }
 
 
@@ -210,9 +211,9 @@ def _words(objective: str) -> str:
 def _shares(shares: Sequence[Share | None]) -> list[str]:
     return joined(
         ("", "", "")
-        if one is None
-        else (percent(one.share, 1), *_interval(one.low, one.high, digits=1))
-        for one in shares
+        if share is None
+        else (percent(share.share, 1), *_interval(share.low, share.high, digits=1))
+        for share in shares
     )
 
 
@@ -241,7 +242,7 @@ def _notes(
     study: Study,
     candidates: Sequence[Candidate],
     curse: WinnersCurse | None,
-    found: Importances,
+    shares: Importances,
     front: Sequence[Candidate],
 ) -> list[str]:
     notes = []
@@ -259,16 +260,16 @@ def _notes(
             "Pareto front: no other candidate is at least as good in every objective and better "
             "in one. A candidate with few seeds may be there by luck."
         )
-    if found.parameters:
+    if shares.parameters:
         notes.append(
-            f"Importance, from the {found.trials} finished trials of the search: PED-ANOVA, what "
+            f"Importance, from the {shares.trials} finished trials of the search: PED-ANOVA, what "
             "it takes to be among the best tenth; fANOVA, each parameter's own share of the "
             "variance. Pruned trials are not in it: a level that was always pruned early cannot "
             "show how bad it is."
         )
-        notes += [f"{printable(name)}: {why}." for name, why in found.left_out.items()]
-    if found.warning:
-        notes.append(f"Importance: {found.warning}")
+        notes += [f"{printable(name)}: {why}." for name, why in shares.left_out.items()]
+    if shares.warning:
+        notes.append(f"Importance: {shares.warning}")
     test = candidates[0].test_accuracy_mean if candidates else None
     return notes + for_scale(test, study.dataset.get("test_images"))
 
@@ -303,35 +304,41 @@ def _curse_notes(curse: WinnersCurse) -> list[str]:
 
 
 def _csv(table: SearchTable) -> str:
-    front = {own.number for own in table.front}
+    front = {candidate.number for candidate in table.front}
     names = [field.name for field in fields(Row) if field.name != "inference"]
-    costs = dict.fromkeys(name for own in table.candidates for name in flat(own.inference))
+    costs = dict.fromkeys(
+        name for candidate in table.candidates for name in flat(candidate.inference)
+    )
     head = ["rank", "candidate", *names, *costs, "val_accuracy_low", "val_accuracy_high", "pareto"]
     rows = []
-    for rank, own in enumerate(table.candidates, 1):
+    for rank, candidate in enumerate(table.candidates, 1):
         words = {
             "rank": rank,
-            "candidate": printable(own.variant),
-            "pareto": own.number in front if table.front else None,
+            "candidate": printable(candidate.variant),
+            "pareto": candidate.number in front if table.front else None,
             "changes": printable(
-                " ".join(f"{name}={level_text(value)}" for name, value in own.changes.items())
+                " ".join(f"{name}={level_text(value)}" for name, value in candidate.changes.items())
             ),
         }
-        rows.append(asdict(own) | flat(own.inference) | words)
+        rows.append(asdict(candidate) | flat(candidate.inference) | words)
     return csv_text([*head, "changes"], rows)
 
 
 def _as_dict(table: SearchTable) -> dict[str, Any]:
     best = table.candidates[0] if table.candidates else None
-    own = table.baseline
-    ranks = {one.number: rank for rank, one in enumerate(table.candidates, 1)}
+    base = table.baseline
+    ranks = {candidate.number: rank for rank, candidate in enumerate(table.candidates, 1)}
 
-    def record(one: Candidate, *, config: bool = False) -> dict[str, Any]:
-        known = {"rank": ranks[one.number], "candidate": one.number} | asdict(one)
-        del known["number"]
+    def record(candidate: Candidate, *, config: bool = False) -> dict[str, Any]:
+        record = {"rank": ranks[candidate.number], "candidate": candidate.number} | asdict(
+            candidate
+        )
+        del record["number"]
         if not config:
-            del known["config"]
-        return known | {"objectives": dict(zip(table.objectives, one.objectives, strict=False))}
+            del record["config"]
+        return record | {
+            "objectives": dict(zip(table.objectives, candidate.objectives, strict=False))
+        }
 
     return {
         "study": table.study,
@@ -347,18 +354,18 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
         "missing": table.progress.missing,
         "replicates": table.progress.replicates,
         "epochs": None if table.epochs is None else asdict(table.epochs),
-        "baseline": asdict(Row(**columns([]))) if own is None else record(own),
+        "baseline": asdict(Row(**columns([]))) if base is None else record(base),
         "effects": [],
-        "candidates": [record(one) for one in table.candidates],
+        "candidates": [record(candidate) for candidate in table.candidates],
         "best": None if best is None else record(best, config=True),
         "winners_curse": None if table.curse is None else asdict(table.curse),
         "importance": asdict(table.importances),
-        "marginal_effects": [asdict(one) for one in table.marginals],
+        "marginal_effects": [asdict(candidate) for candidate in table.marginals],
         "best_so_far": {
             "trials": table.curve.trials.tolist(),
             "epochs": table.curve.epochs.tolist(),
-            "val_accuracy": [own if math.isfinite(own) else None for own in table.curve.best],
+            "val_accuracy": [best if math.isfinite(best) else None for best in table.curve.best],
         },
-        "pareto": [record(one) for one in table.front],
+        "pareto": [record(candidate) for candidate in table.front],
         "notes": table.notes,
     }

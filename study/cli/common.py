@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from study.plans import catalog
+from study.plans import catalog, plan_file
 from study.plans.plan import Plan, load_plan
 from study.store import location
 from trainer.errors import UserError, choose
@@ -35,14 +35,13 @@ app = typer.Typer(
 def plan_for(source: str, storage_option: str | None, dataset: str | None, **changes: Any) -> Plan:
     """Find a plan: in the catalogue, in a file, or with a stored study of that name."""
     if source in catalog.names() or source.endswith(".toml"):
-        plan = load_plan(source, dataset=dataset)
-    else:
-        stored = studies_if_any(location.locate(storage_option))
-        plans = {study.name: study.plan for study in stored if study.plan}
-        if source not in plans:
-            raise UserError(choose("study", source, _known(plans)))
-        plan = Plan.from_dict(plans[source]).override(dataset=dataset)
-    return plan.override(**changes)
+        return load_plan(source, dataset=dataset, **changes)
+    stored = studies_if_any(location.locate(storage_option))
+    plans = {study.name: study.plan for study in stored if study.plan}
+    if source not in plans:
+        raise UserError(choose("study", source, _known(plans)))
+    changes = {"dataset": dataset, **changes}
+    return Plan.from_dict(plan_file.overridden(plans[source], Plan.dataset, changes))
 
 
 def _known(stored: Iterable[str]) -> list[str]:

@@ -63,3 +63,20 @@ ReportOption = Annotated[
     bool, typer.Option("--report", help="Write the report page too when done.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only results.")]
+UntilSureOption = Annotated[
+    bool,
+    typer.Option(
+        "--until-sure",
+        help="3 seeds first, then more for the levels that are not decided, until all are.",
+    ),
+]
+MaxSeedsOption = Annotated[
+    int | None,
+    typer.Option("--max-seeds", help="Of a level that stays undecided; with --until-sure, 20."),
+]
+NegligibleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--negligible", metavar="POINTS", help="A difference of accuracy that would not matter."
+    ),
+]

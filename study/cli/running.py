@@ -3,9 +3,9 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -30,6 +30,8 @@ from study.cli.options import (
     EpochsOption,
     ExecutorOption,
     JsonOption,
+    MaxSeedsOption,
+    NegligibleOption,
     PathOption,
     PlanSource,
     QuietOption,
@@ -40,10 +42,11 @@ from study.cli.options import (
     SubsetOption,
     TimeoutOption,
     TrialsOption,
+    UntilSureOption,
     WorkersOption,
 )
 from study.plans import catalog
-from study.plans.plan import Cell, Plan, check_name
+from study.plans.plan import ADAPTIVE, Plan, check_name
 from study.plans.remarks import remarks
 from study.store import location
 from trainer import files
@@ -88,22 +91,28 @@ def run(
     executor: ExecutorOption = "local",
     timeout: TimeoutOption = None,
     dry_run: DryRunOption = False,
+    until_sure: UntilSureOption = False,
+    max_seeds: MaxSeedsOption = None,
+    negligible: NegligibleOption = None,
     path: PathOption = False,
     report: ReportOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study, or go on with it."""
-    sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
+    sizes = {"epochs": epochs, "trials": trials, "subset": subset, "negligible": negligible}
+    sizes |= _seeds(seeds, until_sure, max_seeds)
     url = location.locate(storage_option)
     if not dry_run and not _has_own_plan(study):
         from study.store import replay
 
         replay.recover(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
+    from study.run.adaptive import check_is_adaptive
     from study.run.machine import Machine
     from study.run.path import check_has_path
 
+    check_is_adaptive(plan, path=path)
     if path:
         check_has_path(plan)
     machine = Machine(device, workers, _bank(bank), executor, data_dir)
@@ -116,6 +125,15 @@ def run(
     code = _run(order, report=report, quiet=quiet, as_json=as_json)
     if code:
         raise typer.Exit(code)
+
+
+def _seeds(seeds: int | None, until_sure: bool, max_seeds: int | None) -> dict[str, Any]:
+    """Return what the options say of a plan's seeds."""
+    if not until_sure and max_seeds is None:
+        return {"seeds": seeds}
+    if seeds is not None:
+        raise UserError(f"seeds = {seeds}: --until-sure gives each level what it needs")
+    return {"seeds": ADAPTIVE, "max_seeds": max_seeds}
 
 
 def _has_own_plan(study: str) -> bool:
@@ -147,6 +165,7 @@ def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple
         named: called with the study's name once that is known.
         quiet: show no progress.
     """
+    from analysis.statistics.sequential import follow
     from study.run import session
     from study.run.coordinator import OutOfTime, StudyFailed
     from study.run.view import announcement, view_for
@@ -157,6 +176,9 @@ def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple
 
     def tell(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def no_news(_line: str) -> None:
+        """Keep quiet."""
 
     def announce(study: str, costs: "Estimate | None") -> None:
         named(study)
@@ -177,6 +199,8 @@ def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple
                 tell=tell,
                 timeout=order.timeout,
                 path=order.path,
+                rule=follow,
+                news=no_news if quiet else tell,
             )
     except KeyboardInterrupt:
         return "interrupted", 130
@@ -221,7 +245,6 @@ def _show_results(
 def _dry_run(order: _Order, *, as_json: bool) -> None:
     from study.run.opening import check_same_plan, name_for
     from study.run.view import announcement
-    from study.run.work import pending
 
     plan = order.plan
     if order.study_name is not None:
@@ -231,10 +254,11 @@ def _dry_run(order: _Order, *, as_json: bool) -> None:
     name = order.study_name or name_for(plan, plans.get)
     trials = trials_of(order.url, stored[name]) if name in stored else []
     check_same_plan(name, plans.get(name), len(trials), plan)
-    cells = pending(plan, _records(trials))
-    left, costs = _costs_left(order, trials)
+    work = _work_left(plan, trials)
+    left, costs = _costs_left(order, work, trials)
+    cells = [(task.variant, task.seed) for task in getattr(work, "tasks", ())]
     if as_json:
-        waiting = [{"variant": cell.variant.label, "seed": cell.seed} for cell in cells]
+        waiting = [{"variant": variant, "seed": seed} for variant, seed in cells]
         planned = {"study": name, "plan": plan.to_dict(), "trials": plan.trial_count, "left": left}
         seconds = costs.seconds if costs else 0.0
         rest = {"pending": waiting, "seconds": seconds, "remarks": remarks(plan)}
@@ -247,9 +271,9 @@ def _dry_run(order: _Order, *, as_json: bool) -> None:
     _list_variants(plan, cells, path=order.path)
 
 
-def _list_variants(plan: Plan, cells: list[Cell], *, path: bool) -> None:
+def _list_variants(plan: Plan, cells: Sequence[tuple[str, int]], *, path: bool) -> None:
     for variant in plan.variants:
-        seeds = [str(cell.seed) for cell in cells if cell.variant == variant]
+        seeds = [str(seed) for label, seed in cells if label == variant.label]
         print(f"  {variant.label}: {'seeds ' + ', '.join(seeds) if seeds else 'done'}")
     if path:
         count = len(plan.factors)
@@ -257,27 +281,44 @@ def _list_variants(plan: Plan, cells: list[Cell], *, path: bool) -> None:
         print(f"then the path: {most} further trials at most, fewer where factors change nothing")
 
 
-def _records(trials: "list[Trial]") -> list[tuple[str | None, int | None, str, str | None]]:
+def _work_left(plan: Plan, trials: "Sequence[Trial]") -> "Work":
+    """Return what is left to do, from trials as the report reads them."""
+    from analysis.statistics.sequential import follow
+    from study.run.adaptive import AdaptiveWork
+    from study.run.search import SearchWork
+    from study.run.work import DesignedWork, settled
+
+    rows = _records(trials)
+    if plan.search:
+        return SearchWork(plan, [])  # its course so far is not followed here
+    if plan.max_seeds is None:
+        return DesignedWork(plan, rows, 1)
+    accuracy = {(t.variant, t.seed): t.value for t in trials if t.state == "COMPLETE"}
+    return AdaptiveWork(plan, {cell: accuracy.get(cell) for cell in settled(rows)}, 1, follow)
+
+
+def _records(trials: "Sequence[Trial]") -> list[tuple[str | None, int | None, str, str | None]]:
     return [(trial.variant, trial.seed, trial.state, trial.outcome) for trial in trials]
 
 
-def _costs_left(order: _Order, trials: "list[Trial]") -> "tuple[int, Estimate | None]":
+def _costs_left(
+    order: _Order, work: "Work", trials: "Sequence[Trial]"
+) -> "tuple[int, Estimate | None]":
     """Return how many trials are left to run, and what they cost; None: none is left."""
     from study.run.machine import estimate, gain, workers_for
-    from study.run.session import work_for
-    from study.run.work import DesignedWork, pending, settled
+    from study.run.work import settled
 
     plan, machine = order.plan, order.machine
-    done = _records(trials)
-    work: Work = work_for(plan, []) if plan.search else DesignedWork(plan, done, 1)
-    left = plan.trial_count - len(settled(done)) if plan.search else len(pending(plan, done))
+    left = work.planned - work.done
+    if plan.search:
+        left -= len(settled(_records(trials)))
     if left <= 0:
         return 0, None
     files.ready(plan.dataset, machine.data_dir, download=False)
     with workers_for(plan, left, machine) as (executor, bank):
         speed = gain(plan, machine, bank)
         costs = estimate(plan, work, executor, executor.start(), speed)
-    share = left / costs.trials  # a search's course so far is not followed here
+    share = left / costs.trials
     return left, dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
 
 

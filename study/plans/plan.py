@@ -45,13 +45,16 @@ __all__ = [
 DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
 MAX_LEVELS = 1000  # of a factor
+ADAPTIVE = "adaptive"  # `seeds`: as many as it takes
+FIRST_SEEDS = 3  # that every variant of such a study gets
+MAX_SEEDS = 20  # of such a study, if it does not say
 
 # A listed variant may have its own number of epochs; over the levels of a factor it is the plan's.
 FACTOR_NAMES = tuple(name for name in VARIANT_FIELDS if name != "epochs")
 _BASELINE_NAMES = (*FACTOR_NAMES, "validation_fraction")
 _WORDS = ("name", "description", "design", "dataset")
 _TABLES, _FIGURES = plan_file.TABLES, plan_file.FIGURES
-_KEYS = (*_WORDS, *plan_file.BUDGET, *_TABLES, "variants", *_FIGURES)
+_KEYS = (*_WORDS, *plan_file.BUDGET, *plan_file.SURENESS, *_TABLES, "variants", *_FIGURES)
 # No part begins with a dot, nor the name with what a command would take for an option.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -76,7 +79,9 @@ class Plan:
     design: str = "ablation"
     description: str = ""
     dataset: str = "fashion-mnist"
-    seeds: int = 5
+    seeds: int = 5  # of every variant
+    max_seeds: int | None = None  # of one that stays undecided; None: it gets no more either
+    negligible: float | None = None  # a difference that would not matter, in points of accuracy
     epochs: int = 10
     subset: int | None = None
     baseline: Mapping[str, Level] = field(default_factory=dict)
@@ -90,9 +95,9 @@ class Plan:
         check_name("name", self.name)
         if self.design not in DESIGNS:
             raise UserError(choose("design", self.design, DESIGNS))
-        _check_table("baseline", self.baseline, _BASELINE_NAMES)
         _check_table("factors", self.factors, FACTOR_NAMES)
         _check_whole("seeds", self.seeds, 10_000)
+        self._check_sureness()
         for name, levels in self.factors.items():
             _check_levels(name, levels)
         self.base_config  # noqa: B018 # checked here, so that a plan in hand is a valid one
@@ -109,7 +114,7 @@ class Plan:
             raise UserError("factors: a search has none; its parameters are in [search] space.NAME")
         if self.listed and self.design != "ablation":
             raise UserError(f"variants: belong to design = 'ablation' only, not {self.design!r}")
-        count = self.variant_count * self.seeds
+        count = self.variant_count * (self.max_seeds or self.seeds)
         if count > MAX_CELLS:
             raise UserError(
                 f"factors: the design has {count} trials; at most {MAX_CELLS} are planned"
@@ -118,6 +123,27 @@ class Plan:
         if self.listed:
             taken = {name: self.levels(name) for name in self.factors}
             check_rows(self.listed, taken, frozenset(self.variants))
+
+    def _check_sureness(self) -> None:
+        """Check when the study has seen enough."""
+        if self.max_seeds is not None:
+            _check_whole("max_seeds", self.max_seeds, 1000)
+            if self.design != "ablation":
+                raise UserError(
+                    f"seeds = {ADAPTIVE!r}: is for design = 'ablation', which compares levels with "
+                    f"a baseline; not {self.design!r}"
+                )
+            if self.max_seeds < max(FIRST_SEEDS, self.seeds):
+                least = max(FIRST_SEEDS, self.seeds)
+                raise UserError(f"max_seeds = {self.max_seeds}: must be at least {least}")
+        margin = self.negligible
+        if margin is None:
+            return
+        if self.design == "search":
+            raise UserError(f"negligible = {margin!r}: a search compares no levels")
+        number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
+        if not number or not 0 < margin <= 100:
+            raise UserError(f"negligible = {margin!r}: must be a number of points, up to 100")
 
     def _check_fields_are_read(self) -> None:
         """Refuse what would train the same network under two names."""
@@ -138,12 +164,7 @@ class Plan:
     @cached_property
     def base_config(self) -> TrainConfig:
         """The baseline with seed 0."""
-        budget = {"dataset": self.dataset, "subset": self.subset, "epochs": self.epochs}
-        try:
-            return TrainConfig.from_dict({**budget, **self.baseline})
-        except UserError as error:
-            key = str(error).split(" ")[0]
-            raise UserError(f"{'' if key in budget else 'baseline.'}{error}") from error
+        return _base_config(self.dataset, self.subset, self.epochs, self.baseline)
 
     def _level(self, factor: str, level: Level) -> Level:
         try:
@@ -239,8 +260,10 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan JSON-ready, its baseline in full; `Plan.from_dict` reads it back."""
         values = {key: getattr(self, key) for key in (*_WORDS, *plan_file.BUDGET)}
+        sureness = {key: getattr(self, key) for key in plan_file.SURENESS}
         return {
             **values,
+            **{key: value for key, value in sureness.items() if value is not None},
             "baseline": {name: getattr(self.base_config, name) for name in _BASELINE_NAMES},
             "factors": {name: list(levels) for name, levels in self.factors.items()},
             **({"search": self._search_table(self.search)} if self.search else {}),
@@ -279,7 +302,12 @@ class Plan:
                 raise UserError(f"{key} = {values[key]!r}: must be a string")
         apart = ("search", "variants", *_FIGURES)
         plain = {key: value for key, value in values.items() if key not in apart}
-        base = cls(**{k: v for k, v in plain.items() if k not in ("design", "factors")}).base_config
+        if plain.get("seeds") == ADAPTIVE:
+            plain |= {"seeds": FIRST_SEEDS, "max_seeds": plain.get("max_seeds", MAX_SEEDS)}
+        dataset, subset, epochs = (
+            plain.get(key, getattr(cls, key)) for key in ("dataset", "subset", "epochs")
+        )
+        base = _base_config(dataset, subset, epochs, plain.get("baseline", {}))
         parsed: dict[str, Any] = {"listed": parse_rows(values.get("variants", ()), base)}
         if "search" in values:
             parsed["search"] = parse_search(values["search"], base, FACTOR_NAMES)
@@ -294,19 +322,14 @@ class Plan:
         Raises:
             UserError: a value is invalid, or `trials` is given for a design that counts cells.
         """
-        given = {key: value for key, value in changes.items() if value is not None}
-        trials = given.pop("trials", None)
-        values = self.to_dict()
-        if given.get("dataset", self.dataset) != self.dataset:
-            values = plan_file.on_dataset(values, given["dataset"])
-        if "epochs" in given:
-            values = plan_file.with_epochs(values, given["epochs"])
-        values |= given
-        if trials is not None:
-            if self.search is None:
-                raise UserError(f"trials = {trials}: is for searches; {self.design} has cells")
-            values["search"] = {**values["search"], "trials": trials}
-        return Plan.from_dict(values)
+        return Plan.from_dict(plan_file.overridden(self.to_dict(), self.dataset, changes))
+
+    def as_sure_as(self, stored: Mapping[str, Any] | None) -> "Plan":
+        """Return the plan with an earlier one's margin of what is negligible, if it has none."""
+        earlier = stored.get("negligible") if stored else None
+        if self.negligible is not None or earlier is None:
+            return self
+        return self.override(negligible=earlier)
 
     def at_least(self, stored: Mapping[str, Any] | None) -> "Plan":
         """Return the plan with the seeds and trials of an earlier one, where those are more."""
@@ -316,7 +339,14 @@ class Plan:
         trials = (
             max(self.search.trials, before.search.trials) if self.search and before.search else None
         )
-        return self.override(seeds=max(self.seeds, before.seeds), trials=trials)
+        most = self.max_seeds or before.max_seeds  # what is asked for now is what holds
+        seeds = max(self.seeds, before.seeds)
+        return self.override(
+            seeds=seeds,
+            trials=trials,
+            max_seeds=most and max(most, seeds),
+            negligible=self.negligible or before.negligible,
+        )
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -360,8 +390,13 @@ class Plan:
         return {"dataset": self.dataset, "subset": self.subset, "epochs": self.epoch_counts}
 
 
-def load_plan(source: str, *, dataset: str | None = None) -> Plan:
+def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Plan:
     """Read a plan from the catalogue or a `.toml` file, for its data set or another.
+
+    Args:
+        source: its name or path.
+        dataset: None: the plan's own.
+        changes: of keys, made before the plan is checked; None: as it is written.
 
     Raises:
         UserError: no such plan, or it is malformed; the message names file and key.
@@ -370,9 +405,16 @@ def load_plan(source: str, *, dataset: str | None = None) -> Plan:
         raise UserError(choose("dataset", dataset, tuple(DATASETS)))
     values, where = plan_file.read(source)
     try:
-        return Plan.from_dict(plan_file.for_dataset(values, dataset, Plan.dataset))
+        written = plan_file.for_dataset(values, dataset, Plan.dataset)
+        if all(value is None for value in changes.values()):
+            return Plan.from_dict(written)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+    try:
+        return Plan.from_dict(plan_file.overridden(written, Plan.dataset, changes))
+    except UserError:
+        load_plan(source, dataset=dataset)  # where the file is wrong itself, that is said
+        raise
 
 
 def check_name(what: str, name: str) -> None:
@@ -386,6 +428,18 @@ def check_name(what: str, name: str) -> None:
             f"{what} = {name!r}: use letters, digits, '_', '-', '.' and '/', "
             "no leading dot or '-', no '..', at most 200 characters"
         )
+
+
+def _base_config(
+    dataset: Any, subset: Any, epochs: Any, baseline: Mapping[str, Any]
+) -> TrainConfig:
+    _check_table("baseline", baseline, _BASELINE_NAMES)
+    budget = {"dataset": dataset, "subset": subset, "epochs": epochs}
+    try:
+        return TrainConfig.from_dict({**budget, **baseline})
+    except UserError as error:
+        key = str(error).split(" ")[0]
+        raise UserError(f"{'' if key in budget else 'baseline.'}{error}") from error
 
 
 def _row_of(variant: Variant) -> Row:

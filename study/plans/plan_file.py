@@ -14,6 +14,7 @@ from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
 
 BUDGET = ("seeds", "epochs", "subset")
+SURENESS = ("max_seeds", "negligible")  # when a study has seen enough; left out, it has fixed seeds
 TABLES = ("baseline", "factors", "search")
 FIGURES = ("source", "reported", "claims")  # what others reported, on the plan's own data set
 
@@ -62,7 +63,7 @@ def for_dataset(values: Mapping[str, Any], dataset: str | None, default: str) ->
     tables = values.get("datasets", {})
     if not isinstance(tables, dict):
         raise UserError("datasets: must hold tables, [datasets.NAME]")
-    valid = (*BUDGET, *TABLES, "variants", *FIGURES)
+    valid = (*BUDGET, *SURENESS, *TABLES, "variants", *FIGURES)
     for name, table in tables.items():
         if name not in DATASETS:
             raise UserError(choose("datasets", name, tuple(DATASETS)))
@@ -84,6 +85,38 @@ def for_dataset(values: Mapping[str, Any], dataset: str | None, default: str) ->
         if key in plan and key in own:
             merged[key] = _overlaid(plan[key], own[key])
     return merged
+
+
+def overridden(
+    values: Mapping[str, Any], default: str, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a plan with the keys changed that are not None.
+
+    Args:
+        values: the plan, for its data set.
+        default: the data set of a plan that names none.
+        changes: by key; `trials` is the search's.
+
+    Raises:
+        UserError: `trials` is given for a design that counts cells.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    trials = given.pop("trials", None)
+    dataset = values.get("dataset", default)
+    plan = dict(values)
+    if given.get("dataset", dataset) != dataset:
+        plan = on_dataset(plan, given["dataset"])
+    if "epochs" in given:
+        plan = with_epochs(plan, given["epochs"])
+    if isinstance(given.get("seeds"), int):  # so many, and no more
+        plan.pop("max_seeds", None)
+    plan |= given
+    if trials is not None:
+        if not isinstance(plan.get("search"), Mapping):
+            design = plan.get("design", "ablation")
+            raise UserError(f"trials = {trials}: is for searches; {design} has cells")
+        plan["search"] = {**plan["search"], "trials": trials}
+    return plan
 
 
 def on_dataset(plan: Mapping[str, Any], dataset: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fmnist_common import ablation_path
 from study.plans.plan import FACTOR_NAMES, Cell, Level, Plan, Variant
-from study.run.work import DesignedWork, Task, banks, records, settled, task_of
+from study.run.work import DesignedWork, Task, records, settled_values
 from trainer.errors import UserError
 from trainer.results import Result
 
@@ -79,15 +79,8 @@ class PathWork(DesignedWork):
 
     def __init__(self, plan: Plan, trials: "Sequence[FrozenTrial]", bank_size: int) -> None:
         check_has_path(plan)
-        known = records(trials)
-        super().__init__(plan, known, bank_size)
-        self.plan, self.bank_size = plan, bank_size
-        accuracy = {
-            (own.user_attrs.get("variant"), own.user_attrs.get("seed")): own.value
-            for own in trials
-            if own.state.name == "COMPLETE"
-        }
-        self.values = {cell: accuracy.get(cell) for cell in settled(known)}
+        super().__init__(plan, records(trials), bank_size)
+        self.values = settled_values(trials)
         self.open = len(self.tasks)  # tasks queued or running
         self.length: int | None = None  # trials of the whole path, once its end is known
         self._extend()
@@ -99,11 +92,6 @@ class PathWork(DesignedWork):
         self.values[task.variant, task.seed] = None if diverged else result.val_accuracy
         self.open -= 1
         self._extend()
-
-    def cost(self, task: Task) -> float:
-        """Return the measured seconds of its kind; of a combination, the mean of what is known."""
-        known = [own.seconds for own in self.costs.values()]
-        return super().cost(task) or (statistics.fmean(known) if known else 0.0)
 
     def _extend(self) -> None:
         """Queue the next step, once nothing is open. A cell that was given up ends the path."""
@@ -122,11 +110,7 @@ class PathWork(DesignedWork):
             for variant in step
             if (variant.label, seed) not in self.values
         ]
-        tasks = [task_of(self.plan, cell) for cell in cells]
-        self.tasks += tasks
-        self.open = len(tasks)
-        self.queue.extend(banks(tasks, self.bank_size))
-        self.waiting += sum(map(self.cost, tasks))
+        self.open = len(self.add(cells))
 
 
 def _variant(changes: Mapping[str, Level]) -> Variant:

@@ -12,6 +12,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial
 
 from study.plans.plan import Plan, check_name
+from study.run.adaptive import AdaptiveWork, SeedRule, check_is_adaptive
 from study.run.coordinator import Coordinator, State, View
 from study.run.hardware import device_names
 from study.run.machine import Estimate, Machine, bank_size, estimate, gain, workers_for
@@ -20,7 +21,7 @@ from study.run.path import PathWork
 from study.run.provenance import git_commit
 from study.run.search import SearchWork
 from study.run.weights import WeightFiles, database_name
-from study.run.work import DesignedWork, Work, records, settled
+from study.run.work import DesignedWork, Work, records, settled, settled_values
 from study.store import location, ownership, replay, restore
 from study.store.durability import Durability
 from study.store.writer import StudyWriter
@@ -43,13 +44,30 @@ class Watched:
 
 
 def work_for(
-    plan: Plan, trials: Sequence[FrozenTrial], bank: int = 1, *, path: bool = False
+    plan: Plan,
+    trials: Sequence[FrozenTrial],
+    bank: int = 1,
+    *,
+    path: bool = False,
+    rule: SeedRule | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Work:
-    """Return what is left to do of a plan; with its ablation path, where that is asked for.
+    """Return what is left to do of a plan.
+
+    Args:
+        plan: the plan.
+        trials: the study's trials so far.
+        bank: members per bank at most.
+        path: whether its ablation path is trained too.
+        rule: who gets further seeds, of a plan that stops when it is sure.
+        tell: called with what is decided, of such a plan.
 
     Raises:
-        UserError: the plan has no path.
+        UserError: the plan has no path, or no levels to be decided.
     """
+    if plan.max_seeds is not None and rule is not None:
+        check_is_adaptive(plan, path=path)
+        return AdaptiveWork(plan, settled_values(trials), bank, rule, tell)
     if path:
         return PathWork(plan, trials, bank)
     if plan.search is None:
@@ -69,6 +87,8 @@ def run(
     tell: Callable[[str], None] = lambda _: None,
     timeout: float | None = None,
     path: bool = False,
+    rule: SeedRule | None = None,
+    news: Callable[[str], None] = lambda _: None,
 ) -> State:
     """Run a plan's pending trials as the owner of the database; return where the study stands.
 
@@ -83,6 +103,8 @@ def run(
         tell: called with a line for each thing that had to be restored first.
         timeout: seconds.
         path: whether the ablation path is trained too.
+        rule: who gets further seeds, of a plan that stops when it is sure.
+        news: called with what each of its rounds has decided.
 
     Raises:
         UserError: something given is wrong; nothing has been written.
@@ -105,8 +127,10 @@ def run(
         trials = writer.sound_trials() if writer.exists else []
         check_same_plan(writer.name, writer.plan(), len(trials), plan)
         machine = _as_before(machine, writer)
-        left = plan.trial_count - len(settled(records(trials)))
-        work = work_for(plan, trials, bank_size(plan, machine, left), path=path)
+        plan = plan.as_sure_as(writer.plan())
+        left = trials_left(plan, trials)
+        bank = bank_size(plan, machine, left)
+        work = work_for(plan, trials, bank, path=path, rule=rule, tell=news)
         if work.done >= work.planned:
             announce(writer.name, None)
             with durability.guarding(writer):
@@ -119,6 +143,13 @@ def run(
             plan, machine, work, writer, durability, database_name(url), command, deadline, watched
         )
         return session.train(trials)
+
+
+def trials_left(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
+    """Return how many trainings a plan still needs, as far as that can be told at the start."""
+    if plan.max_seeds is not None:  # the next rounds' are not known
+        return plan.variant_count
+    return plan.trial_count - len(settled(records(trials)))
 
 
 def _as_before(machine: Machine, writer: StudyWriter) -> Machine:
@@ -150,7 +181,8 @@ class _Session:
     def train(self, trials: Sequence[FrozenTrial]) -> State:
         """Train what is left to do; `trials` are those that there are."""
         plan, work, writer = self.plan, self.work, self.writer
-        with workers_for(plan, work.planned - work.done, self.machine) as (executor, bank):
+        left = max(work.planned - work.done, trials_left(plan, trials))
+        with workers_for(plan, left, self.machine) as (executor, bank):
             described = executor.start()
             speed = gain(plan, self.machine, bank)
             costs = estimate(plan, work, executor, described, speed)

@@ -108,10 +108,13 @@ def _note(state: "State") -> str:
 def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[str]:
     """Say what is planned, how long it will take, and what makes it shorter."""
     yield f"study {name}: {plan.design} on {plan.dataset}, {_size(plan)} of {_epochs(plan)}"
+    if plan.max_seeds:
+        yield f"then up to {plan.max_seeds} seeds for the levels that are not decided"
     if costs is None:
-        yield "nothing left to run: every planned trial is done"
+        enough = "every level is decided, or has the most seeds" if plan.max_seeds else ""
+        yield f"nothing left to run: {enough or 'every planned trial is done'}"
         return
-    already = plan.trial_count - costs.trials
+    already = 0 if plan.max_seeds else plan.trial_count - costs.trials
     done = f"{already} are done, " if already > 0 else ""
     bound = "at most" if plan.search and plan.search.pruner != "none" else "about"
     where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''} ({', '.join(costs.devices)})"
@@ -120,8 +123,12 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
         f"{bound} {duration(costs.seconds)} on {where}, measured over a few steps"
     )
     trials = f"--trials (now {plan.search.trials}), " if plan.search else ""
+    seeds = f"--seeds (now {plan.seeds})"
+    if plan.max_seeds:
+        margin = f"{plan.negligible:g}" if plan.negligible else "none"
+        seeds = f"--max-seeds (now {plan.max_seeds}), --negligible (now {margin})"
     yield (
-        f"shorter: {trials}--seeds (now {plan.seeds}), --epochs (now {plan.epochs}), "
+        f"shorter: {trials}{seeds}, --epochs (now {plan.epochs}), "
         f"--subset (now {plan.subset or 'all'}), --timeout 30m; --dry-run only plans; "
         "Ctrl-C keeps what is done"
     )
@@ -136,7 +143,8 @@ def show_plan(
 ) -> None:
     """Print a plan's factors, its rows with their size and cost, and the whole; 80 columns wide."""
     _say(f"{plan.name}: {plan.description}")
-    _say(f"{plan.design} on {plan.dataset}, {_epochs(plan)}, seeds 0 to {plan.seeds - 1}")
+    more = f", up to {plan.max_seeds} for what is not decided" if plan.max_seeds else ""
+    _say(f"{plan.design} on {plan.dataset}, {_epochs(plan)}, seeds 0 to {plan.seeds - 1}{more}")
     source, reported = plan.figures.source, plan.figures.reported
     if source:
         chosen = f"chosen on {source['selected_on']} data"
@@ -230,7 +238,8 @@ def _size(plan: Plan) -> str:
     if plan.search:
         more = f", the best on up to {plan.seeds} seeds" if plan.seeds > 1 else ""
         return f"{plan.search.trials} trials{more}"
-    return f"{plan.variant_count} variants x {plan.seeds} seeds = {len(plan.cells)} trials"
+    first = "first " if plan.max_seeds else ""
+    return f"{plan.variant_count} variants x {first}{plan.seeds} seeds = {len(plan.cells)} trials"
 
 
 def _show_search(search: Search) -> None:

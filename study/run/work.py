@@ -3,6 +3,7 @@
 `Work` is the coordinator's view of it; a search (`study/run/search.py`) is the other kind.
 """
 
+import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 CostKey = tuple[Any, ...]
+CellKey = tuple[str | None, int | None]  # variant, seed
 Record = tuple[str | None, int | None, str, str | None]  # variant, seed, state, outcome
 
 
@@ -39,7 +41,17 @@ class Task:
 
 
 class Work(Protocol):
-    """What the coordinator needs to know of what is to be done."""
+    """What the coordinator needs to know of what is to be done.
+
+    It is made from the trials in the database, so that a run which was killed goes on. `kinds` and
+    `learn` are called once, before anything is trained. Then `next` is asked whenever a worker is
+    free, also after it has returned nothing: results may have made new tasks. A task that it has
+    handed out starts (`on_start`), is told of its epochs (`on_epoch`, which may stop it), and ends
+    in exactly one of `on_result`, after the result is in the database, or `give_up`. Before that
+    it may be started again, where a worker died; of what is running when a run is interrupted
+    nothing is told. All is called in the owner's process, one call at a time, in the order of the
+    events. `planned` and `done` may grow together; a study is over when they are equal.
+    """
 
     @property
     def distributions(self) -> "Mapping[str, BaseDistribution]":
@@ -88,6 +100,17 @@ class Work(Protocol):
         """Return the seconds of all tasks not started yet."""
 
 
+def settled_values(trials: "Iterable[FrozenTrial]") -> dict[CellKey, float | None]:
+    """Return the settled cells of Optuna's trials with their accuracy; None: it diverged."""
+    rows = list(trials)
+    accuracy = {
+        (trial.user_attrs.get("variant"), trial.user_attrs.get("seed")): trial.value
+        for trial in rows
+        if trial.state.name == "COMPLETE"
+    }
+    return {cell: accuracy.get(cell) for cell in settled(records(rows))}
+
+
 def settled(trials: Iterable[Record]) -> dict[tuple[str | None, int | None], str]:
     """Return the cells (variant, seed) that need no further run, with their trial's state.
 
@@ -132,29 +155,32 @@ def banks(tasks: Sequence[Task], size: int) -> list[tuple[Task, ...]]:
     ]
 
 
-class DesignedWork:
-    """The pending cells of an ablation or a factorial design. A `Work`.
+class CellWork:
+    """Cells of a design, queued in banks. Most of a `Work`; what is queued when is its heirs'.
 
     Args:
         plan: the design.
-        trials: the study's trials so far.
         bank_size: members per bank at most.
     """
 
-    def __init__(self, plan: Plan, trials: Sequence[Record], bank_size: int) -> None:
+    def __init__(self, plan: Plan, bank_size: int) -> None:
         from study.store.writer import categorical
 
+        self.plan, self.bank_size = plan, bank_size
         self.distributions = {name: categorical(own) for name, own in plan.varied.items()}
-        self.tasks = [task_of(plan, cell) for cell in pending(plan, trials)]
-        self.queue = deque(banks(self.tasks, bank_size))
+        self.tasks: list[Task] = []  # all that were ever queued
+        self.queue: deque[tuple[Task, ...]] = deque()
         self.costs: dict[CostKey, Cost] = {}
         self.waiting = 0.0
-        states = settled(trials)
-        self.planned = len(plan.cells)
-        self.done = self.planned - len(self.tasks)
-        self.failed = sum(
-            states.get((cell.variant.label, cell.seed)) == "FAIL" for cell in plan.cells
-        )
+        self.planned = self.done = self.failed = 0
+
+    def add(self, cells: Iterable[Cell]) -> list[Task]:
+        """Queue cells; return their tasks."""
+        tasks = [task_of(self.plan, cell) for cell in cells]
+        self.tasks += tasks
+        self.queue.extend(banks(tasks, self.bank_size))
+        self.waiting += sum(map(self.cost, tasks))
+        return tasks
 
     def kinds(self) -> Sequence[TrainConfig]:
         """Return a config of each kind that costs differently."""
@@ -200,13 +226,35 @@ class DesignedWork:
         return [result.val_accuracy]
 
     def cost(self, task: Task) -> float:
-        """Return the measured seconds of its kind."""
-        known = self.costs.get(cost_key(task.config))
-        return known.seconds if known else 0.0
+        """Return the measured seconds of its kind; of another kind, the mean of what is known."""
+        measured = self.costs.get(cost_key(task.config))
+        if measured:
+            return measured.seconds
+        return statistics.fmean(c.seconds for c in self.costs.values()) if self.costs else 0.0
 
     def seconds_waiting(self) -> float:
         """Return the seconds of what is queued."""
         return self.waiting
+
+
+class DesignedWork(CellWork):
+    """The pending cells of an ablation or a factorial design. A `Work`.
+
+    Args:
+        plan: the design.
+        trials: the study's trials so far.
+        bank_size: members per bank at most.
+    """
+
+    def __init__(self, plan: Plan, trials: Sequence[Record], bank_size: int) -> None:
+        super().__init__(plan, bank_size)
+        tasks = self.add(pending(plan, trials))
+        states = settled(trials)
+        self.planned = len(plan.cells)
+        self.done = self.planned - len(tasks)
+        self.failed = sum(
+            states.get((cell.variant.label, cell.seed)) == "FAIL" for cell in plan.cells
+        )
 
 
 def task_of(plan: Plan, cell: Cell) -> Task:

@@ -113,24 +113,11 @@ def back_up(database: Path, target: Path) -> Backup:
         OSError, sqlite3.Error, SQLAlchemyError: it cannot be written; `target` stays as it was.
         UserError: the copy is damaged, as then the database is.
     """
-    from study.store.verify import verify
-
-    named, target = target, _resolved(target)
-    if target.exists() and not target.is_file():
-        raise UserError(f"{target}: is not a regular file")
-    if named.is_symlink() and target.exists() and not is_ours(target):
-        raise UserError(f"{named}: leads to {target}, which is not a database of studies")
+    target = _place(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # SQLite would write through a link
     try:
-        with reading(database) as source, closing(sqlite3.connect(temporary)) as copy:
-            source.backup(copy)
-            # A backup is one file: without a log beside it.
-            copy.execute("PRAGMA journal_mode=DELETE")
-            fault = damage(copy)
-            if fault:
-                raise UserError(f"{database}: is damaged, so there is no backup: {fault}")
-            holds, fresh = contents(copy), verify(copy)
+        holds, fresh = _copy(database, temporary)
         sync_file(temporary)
         why = _why_aside(database, target, fresh)
         if why:
@@ -142,6 +129,29 @@ def back_up(database: Path, target: Path) -> Backup:
     finally:
         for suffix in ("", *SIDE_FILES):
             temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+
+
+def _place(target: Path) -> Path:
+    """Return where a backup will be: links are followed, but not to what is none of ours."""
+    place = _resolved(target)
+    if place.exists() and not place.is_file():
+        raise UserError(f"{target}: is not a regular file")
+    if target.is_symlink() and place.exists() and not is_ours(place):
+        raise UserError(f"{target}: leads to {place}, which is not a database of studies")
+    return place
+
+
+def _copy(database: Path, temporary: Path) -> "tuple[Contents, Verified]":
+    """Copy a database; return what the copy holds."""
+    from study.store.verify import verify
+
+    with reading(database) as source, closing(sqlite3.connect(temporary)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # a backup is one file, without a log
+        fault = damage(copy)
+        if fault:
+            raise UserError(f"{database}: is damaged, so there is no backup: {fault}")
+        return contents(copy), verify(copy)
 
 
 def _why_aside(database: Path, target: Path, fresh: "Verified") -> str | None:

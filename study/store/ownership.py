@@ -67,6 +67,13 @@ def take(
             storage.close()
 
 
+def _wait_for_writers(url: sqlalchemy.URL, storage: OwnedStorage) -> None:
+    try:
+        storage.wait_for_writers()
+    except StorageFailed as failure:
+        raise UserError(f"storage {location.display(url)}: {failure}") from failure
+
+
 def has_owner(url: sqlalchemy.URL) -> bool | None:
     """Whether a process owns a database; None: it cannot be told, as on a server or another host.
 
@@ -91,13 +98,6 @@ def has_owner(url: sqlalchemy.URL) -> bool | None:
 
 def _note_of(path: Path) -> Path:
     return path.with_name(path.name + ".owner.json")
-
-
-def _wait_for_writers(url: sqlalchemy.URL, storage: OwnedStorage) -> None:
-    try:
-        storage.wait_for_writers()
-    except StorageFailed as failure:
-        raise UserError(f"storage {location.display(url)}: {failure}") from failure
 
 
 class FileClaim:

@@ -1,15 +1,12 @@
 """The journal's results are put back where the database lacks them."""
 
-from collections.abc import Callable
-
 import sqlalchemy
 
 from study.store import backup, location, ownership, restore
 from study.store.connection import OwnedStorage
 from study.store.journal import Journal, folder_of
+from study.store.restore import Tell
 from study.store.writer import StudyWriter
-
-Tell = Callable[[str], None]
 
 
 def recover(url: sqlalchemy.URL, tell: Tell) -> None:

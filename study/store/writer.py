@@ -211,27 +211,13 @@ class StudyWriter(SealedStudy):
         ]
 
         def write(session: Session, seal: Seal) -> int:
-            study = models.StudyModel(study_name=self.name)
-            session.add(study)
-            session.flush()
-            self._study_id = int(study.study_id)
-            session.add_all(
-                models.StudyDirectionModel(
-                    study_id=self._study_id, objective=index, direction=direction
-                )
-                for index, direction in enumerate(directions)
-            )
+            self._study_id = _insert_study(session, self.name, directions)
             for key, value in attributes.items():
                 self.set_attribute(session, key, json.dumps(value))
                 seal.take_attribute(key, json.dumps(value))
             ids = self._insert(session, fresh)
             self._open = dict(zip(ids, fresh, strict=True))
-            steps = [
-                trial_rows.step(trial_id, step, *value)
-                for trial_id, trial in self._open.items()
-                for step, value in trial.intermediate.items()
-            ]
-            trial_rows.insert_steps(session, steps)
+            trial_rows.insert_steps(session, _steps(self._open))
             self._end(session, seal, dict(zip(ids, records, strict=True)))
             return self._study_id
 
@@ -302,6 +288,28 @@ class StudyWriter(SealedStudy):
         lost = self.start([NewTrial({}, {}, attributes) for _ in missing])
         why = {"failure_reason": "lost with the database", "failure_kind": "infrastructure"}
         self.finish([(trial, TrialState.FAIL, None, why) for trial in lost])
+
+
+def _insert_study(session: Session, name: str, directions: Sequence[StudyDirection]) -> int:
+    """Insert a study; return its id."""
+    study = models.StudyModel(study_name=name)
+    session.add(study)
+    session.flush()
+    study_id = int(study.study_id)
+    session.add_all(
+        models.StudyDirectionModel(study_id=study_id, objective=index, direction=direction)
+        for index, direction in enumerate(directions)
+    )
+    return study_id
+
+
+def _steps(trials: Mapping[int, StoredTrial]) -> list[dict[str, Any]]:
+    """Return the rows of all intermediate values of trials, by id."""
+    return [
+        trial_rows.step(trial_id, step, *value)
+        for trial_id, trial in trials.items()
+        for step, value in trial.intermediate.items()
+    ]
 
 
 def _check_values(state: TrialState, values: Sequence[float] | None) -> None:

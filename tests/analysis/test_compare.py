@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import FrozenTrial
 from scipy import stats
 
-from analysis.compare import Comparison, compare
+from analysis.compare import StudyComparison, compare
 from analysis.documents import FORMATS, render
 from analysis.trials import Study, Trial, connect, studies, trials
 from tests.support.studies import POOLING, ablation_trials, database, plan, trial
@@ -39,17 +39,17 @@ def pair(
     second: Iterable[FrozenTrial],
     of: dict[str, Any] | None = SECOND,
     first: Iterable[FrozenTrial] | None = None,
-) -> Comparison:
+) -> StudyComparison:
     rows = ablation_trials(POOLING, FIRST_VALUES) if first is None else first
     return compare(*stored(folder, rows, POOLING, "a"), *stored(folder, second, of, "b"))
 
 
 @pytest.fixture
-def longer(tmp_path: Path) -> Comparison:
+def longer(tmp_path: Path) -> StudyComparison:
     return pair(tmp_path, ablation_trials(SECOND, SECOND_VALUES))
 
 
-def test_common_variants_are_paired_by_seed(longer: Comparison) -> None:
+def test_common_variants_are_paired_by_seed(longer: StudyComparison) -> None:
     assert longer.paired
     assert [own.variant for own in longer.common] == ["baseline", "pooling=avg"]
     assert longer.only_first == ["batchnorm=false"]
@@ -64,7 +64,7 @@ def test_common_variants_are_paired_by_seed(longer: Comparison) -> None:
     assert longer.common[1].verdict == "identical"
 
 
-def test_what_differs_is_listed_and_nothing_else(longer: Comparison) -> None:
+def test_what_differs_is_listed_and_nothing_else(longer: StudyComparison) -> None:
     assert [(one.what, one.first, one.second) for one in longer.differing] == [("epochs", 2, 4)]
 
 
@@ -130,7 +130,7 @@ def test_several_differences_are_not_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_format_holds_the_same_figures(longer: Comparison, format: str) -> None:
+def test_every_format_holds_the_same_figures(longer: StudyComparison, format: str) -> None:
     text = render(longer, format)
     assert text.endswith("\n")
     if format == "json":

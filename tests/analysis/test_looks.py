@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.designs import results
 from analysis.designs.base import Results
 from analysis.documents import FORMATS, render
-from analysis.looks import looks
+from analysis.looks import seed_path
 from tests.support.studies import plan, read, trial
 
 ADAPTIVE = plan({"width": [8, 4, 16, 32]}, {"width": 8}, seeds=3, max_seeds=10, negligible=0.5)
@@ -71,7 +71,7 @@ def test_a_decided_level_keeps_its_verdict(tmp_path: Path) -> None:
 
 def test_the_next_round_and_its_cost_are_told(tmp_path: Path) -> None:
     study, trials = read(tmp_path, cells({8: 3, 4: 3, 16: 3, 32: 3}), ADAPTIVE)
-    path = looks(study.plan, trials)
+    path = seed_path(study.plan, trials)
     assert path is not None
     assert not path.finished
     assert path.forecast is not None

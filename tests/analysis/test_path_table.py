@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.designs import results
 from analysis.documents import render
-from analysis.path import Path, path
+from analysis.path import AblationPath, path
 from analysis.tables.ablation import AblationTable
 from analysis.trials import connect, trials
 from study.plans.plan import Plan
@@ -113,7 +113,7 @@ def test_a_change_that_diverged_on_top_is_passed_over(tmp_path: Folder, plan: Pl
         trial(of, best, seed, None, state=TrialState.FAIL, outcome="diverged") for seed in range(3)
     ]
     found = table(tmp_path, plan, rows).path
-    assert isinstance(found, Path)
+    assert isinstance(found, AblationPath)
     assert found.steps[2].factor == "pooling"
     assert [own.val_accuracy_mean is None for own in found.steps[2].tried] == [False, True]
 

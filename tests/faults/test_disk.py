@@ -83,15 +83,15 @@ def test_a_disk_that_fills_up_and_grows_loses_nothing(
 ) -> None:
     disk = small_disk("4m")
     write_plan(disk.folder, seeds=100, epochs=2)
-    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0.005)) as own:
-        said = own.says("paused: no room in ")
+    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0.005)) as owner:
+        said = owner.says("paused: no room in ")
         assert f"no room in {disk.folder} (" in said
-        assert own.process.poll() is None
+        assert owner.process.poll() is None
         disk.resize("64m")
-        own.says("goes on: there is room in ")
-        assert own.ends() == 0, own.err
-    known = acknowledged(tmp_path / "acknowledged")
-    assert known == stored(disk.folder / "studies.db")
+        owner.says("goes on: there is room in ")
+        assert owner.ends() == 0, owner.err
+    kept = acknowledged(tmp_path / "acknowledged")
+    assert kept == stored(disk.folder / "studies.db")
     assert len(results(disk.folder / "studies.db")) == 200
     assert_sound(disk.folder / "studies.db")
 
@@ -101,14 +101,14 @@ def test_a_disk_that_is_full_to_the_last_byte_in_the_middle_of_a_write_loses_not
 ) -> None:
     disk = small_disk("64m")
     write_plan(disk.folder, seeds=50, epochs=2)
-    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0.05)) as own:
+    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0.05)) as owner:
         until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 10, "some results")
         ballast = disk.fill()
-        own.says("paused: no room in ")
+        owner.says("paused: no room in ")
         before = len(acknowledged(tmp_path / "acknowledged"))
         assert before < 100
         ballast.unlink()
-        assert own.ends() == 0, own.err
+        assert owner.ends() == 0, owner.err
     assert acknowledged(tmp_path / "acknowledged") == stored(disk.folder / "studies.db")
     assert len(results(disk.folder / "studies.db")) == 100
     assert_sound(disk.folder / "studies.db")
@@ -122,15 +122,15 @@ def test_a_paused_study_can_be_interrupted_and_goes_on_later(
     disk = small_disk("64m")
     write_plan(disk.folder, seeds=20, epochs=2)
     file = disk.folder / "studies.db"
-    with running(SIMULATED, [*RUN, *words], disk.folder, **simulated(tmp_path, 0.05)) as own:
+    with running(SIMULATED, [*RUN, *words], disk.folder, **simulated(tmp_path, 0.05)) as owner:
         until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 4, "some results")
         ballast = disk.fill()
-        own.says("paused: no room in ")
-        own.process.terminate()
-        assert own.ends(10) == 143
+        owner.says("paused: no room in ")
+        owner.process.terminate()
+        assert owner.ends(10) == 143
     ballast.unlink()
-    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0)) as own:
-        assert own.ends() == 0, own.err
+    with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0)) as owner:
+        assert owner.ends() == 0, owner.err
     assert acknowledged(tmp_path / "acknowledged").items() <= stored(file).items()
     assert len(results(file)) == 40
     assert_sound(file)
@@ -144,12 +144,12 @@ def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
     write_plan(disk.folder, seeds=4, epochs=30)
     file = disk.folder / "studies.db"
     words = ["run", "tiny.toml", "--workers", "2"]
-    with running("study.cli", words, disk.folder) as own:
+    with running("study.cli", words, disk.folder) as owner:
         until(lambda: states(file)["COMPLETE"], "a result")
         ballast = disk.fill()
-        own.says("paused: no room in ")
+        owner.says("paused: no room in ")
         ballast.unlink()
-        assert own.ends() == 0, own.err
+        assert owner.ends() == 0, owner.err
     assert len(results(file)) == 8
     assert_sound(file)
 
@@ -227,15 +227,15 @@ def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
 def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=100, epochs=2)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as owner:
         until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 4, "some results")
         log = file.with_name("studies.db-wal").stat().st_size
-        resource.prlimit(own.process.pid, resource.RLIMIT_FSIZE, (log + 50_000, log + 50_000))
-        assert own.ends() == 1, own.out
-    assert f"a file may have at most {log + 50_000} bytes here (ulimit -f)" in "".join(own.out)
+        resource.prlimit(owner.process.pid, resource.RLIMIT_FSIZE, (log + 50_000, log + 50_000))
+        assert owner.ends() == 1, owner.out
+    assert f"a file may have at most {log + 50_000} bytes here (ulimit -f)" in "".join(owner.out)
     kept = acknowledged(tmp_path / "acknowledged")
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 0, own.err
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+        assert owner.ends() == 0, owner.err
     assert kept.items() <= stored(file).items()
     assert len(results(file)) == 200
     assert_sound(file)

@@ -97,7 +97,7 @@ def test_reports_are_quick_and_starts_too(tmp_path: Path, trials: int) -> None:
     assert ready < 20
     assert max(memory, peak) < 1e9
     assert again
-    found = states(file)
-    assert found.keys() <= {"COMPLETE", "PRUNED"}
-    assert found.total() == trials + 16
+    by_state = states(file)
+    assert by_state.keys() <= {"COMPLETE", "PRUNED"}
+    assert by_state.total() == trials + 16
     assert_sound(file)

@@ -43,27 +43,27 @@ def test_an_owner_killed_at_random_moments_loses_nothing(tmp_path: Path, kills: 
     file = tmp_path / "studies.db"
     write_plan(tmp_path, seeds=12 * kills, epochs=3)
     for number in range(kills):
-        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.03)) as own:
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.03)) as owner:
             if number % 5:  # else in its first moments: imports, lock, recovery
                 done = len(acknowledged(tmp_path / "acknowledged"))
                 until(
                     lambda: (
                         len(acknowledged(tmp_path / "acknowledged")) > done  # noqa: B023
-                        or own.process.poll() is not None
+                        or owner.process.poll() is not None
                     ),
                     "a result",
                 )
                 time.sleep(chance.uniform(0, 0.3))
             else:
                 time.sleep(chance.uniform(0, 1.0))
-            assert own.process.poll() is None, "it was to be killed at work"
-            own.process.kill()
-            own.ends()
-        known = acknowledged(tmp_path / "acknowledged")
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 0, own.err
-    assert known
-    assert known.items() <= stored(file).items()
+            assert owner.process.poll() is None, "it was to be killed at work"
+            owner.process.kill()
+            owner.ends()
+        kept = acknowledged(tmp_path / "acknowledged")
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+        assert owner.ends() == 0, owner.err
+    assert kept
+    assert kept.items() <= stored(file).items()
     assert len(results(file)) == 24 * kills
     assert results(file) == undisturbed(tmp_path)
     assert_sound(file)
@@ -80,16 +80,16 @@ def test_an_owner_of_real_trainings_killed_again_and_again_comes_to_the_same_val
         write_plan(folder, seeds=20, epochs=2)
     for _ in range(5):
         before = states(tmp_path / "studies.db")["COMPLETE"]
-        with running("study.cli", words, tmp_path) as own:
+        with running("study.cli", words, tmp_path) as owner:
             until(lambda: states(tmp_path / "studies.db")["COMPLETE"] > before, "a result")  # noqa: B023
-            workers = own.workers
-            own.process.kill()
-            own.ends()
+            workers = owner.workers
+            owner.process.kill()
+            owner.ends()
             # Orphans stop at once, not at their next epoch.
             until(lambda: not any(map(is_alive, workers)), "the workers' end", 5)  # noqa: B023
     for folder in (tmp_path, undisturbed):
-        with running("study.cli", words, folder) as own:
-            assert own.ends() == 0, own.err
+        with running("study.cli", words, folder) as owner:
+            assert owner.ends() == 0, owner.err
     assert results(tmp_path / "studies.db") == results(undisturbed / "studies.db")
     assert_sound(tmp_path / "studies.db")
 
@@ -111,16 +111,16 @@ def test_an_attempt_knows_its_number(tmp_path: Path) -> None:
     for number in (1, 2):
         with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.1)):
             until(lambda: states(file).total() == 2 * number, "trials that run")  # noqa: B023
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 0
-    found = [(state, own["variant"], own["attempt"]) for state, own in attributes(file)]
-    assert Counter(found) == Counter(
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+        assert owner.ends() == 0
+    attempts = [(state, attrs["variant"], attrs["attempt"]) for state, attrs in attributes(file)]
+    assert Counter(attempts) == Counter(
         [
             *(("FAIL", variant, n) for variant in ("baseline", "pooling=avg") for n in (1, 2)),
             *(("COMPLETE", variant, 3) for variant in ("baseline", "pooling=avg")),
         ]
     )
-    assert all("checksum" in own for _, own in attributes(file))
+    assert all("checksum" in attrs for _, attrs in attributes(file))
 
 
 # The database is taken away under the owner's hands.
@@ -177,7 +177,7 @@ MORE_LOSSES = [
 
 @pytest.mark.parametrize(
     ("lose", "earlier"),
-    [*LOSSES, *(pytest.param(*own, marks=pytest.mark.slow) for own in MORE_LOSSES)],
+    [*LOSSES, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_LOSSES)],
     ids=[
         f"{lose.__name__} in the {'second' if earlier else 'first'} run"
         for lose, earlier in [*LOSSES, *MORE_LOSSES]
@@ -189,28 +189,28 @@ def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
     file = tmp_path / "studies.db"
     if earlier:  # results that only a backup has
         write_plan(tmp_path, seeds=5, epochs=2)
-        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-            assert own.ends() == 0, own.err
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+            assert owner.ends() == 0, owner.err
     write_plan(tmp_path, seeds=40, epochs=2)
     done = len(acknowledged(tmp_path / "acknowledged"))
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.05)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.05)) as owner:
         until(lambda: len(acknowledged(tmp_path / "acknowledged")) > done + 5, "some results")
         lose(file)
         before = len(acknowledged(tmp_path / "acknowledged"))
-        assert own.ends() == 1, own.err
-        said = "".join(own.out)
+        assert owner.ends() == 1, owner.err
+        said = "".join(owner.out)
         assert "while the study ran; its results are kept in the journal" in said
         assert str(file) in said
-    known = acknowledged(tmp_path / "acknowledged")
-    assert len(known) <= before + 4  # within a write of each of the four workers
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 0, own.err
+    kept = acknowledged(tmp_path / "acknowledged")
+    assert len(kept) <= before + 4  # within a write of each of the four workers
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+        assert owner.ends() == 0, owner.err
         # A file that stayed in its place SQLite may close in order, all of its results in it.
         if lose in (delete, delete_alone, replace_by_nothing, replace_by_another):
-            assert "put back from the journal" in "".join(own.err)
+            assert "put back from the journal" in "".join(owner.err)
     lines = (tmp_path / "acknowledged").read_text().splitlines()
     assert len(lines) == len(acknowledged(tmp_path / "acknowledged")), "a trial ran again"
-    assert known.items() <= stored(file).items()
+    assert kept.items() <= stored(file).items()
     assert results(file) == undisturbed(tmp_path)
     assert_sound(file)
     assert not (tmp_path / "studies.db.journal").exists()
@@ -219,16 +219,16 @@ def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
 @pytest.mark.slow
 def test_what_was_in_the_way_is_kept(tmp_path: Path) -> None:
     write_plan(tmp_path)
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 0
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+        assert owner.ends() == 0
     file = tmp_path / "studies.db"
     content = bytearray(file.read_bytes())
     content[4096:12288] = b"\xaa" * 8192
     file.write_bytes(content)
     write_plan(tmp_path, seeds=3)
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-        assert own.ends() == 0, own.err
-    assert "its backup has been put in its place" in "".join(own.err)
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+        assert owner.ends() == 0, owner.err
+    assert "its backup has been put in its place" in "".join(owner.err)
     (kept,) = tmp_path.glob("studies.db.damaged-*")
     assert kept.read_bytes() == bytes(content)
     assert len(results(file)) == 6
@@ -241,8 +241,8 @@ def test_a_database_removed_on_purpose_stays_removed_and_its_backup_is_kept(
     write_plan(tmp_path)
     for seeds in (3, 1):
         write_plan(tmp_path, seeds=seeds)
-        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as own:
-            assert own.ends() == 0, own.err
+        with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+            assert owner.ends() == 0, owner.err
         assert len(results(tmp_path / "studies.db")) == 2 * seeds
         delete(tmp_path / "studies.db")
     (older,) = tmp_path.glob("studies.db.backup.older-*")
@@ -252,10 +252,10 @@ def test_a_database_removed_on_purpose_stays_removed_and_its_backup_is_kept(
 def test_a_run_makes_backups_as_it_goes(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=200)
     backup = tmp_path / "studies.db.backup"
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as owner:
         until(lambda: 100 <= states(backup)["COMPLETE"] < 400, "a backup")
-        own.process.kill()
-        own.ends()
+        owner.process.kill()
+        owner.ends()
     records = len(list((tmp_path / "studies.db.journal").glob("*-[0-9]*.json")))
     complete = states(tmp_path / "studies.db")["COMPLETE"]
     assert states(backup)["COMPLETE"] + records >= complete
@@ -269,7 +269,7 @@ def test_a_run_makes_backups_as_it_goes(tmp_path: Path) -> None:
 def test_slow_readers_and_a_dashboard_disturb_no_write(tmp_path: Path, seconds: int) -> None:
     write_plan(tmp_path, seeds=2000, epochs=3)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as owner:
         until(lambda: states(file)["COMPLETE"] > 5, "some results")
         with closing(sqlite3.connect(file)) as reader:
             reader.execute("BEGIN")
@@ -279,15 +279,15 @@ def test_slow_readers_and_a_dashboard_disturb_no_write(tmp_path: Path, seconds: 
             while time.monotonic() < end:
                 assert len(look_at_the_dashboard(file)) > 1000
                 looks += 1
-                assert own.process.poll() is None, own.err
+                assert owner.process.poll() is None, owner.err
             assert reader.execute("SELECT COUNT(*) FROM trials").fetchone() == seen
         assert looks > 0
         assert states(file)["COMPLETE"] > seen[0] + seconds
-        own.process.send_signal(signal.SIGINT)
-        assert own.ends(10) == 130
-    assert not [line for line in own.err if "failed:" in line]
-    found = [own for state, own in attributes(file) if state == "FAIL"]
-    assert {own["failure_reason"] for own in found} <= {"interrupted"}
+        owner.process.send_signal(signal.SIGINT)
+        assert owner.ends(10) == 130
+    assert not [line for line in owner.err if "failed:" in line]
+    failed = [attrs for state, attrs in attributes(file) if state == "FAIL"]
+    assert {attrs["failure_reason"] for attrs in failed} <= {"interrupted"}
     assert_sound(file)
 
 
@@ -315,7 +315,7 @@ def look_at_the_dashboard(file: Path) -> bytes:
 def test_a_reader_that_locks_the_database_only_delays(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=100)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as own:
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.01)) as owner:
         until(lambda: states(file)["COMPLETE"] > 5, "some results")
         with closing(sqlite3.connect(file, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -323,5 +323,5 @@ def test_a_reader_that_locks_the_database_only_delays(tmp_path: Path) -> None:
             time.sleep(6)  # longer than one try
             assert states(file)["COMPLETE"] == before
             other.rollback()
-        assert own.ends() == 0, own.err
+        assert owner.ends() == 0, owner.err
     assert len(results(file)) == 200

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainer.cuda_graph import Stream
+from trainer.cuda_graph import CudaStream
 
 # Writes its running statistics, though its schema does not say so.
 SILENT = {"aten::native_batch_norm"}
@@ -63,7 +63,7 @@ class _Recorder(TorchDispatchMode):
             storage.copy_(values)
 
 
-def cpu_graph(work: Callable[[], None], stream: Stream) -> Callable[[], None]:
+def cpu_graph(work: Callable[[], None], stream: CudaStream) -> Callable[[], None]:
     """Record a work without effect; return its replay. A `Capture` for `Program`."""
     del stream
     with torch.autograd.set_multithreading_enabled(False), _Recorder() as recorder:

@@ -220,7 +220,7 @@ def test_every_architecture_is_the_same_in_onnx(
     about = {"config": config.to_dict(), "result": {}, "dataset": digits.describe()}
     checkpoint.write(weights, network.state_dict(), about)
     onnx = export(weights, tmp_path / "out")[-1]
-    classifier, _ = read_classifier(weights)
+    classifier = read_classifier(weights)
     session = onnxruntime.InferenceSession(str(onnx))
     for size in (1, 7):
         images = torch.rand(size, 1, 8, 8, generator=torch.Generator().manual_seed(size))

@@ -11,7 +11,7 @@ from tests.support.trainings import MIXED, losses, small
 from trainer import bank as banks
 from trainer import progress
 from trainer.bank import Bank
-from trainer.cuda_graph import STEPS_AHEAD, Pace, Program, Stream
+from trainer.cuda_graph import STEPS_AHEAD, CudaStream, Pace, Program
 from trainer.data import ImageData, split
 from trainer.networks import Networks
 from trainer.train import train
@@ -36,7 +36,7 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Iterator["weakref.WeakSet[Networks
     gc.enable()
 
 
-def replaying(work: Callable[[], None], stream: Stream) -> Callable[[], None]:
+def replaying(work: Callable[[], None], stream: CudaStream) -> Callable[[], None]:
     """A capture that holds what a CUDA graph holds: nothing of the bank."""
     del work, stream
     return lambda: None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
-from trainer.cuda_graph import GRAPHS, WARM_UP, Program, Stream, _cuda_graph, graphs_wanted
+from trainer.cuda_graph import GRAPHS, WARM_UP, CudaStream, Program, _cuda_graph, graphs_wanted
 from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.train import train
@@ -20,7 +20,7 @@ class Recorder:
     def __init__(self) -> None:
         self.captured = self.replayed = 0
 
-    def __call__(self, work: Callable[[], None], stream: Stream) -> Callable[[], None]:
+    def __call__(self, work: Callable[[], None], stream: CudaStream) -> Callable[[], None]:
         self.captured += 1
 
         def replay() -> None:
@@ -86,7 +86,7 @@ def test_training_by_replays_is_training(
 class BrokenCapture:
     """As CUDA ends a capture in which something failed: with an error of its own."""
 
-    def __init__(self, graph: object, stream: Stream) -> None:
+    def __init__(self, graph: object, stream: CudaStream) -> None:
         del graph, stream
 
     def __enter__(self) -> None:

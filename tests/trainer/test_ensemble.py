@@ -230,7 +230,7 @@ def test_the_ensemble_is_the_mean_of_what_each_members_weights_say(
     images = digits.test_images.view(-1, 1, 8, 8) / 255
     with torch.no_grad():
         probabilities = [
-            read_classifier(studied / str(own.checkpoint))[0](images).softmax(1) for own in best
+            read_classifier(studied / str(own.checkpoint))(images).softmax(1) for own in best
         ]
     labels = digits.test_labels
     together = torch.stack(probabilities).mean(0).argmax(1) == labels

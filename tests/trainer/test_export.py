@@ -32,7 +32,7 @@ def weights(digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_read_classifier_has_the_accuracy_that_was_measured(
     weights: Path, digits: ImageData
 ) -> None:
-    classifier, about = read_classifier(weights)
+    classifier, about = read_classifier(weights), checkpoint.read(weights)[1]
     images = digits.test_images.view(-1, 1, 8, 8) / 255
     with torch.no_grad():
         right = classifier(images).argmax(1) == digits.test_labels
@@ -43,7 +43,7 @@ def test_the_exported_network_computes_what_pytorch_computes_for_any_batch(
     weights: Path, tmp_path: Path
 ) -> None:
     model, config, onnx = export(weights, tmp_path / "out")
-    classifier, _ = read_classifier(model)
+    classifier = read_classifier(model)
     session = onnxruntime.InferenceSession(str(onnx))
     for size in (1, 7):
         images = torch.rand(size, 1, 8, 8)
@@ -62,3 +62,55 @@ def test_damaged_weights_are_not_exported(weights: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="SHA-256"):
         export(copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_exported_file_says_what_its_pixels_are(
+    weights: Path, tmp_path: Path, digits: ImageData
+) -> None:
+    _, described, file = export(weights, tmp_path / "out")
+    session = onnxruntime.InferenceSession(str(file))
+    about = session.get_modelmeta()
+    assert "pixels in [0, 1]" in about.description
+    assert about.custom_metadata_map["pixel_range"] == "[0, 1]"
+    said = json.loads(about.custom_metadata_map["images"])
+    assert said == json.loads(described.read_text())["images"]
+    assert said["shape"] == ["batch", 1, 8, 8]
+    low, high = said["range"]
+    assert json.loads(about.custom_metadata_map["classes"]) == list(digits.classes)
+    # Who does what it says has the accuracy of the training.
+    pixels = digits.test_images.view(-1, 1, 8, 8).numpy().astype(np.float32)
+    images = low + pixels / 255 * (high - low)
+    (logits,) = session.run(["logits"], {"images": images})
+    right = float((logits.argmax(1) == digits.test_labels.numpy()).mean())
+    assert right == pytest.approx(checkpoint.read(weights)[1]["result"]["test_accuracy"], abs=3e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side": "8"},
+        {"side": 3.5},
+        {"side": None},
+        {"side": 28},
+        {"classes": 3},
+        {"classes": ["a"]},
+        {"normalisation": None},
+        {"normalisation": [1]},
+        {"normalisation": "xy"},
+        {"normalisation": ["a", "b"]},
+        {"normalisation": [0.3, 0]},
+        {"normalisation": [float("nan"), 1]},
+    ],
+    ids=str,
+)
+def test_a_description_that_no_classifier_fits_is_one_line(
+    weights: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    state, about = checkpoint.read(weights)
+    checkpoint.write(
+        tmp_path / "x.safetensors", state, {**about, "dataset": {**about["dataset"], **change}}
+    )
+    with pytest.raises(UserError) as caught:
+        export(tmp_path / "x.safetensors", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "model.onnx").exists()

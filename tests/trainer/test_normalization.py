@@ -50,7 +50,7 @@ def test_an_exported_network_normalises_as_its_training_did(
     about = {"config": config.to_dict(), "result": {}, "dataset": digits.describe()}
     checkpoint.write(tmp_path / "best.safetensors", result.state, about)
     files = export(tmp_path / "best.safetensors", tmp_path / "out")
-    classifier, _ = read_classifier(tmp_path / "best.safetensors")
+    classifier = read_classifier(tmp_path / "best.safetensors")
     images = digits.test_images.view(-1, 1, 8, 8) / 255
     session = onnxruntime.InferenceSession(str(files[-1]))
     (logits,) = session.run(["logits"], {"images": images.numpy()})

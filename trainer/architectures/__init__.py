@@ -1,31 +1,52 @@
-"""The architectures, each a function of a bank's configs, the images' side and the classes.
+"""The architectures: which there are, what each reads of a config, and where it is built.
 
 Their networks map [B, K, H, W] to logits [B, K, classes]. None of them ends in a softmax: the loss
-is a cross entropy, which contains it (one of the reference projects has it twice).
+is a cross entropy, which contains it (one of the reference projects has it twice). To add one, add
+its function to a file here and an entry below. No torch is loaded until a network is built.
 """
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
 
-from trainer.architectures.convnet import ConvNet
-from trainer.architectures.mobilenet import mobilenet_v2
-from trainer.architectures.plain import conv_pairs, convnet3, lenet, toy, vgg_like
-from trainer.architectures.resnet import resnet18, resnet20, resnet32, resnet_like
-from trainer.config import TrainConfig
+@dataclass(frozen=True)
+class Architecture:
+    """A network that configs can name.
 
-Architecture = Callable[[Sequence[TrainConfig], int, int], nn.Module]
+    `reads`: the network fields of a config that it reads; the others do not change its network.
+    """
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "convnet": ConvNet,
-    "convnet3": convnet3,
-    "lenet": lenet,
-    "vgg_like": vgg_like,
-    "resnet_like": resnet_like,
-    "mobilenet_v2": mobilenet_v2,
-    "toy": toy,
-    "conv_pairs": conv_pairs,
-    "resnet18": resnet18,
-    "resnet20": resnet20,
-    "resnet32": resnet32,
+    place: str  # module of this package : a function or class
+    reads: frozenset[str]
+
+    def builder(self) -> Callable[..., Any]:
+        """Return what makes a bank's network of its configs, the images' side and the classes."""
+        module, _, name = self.place.partition(":")
+        build: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return build
+
+
+def _at(place: str, reads: str) -> Architecture:
+    return Architecture(place, frozenset(reads.split()))
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "convnet": _at(
+        "convnet:ConvNet",
+        "depth width kernel_size batchnorm conv_bias dropout pooling activation residual",
+    ),
+    "convnet3": _at(
+        "plain:convnet3", "width kernel_size batchnorm conv_bias dropout pooling activation"
+    ),
+    "lenet": _at("plain:lenet", "dropout pooling activation"),
+    "vgg_like": _at("plain:vgg_like", "batchnorm conv_bias dropout pooling activation"),
+    "resnet_like": _at("resnet:resnet_like", "conv_bias activation stem"),
+    "mobilenet_v2": _at("mobilenet:mobilenet_v2", "dropout"),
+    "toy": _at("plain:toy", "activation"),
+    "conv_pairs": _at("plain:conv_pairs", "batchnorm conv_bias activation"),
+    "resnet18": _at("resnet:resnet18", "pretrained"),
+    "resnet20": _at("resnet:resnet20", "activation stem"),
+    "resnet32": _at("resnet:resnet32", "activation stem"),
 }

@@ -95,14 +95,15 @@ def test_an_interval_excludes_zero_exactly_where_p_is_at_most_5_percent(
             assert own.p_value >= 2 * alone * (1 - 1e-9)
 
 
-def test_what_others_are_compared_with_keeps_its_own_scatter() -> None:
+def test_what_others_are_compared_with_hardly_borrows() -> None:
     study = some(levels=20, scatter="baseline's sd x 2", seeds=10)
     variances, freedoms = BlockDesign(comparisons(20), study).scatter
     y = np.array([list(row.values()) for row in study.values()])
     residual = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
-    assert freedoms[0] == pytest.approx(9)
-    assert variances[0] == pytest.approx(np.sum(residual[0] ** 2) / (9 * (1 - 1 / 21)))
-    assert (freedoms[1:] > 20).sum() > 15
+    unbiased = np.sum(residual[0] ** 2) / (9 * (1 - 1 / 21))
+    assert 9 <= freedoms[0] <= 10.8
+    assert unbiased / 1.2 < variances[0] <= unbiased
+    assert (freedoms[1:] > 20).sum() > 10
 
 
 def test_two_references_are_judged_together() -> None:

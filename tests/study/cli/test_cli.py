@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -99,6 +100,13 @@ BAD = {
     "run bad.toml": "bad.toml: factors.width: has 0 levels",
     "run ablation --dataset cifar": "dataset = 'cifar': choose from fashion-mnist, digits",
     "run tiny.toml --dataset cifar": "dataset = 'cifar': choose from fashion-mnist, digits",
+    "run tiny.toml --until-sure --seeds 3": "seeds = 3: --until-sure gives each level what",
+    "run tiny.toml --until-sure --max-seeds 2": "max_seeds = 2: must be at least 3",
+    "run tiny.toml --until-sure --path": "--path: needs all seeds of every level",
+    "run baseline --until-sure": "baseline has no levels to be decided",
+    "run search --until-sure": "seeds = 'adaptive': is for design = 'ablation'",
+    "run tiny.toml --negligible 0": "negligible = 0.0: must be a number of points",
+    "run search --negligible 1": "negligible = 1.0: a search compares no levels",
     "run tiny.toml --epochs -1": "epochs = -1: must be at least 1",
     "run tiny.toml --epochs 0": "epochs = 0: must be at least 1",
     "run tiny.toml --seeds 0": "seeds = 0: must be a whole number from 1",
@@ -231,7 +239,8 @@ def test_list_names_the_catalogue_and_the_database(done: Command) -> None:
     said = done("list")
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
-    assert [line.split()[0] for line in lines] == [*catalog.names(), "tiny"]
+    names = [line.split()[0] for line in lines if not line.startswith(" ")]  # else a source's
+    assert names == [*catalog.names(), "tiny"]
     assert "in studies.db: 4 trials, last run 20" in lines[-1]
     found = done("list", "--json").json
     assert [(own["name"], own["stored"]) for own in found] == [
@@ -435,6 +444,74 @@ def test_status(done: Command) -> None:
     assert said.out.startswith("tiny\ntrials of 4 planned: 4 finished\nbest so far: ")
     assert done("status", "tiny.toml", "--json").json["counts"] == {"finished": 4}
     assert done("status", "--watch").code == 0  # ends by itself where nothing is left
+    watched = done("status", "--watch", "--json")
+    assert watched.json == done("status", "--json").json
+
+
+def leave_running(file: Path) -> None:
+    """Leave the last of the tiny study's trials as a killed run does."""
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 3")
+        database.execute(
+            "DELETE FROM trial_user_attributes WHERE key = 'checksum' AND trial_id = "
+            "(SELECT trial_id FROM trials WHERE number = 3)"
+        )
+
+
+@pytest.mark.timeout(60)
+def test_watching_ends_where_nobody_runs_the_study_any_more(done: Command, tmp_path: Path) -> None:
+    leave_running(tmp_path / "studies.db")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    about = {"pid": dead.pid, "host": platform.node(), "started": "", "command": "run"}
+    (tmp_path / "studies.db.owner.json").write_text(json.dumps(about))
+    said = done("status", "--watch")
+    assert said.code == 0
+    assert "nobody runs it now; to go on: fmnist-study run tiny" in said.out
+    assert done("status", "--watch", "--json").json["missing"] == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_run_that_is_alive_is_watched_to_its_end(
+    done: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "studies.db"
+    leave_running(file)
+    about = {"pid": os.getpid(), "host": platform.node(), "started": "", "command": "run"}
+    (tmp_path / "studies.db.owner.json").write_text(json.dumps(about))
+
+    def end(_seconds: float) -> None:
+        (tmp_path / "studies.db.owner.json").unlink()
+        with sqlite3.connect(file) as database:
+            database.execute("UPDATE trials SET state = 'COMPLETE' WHERE number = 3")
+
+    monkeypatch.setattr("study.cli.watching.time.sleep", end)
+    looks = [json.loads(line) for line in done("status", "--watch", "--json").out.splitlines()]
+    assert [look["counts"].get("running", 0) for look in looks] == [1, 0]
+
+
+def test_a_level_that_diverged_is_told_as_that_and_not_run_again(
+    fmnist_study: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "wild.toml").write_text(
+        'name = "wild"\ndataset = "digits"\nepochs = 2\nseeds = 2\n[baseline]\nwidth = 4\n'
+        'optimizer = "sgd"\n[factors]\nlearning_rate = [0.003, 100.0]\n'
+    )
+    said = fmnist_study("run", "wild.toml", *QUICK, "--quiet")
+    assert "diverged" in said.out
+    now = fmnist_study("status", "--json").json
+    assert (now["diverged"], now["missing"]) == (2, 0)
+    assert "2 failed (2 diverged)" in fmnist_study("status", "--watch").out
+    fmnist_study("run", "wild.toml", *QUICK, "--quiet")
+    assert fmnist_study("status", "--json").json["counts"] == now["counts"]
+
+
+def test_a_run_says_first_what_nothing_reads(fmnist_study: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(TINY.replace('pooling = ["max", "avg"]', "momentum = [0.5]"))
+    note = "note: momentum = 0.9, 0.5: makes no difference here (only the optimizer sgd reads it)"
+    for words in (["run", "m.toml", "--dry-run"], ["show", "m.toml"]):
+        assert note in fmnist_study(*words).out
+    assert note in fmnist_study("run", "m.toml", *QUICK, "--quiet").err
 
 
 def test_report_json_is_the_contract(fmnist_study: Command, tmp_path: Path) -> None:
@@ -589,3 +666,22 @@ def test_an_interrupted_study_keeps_everything_and_goes_on(
         )
         assert len(cells) == 12
         assert set(cells.values()) == {1}
+
+
+def test_a_study_that_stops_when_it_is_sure(fmnist_study: Command) -> None:
+    words = ("run", "tiny.toml", *QUICK, "--until-sure", "--max-seeds", "4", "--negligible", "90")
+    planned = fmnist_study(*words, "--dry-run", "--json").json
+    assert (planned["left"], planned["plan"]["max_seeds"]) == (6, 4)
+    said = fmnist_study(*words, "--json")
+    assert said.code == 0
+    assert "after 3 seeds: " in said.err
+    assert "no further seeds: " in said.err
+    now = said.json["progress"]
+    assert now["missing"] == 0
+    assert now["sureness"]["levels"] == 1
+    assert now["sureness"]["reason"]
+    assert now["counts"]["finished"] in (6, 8)
+    again = fmnist_study("run", "tiny", *QUICK)  # by its stored name and plan
+    assert "nothing left to run: every level is decided, or has the most seeds" in again.err
+    assert "levels decided" in fmnist_study("status").out
+    assert fmnist_study(*words, "--quiet").err == ""

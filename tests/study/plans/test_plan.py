@@ -350,14 +350,14 @@ def test_any_file_makes_a_plan_or_a_user_error(
         from_toml(folder, raw, "digits")
 
 
-@pytest.mark.parametrize("name", ["a", "a.b", "reference/ablation", "A-1_b/c.d/e", "_x", "-x"])
+@pytest.mark.parametrize("name", ["a", "a.b", "reference/ablation", "A-1_b/c.d/e", "_x"])
 def test_names_that_are_safe(name: str) -> None:
     check_name("name", name)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".a", "a/.b", "a..b", "../a", "/a", "a/", "a//b", "a b", "a\n", "a\\b", "a:b", "~"],
+    ["", ".a", "a/.b", "a..b", "../a", "/a", "a/", "a//b", "a b", "a\n", "a\\b", "a:b", "~", "-x"],
 )
 def test_names_that_could_leave_their_folder_or_their_line(name: str) -> None:
     with pytest.raises(UserError, match=r"^--study-name = "):
@@ -367,10 +367,10 @@ def test_names_that_could_leave_their_folder_or_their_line(name: str) -> None:
 DOCS = (Path(__file__).parents[3] / "docs" / "plans.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_documented_plans_are_valid_on_every_data_set(tmp_path: Path, number: int) -> None:
     examples = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for dataset in DATASETS:
         assert from_toml(tmp_path, examples[number], dataset).variant_count > 1
 
@@ -389,3 +389,64 @@ def test_every_key_of_a_plan_is_documented(tmp_path: Path) -> None:
         keys = str(caught.value).partition(f"{name} = '?': choose from ")[2].split(", ")
         assert len(keys) > 2
         assert [key for key in keys if f"`{key}`" not in DOCS and f"{key} = " not in DOCS] == []
+
+
+# Studies that stop when they are sure.
+
+
+def test_seeds_may_be_as_many_as_it_takes() -> None:
+    adaptive = Plan.from_dict({"name": "p", "seeds": "adaptive", "factors": {"width": [16, 32]}})
+    assert (adaptive.seeds, adaptive.max_seeds) == (3, 20)
+    again = Plan.from_dict(json.loads(json.dumps(adaptive.to_dict())))
+    assert (again.seeds, again.max_seeds) == (3, 20)
+    assert again.hash == adaptive.override(seeds=5).hash  # seeds are not of its identity
+    assert adaptive.override(seeds=5).max_seeds is None
+    assert adaptive.override(seeds="adaptive", max_seeds=8).max_seeds == 8
+    fixed = Plan.from_dict({"name": "p", "factors": {"width": [16, 32]}})
+    assert "max_seeds" not in fixed.to_dict()
+    assert "negligible" not in fixed.to_dict()
+    assert fixed.override(seeds="adaptive").max_seeds == 20
+
+
+def test_a_stored_study_keeps_how_sure_it_was_to_be() -> None:
+    values = {"name": "p", "factors": {"width": [16, 32]}}
+    before = Plan.from_dict({**values, "seeds": "adaptive", "max_seeds": 9, "negligible": 0.5})
+    fixed = Plan.from_dict({**values, "seeds": 5}).at_least(before.to_dict())
+    assert (fixed.seeds, fixed.max_seeds, fixed.negligible) == (5, 9, 0.5)
+    later = Plan.from_dict({**values, "seeds": "adaptive", "max_seeds": 12, "negligible": 0.7})
+    assert later.at_least(before.to_dict()).max_seeds == 12
+    assert later.at_least(before.to_dict()).negligible == 0.7
+    assert Plan.from_dict(values).as_sure_as(before.to_dict()).negligible == 0.5
+    assert later.as_sure_as(before.to_dict()).negligible == 0.7
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"seeds": "many"}, "seeds = 'many': must be a whole number"),
+        ({"seeds": "adaptive", "max_seeds": 2}, "max_seeds = 2: must be at least 3"),
+        ({"seeds": "adaptive", "max_seeds": 1001}, "max_seeds = 1001"),
+        ({"seeds": "adaptive", "max_seeds": True}, "max_seeds = True"),
+        ({"seeds": "adaptive", "design": "factorial"}, "is for design = 'ablation'"),
+        ({"negligible": 0}, "negligible = 0: must be a number of points"),
+        ({"negligible": float("nan")}, "negligible = nan"),
+        ({"negligible": 101}, "negligible = 101"),
+        ({"negligible": "small"}, "negligible = 'small'"),
+        ({"negligible": True}, "negligible = True"),
+    ],
+)
+def test_what_is_wrong_with_sureness_is_named(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        Plan.from_dict({"name": "p", "factors": {"width": [16, 32]}, **keys})
+
+
+def test_a_wrong_change_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('name = "p"\n[factors]\nwidth = [16, 32]\n')
+    with pytest.raises(UserError, match=r"^epochs = -1"):
+        load_plan(str(file), epochs=-1)
+    file.write_text('name = "p"\nwdith = 3\n')
+    with pytest.raises(UserError, match=r"p\.toml: key = 'wdith'"):
+        load_plan(str(file), epochs=3)
+    file.write_text('name = "p"\nepochs = 0\n')
+    assert load_plan(str(file), epochs=3).epochs == 3

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from study.plans.plan import Cell, Plan
+from study.run import session
 from study.run.coordinator import (
     MAX_ATTEMPTS,
     MAX_EQUAL_FAILURES,
+    MAX_REFUSALS,
     Coordinator,
     OutOfTime,
     State,
@@ -383,6 +385,22 @@ def test_a_cell_is_tried_only_so_often(scripted: Make) -> None:
     assert {t.user_attrs["failure_kind"] for t in failed} == {"infrastructure"}
 
 
+def test_a_disk_that_refuses_one_cell_for_ever_does_not_hold_the_study_up(
+    scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.run.disk.SPARE_BYTES", 1)  # doubled each time: no pause here
+
+    def fate(_: Scripted, job: Job) -> Failure | None:
+        config = job.configs[0]
+        bad = (config.pooling, config.seed) == ("avg", 1)
+        return Failure("disk", "no room in checkpoints") if bad else None
+
+    coordinator = scripted(tiny(seeds=3), fate)
+    state = coordinator.run()
+    assert (state.done, state.failed) == (5, 1)
+    assert outcomes(coordinator) == {TrialState.FAIL: MAX_REFUSALS, TrialState.COMPLETE: 5}
+
+
 def test_a_user_s_error_is_not_tried_again(scripted: Make) -> None:
     def fate(_: Scripted, job: Job) -> Failure | None:
         return Failure("user", "too small") if job.configs[0].pooling == "avg" else None
@@ -524,3 +542,39 @@ def test_a_machine_is_checked() -> None:
     for wrong in ({"executor": "cloud"}, {"workers": 0}, {"bank": -1}):
         with pytest.raises(UserError, match=f"^{next(iter(wrong))} = "):
             Machine(**wrong)
+
+
+def test_a_study_is_trained_with_the_threads_that_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.run.hardware.available_cores", lambda: 8)
+    file = tmp_path / "studies.db"
+    threads: list[int | None] = []
+    workers_for = vars(session)["workers_for"]
+
+    def watched(plan: Plan, trials: int, machine: Machine) -> Any:
+        threads.append(machine.cpu_threads)
+        return workers_for(plan, trials, replace(machine, threads=1))  # of this process: the tests'
+
+    monkeypatch.setattr(session, "workers_for", watched)
+    inline = Machine(device="cpu", executor="inline")
+    run(tiny(seeds=1), file, machine=replace(inline, workers=4))
+    run(tiny(seeds=2), file, machine=inline)  # alone, it would have one thread each
+    run(tiny(seeds=3), file, machine=replace(inline, workers=1))
+    assert threads == [2, 2, 2]
+    stored_threads = optuna.load_study(study_name="tiny", storage=f"sqlite:///{file}").user_attrs
+    assert stored_threads["threads"] == 2
+
+
+@pytest.mark.parametrize("planted", [0, -1, True, "2", 1e9, None, [2]])
+def test_threads_that_nobody_wrote_are_not_believed(
+    planted: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "studies.db"
+    run(tiny(seeds=1), file)
+    monkeypatch.setattr(
+        StudyWriter, "attributes", lambda self, real=StudyWriter.attributes: {
+            **real(self), "threads": planted
+        }
+    )  # fmt: skip
+    assert run(tiny(seeds=2), file).done == 4

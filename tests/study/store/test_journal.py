@@ -76,11 +76,11 @@ def database(file: Path) -> Iterator[Any]:
 
 
 def writer_in(database: Any, journal: Journal) -> StudyWriter:
-    found = StudyWriter(database, "own", journal=journal)
-    if not found.exists:
-        found.create([StudyDirection.MAXIMIZE])
-        found.describe({"plan": {"name": "own"}})
-    return found
+    writer = StudyWriter(database, "own", journal=journal)
+    if not writer.exists:
+        writer.create([StudyDirection.MAXIMIZE])
+        writer.describe({"plan": {"name": "own"}})
+    return writer
 
 
 def new(seed: int) -> NewTrial:
@@ -114,13 +114,13 @@ def test_a_result_that_was_not_committed_ends_its_running_trial(
     monkeypatch.setattr(writer, "_close", lambda _: None)  # killed between journal and commit
     finish(writer, trial, 0.5)
     assert said_by(database, journal) == ["1 result put back from the journal"]
-    (found,) = StudyWriter(database, "own").sound_trials()
-    assert (found.state, found.values, found.params) == (
+    (sound,) = StudyWriter(database, "own").sound_trials()
+    assert (sound.state, sound.values, sound.params) == (
         TrialState.COMPLETE,
         [0.5],
         {"pooling": "avg"},
     )
-    assert found.intermediate_values == {1: 0.5}
+    assert sound.intermediate_values == {1: 0.5}
     assert said_by(database, journal) == []  # twice is once
 
 
@@ -136,11 +136,11 @@ def test_a_study_is_made_again_with_its_numbers(
         assert said_by(other, journal) == ["2 results put back from the journal"]
         again = StudyWriter(other, "own")
         assert again.plan() == {"name": "own"}
-        found = again.sound_trials()
-        assert [trial.number for trial in found] == [0, 1, 2]
-        assert [trial.state.name for trial in found] == ["FAIL", "COMPLETE", "COMPLETE"]
-        assert found[0].user_attrs["failure_reason"] == "lost with the database"
-        assert found[1].user_attrs["seed"] == 1
+        sound = again.sound_trials()
+        assert [trial.number for trial in sound] == [0, 1, 2]
+        assert [trial.state.name for trial in sound] == ["FAIL", "COMPLETE", "COMPLETE"]
+        assert sound[0].user_attrs["failure_reason"] == "lost with the database"
+        assert sound[1].user_attrs["seed"] == 1
         assert again.next_number == 3
 
 

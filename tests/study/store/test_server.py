@@ -31,7 +31,7 @@ def has_results(server: Server) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         ("postgresql://a/s", "postgresql://b/s", False),
         ("postgresql://a:1/s", "postgresql://a:2/s", False),
@@ -45,10 +45,10 @@ def has_results(server: Server) -> bool:
     ],
 )
 def test_a_journal_is_of_one_database_on_one_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str, other: str, same: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str, same: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folders = [Durability(location.locate(url), print).journal.folder for url in (one, other)]
+    folders = [Durability(location.locate(url), print).journal.folder for url in (first, second)]
     assert (folders[0] == folders[1]) == same
     assert {folder.parent for folder in folders} == {tmp_path}
 
@@ -102,8 +102,8 @@ def test_an_owner_whose_lock_was_cut_commits_nothing_more(server: Server, url: s
                 with pytest.raises(StorageFailed, match="the connection that locks the database"):
                     write()
             assert second.start([NEW])
-            found = [(trial.number, trial.state.name) for trial in second.trials()]
-    assert found == [(0, "COMPLETE"), (1, "FAIL"), (2, "RUNNING")]
+            stored = [(trial.number, trial.state.name) for trial in second.trials()]
+    assert stored == [(0, "COMPLETE"), (1, "FAIL"), (2, "RUNNING")]
 
 
 @pytest.mark.slow
@@ -163,13 +163,13 @@ def test_a_server_that_restarts_during_a_run_ends_it_and_the_next_goes_on(
 ) -> None:
     write_plan(tmp_path, seeds=60, epochs=2)
     words = [*RUN, "--storage", url]
-    with running(SIMULATED, words, tmp_path, **simulated(tmp_path, 0.1)) as own:
+    with running(SIMULATED, words, tmp_path, **simulated(tmp_path, 0.1)) as owner:
         until(lambda: has_results(server), "some results")
         server.stop()
         server.start()
-        assert own.ends() == 1, own.err
+        assert owner.ends() == 1, owner.err
     for _ in range(2):
-        with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as own:
-            assert own.ends() == 0, own.err
+        with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as owner:
+            assert owner.ends() == 0, owner.err
     assert server.query(COUNT, "s") == 120
     assert not list(tmp_path.glob("*.journal"))

@@ -59,8 +59,8 @@ def test_any_path_works(tmp_path: Path, name: str) -> None:
     assert (folder / name).is_file()
     assert not is_new(url)
     check_readable(url)
-    with take(url, "second") as found:
-        assert found.get_all_studies() == []
+    with take(url, "second") as opened:
+        assert opened.get_all_studies() == []
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_pragmas_hold_on_every_connection_from_the_first_on(tmp_path: Path) -> N
     listener = lambda connection, _record: opened.append(connection)  # noqa: E731 # removed below
     sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", listener)
     try:
-        with take(locate(str(tmp_path / "x.db")), "test") as found:
-            first, second = opened[0], found.engine.raw_connection().dbapi_connection
+        with take(locate(str(tmp_path / "x.db")), "test") as database:
+            first, second = opened[0], database.engine.raw_connection().dbapi_connection
             for connection in (first, second):
                 assert connection is not None
                 cursor = connection.cursor()
@@ -265,8 +265,8 @@ def test_a_second_owner_is_told_who_the_first_is_and_a_dead_one_owns_nothing(
         assert first.stdout is not None
         first.stdout.close()
 
-    with take(locate(str(ours)), "third") as found:
-        assert [study.study_name for study in found.get_all_studies()] == ["test"]
+    with take(locate(str(ours)), "third") as opened:
+        assert [study.study_name for study in opened.get_all_studies()] == ["test"]
 
 
 def test_a_new_owner_reads_only_when_nobody_writes_any_more(ours: Path) -> None:

@@ -30,11 +30,11 @@ PARAMS: dict[str, Any] = {"pooling": "avg", "batchnorm": False}
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[StudyWriter]:
     with ownership.take(location.locate(str(tmp_path / "studies.db")), "test") as opened:
-        found = StudyWriter(opened, "own")
-        assert not found.exists
-        assert found.plan() is None
-        found.create([StudyDirection.MAXIMIZE])
-        yield found
+        made = StudyWriter(opened, "own")
+        assert not made.exists
+        assert made.plan() is None
+        made.create([StudyDirection.MAXIMIZE])
+        yield made
 
 
 def start(writer: StudyWriter, attributes: dict[str, Any] | None = None) -> int:
@@ -55,7 +55,7 @@ def theirs(file: Path) -> optuna.Study:
 def unsigned(trial: FrozenTrial) -> dict[str, Any]:
     """A trial's attributes without its checksum."""
     assert re.fullmatch("[0-9a-f]{64}", trial.user_attrs[CHECKSUM])
-    return {key: own for key, own in trial.user_attrs.items() if key != CHECKSUM}
+    return {key: value for key, value in trial.user_attrs.items() if key != CHECKSUM}
 
 
 def steps(file: Path) -> int:
@@ -77,25 +77,25 @@ def test_optuna_reads_what_was_written(writer: StudyWriter, file: Path) -> None:
     writer.finish([(trial, TrialState.COMPLETE, [0.75], attributes)])
 
     study = theirs(file)
-    (found,) = study.trials
+    (stored,) = study.trials
 
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
-    assert {key: own for key, own in study.user_attrs.items() if key != SEAL} == {
+    assert {key: value for key, value in study.user_attrs.items() if key != SEAL} == {
         "plan": {"name": "own"},
         "hosts": ["ä"],
     }
-    assert found.state == TrialState.COMPLETE
-    assert found.value == 0.75
-    assert found.params == PARAMS
-    assert found.distributions == DISTRIBUTIONS
-    assert found.intermediate_values == {1: 0.5, 2: 0.75, 3: 0.7}
-    assert unsigned(found) == {"variant": "pooling=avg", "seed": 3} | attributes
-    assert study.best_trial.number == found.number == 0
-    assert found.datetime_start is not None
-    assert found.datetime_complete is not None
-    now = datetime.now(found.datetime_complete.tzinfo)
-    assert timedelta() <= found.datetime_complete - found.datetime_start < timedelta(seconds=20)
-    assert abs(now - found.datetime_complete) < timedelta(seconds=20)
+    assert stored.state == TrialState.COMPLETE
+    assert stored.value == 0.75
+    assert stored.params == PARAMS
+    assert stored.distributions == DISTRIBUTIONS
+    assert stored.intermediate_values == {1: 0.5, 2: 0.75, 3: 0.7}
+    assert unsigned(stored) == {"variant": "pooling=avg", "seed": 3} | attributes
+    assert study.best_trial.number == stored.number == 0
+    assert stored.datetime_start is not None
+    assert stored.datetime_complete is not None
+    now = datetime.now(stored.datetime_complete.tzinfo)
+    assert timedelta() <= stored.datetime_complete - stored.datetime_start < timedelta(seconds=20)
+    assert abs(now - stored.datetime_complete) < timedelta(seconds=20)
 
 
 def test_rows_are_those_that_optuna_writes(writer: StudyWriter, file: Path) -> None:
@@ -106,9 +106,9 @@ def test_rows_are_those_that_optuna_writes(writer: StudyWriter, file: Path) -> N
     trial.report(0.5, 1)
     study.tell(trial, 0.75)
     writer = StudyWriter(writer.storage, "own")  # one that knows of the other trial
-    (own,) = writer.start([NewTrial(trial.params, DISTRIBUTIONS, {"seed": 3})])
-    writer.report(own, 1, 0.5)
-    writer.finish([(own, TrialState.COMPLETE, [0.75], {})])
+    (trial_id,) = writer.start([NewTrial(trial.params, DISTRIBUTIONS, {"seed": 3})])
+    writer.report(trial_id, 1, 0.5)
+    writer.finish([(trial_id, TrialState.COMPLETE, [0.75], {})])
 
     connection = sqlite3.connect(file)
     try:
@@ -127,7 +127,7 @@ def test_rows_are_those_that_optuna_writes(writer: StudyWriter, file: Path) -> N
                     f"WHERE trial_id = ? ORDER BY {key}",
                     (number,),
                 ).fetchall()
-                for number in (trial._trial_id, own)
+                for number in (trial._trial_id, trial_id)
             ]
             ours = [row for row in rows[1] if row[0] != CHECKSUM]  # which Optuna does not know
             assert sorted(rows[0]) == sorted(ours) != [], table

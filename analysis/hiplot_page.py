@@ -72,19 +72,23 @@ def write(study: Study, trials: Sequence[Trial], path: Path) -> Path:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>'
         f"<title>{html.escape(printable(study.name))}</title><style>{style}</style>"
     )
+    page = _drawn(made).replace("<title>HiPlot</title>", head, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _drawn(made: "hiplot.Experiment") -> str:
+    """Return HiPlot's page of an experiment, mended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # HiPlot leaves its icon's file open
-        page = made.to_html()
-    page = page.replace("<title>HiPlot</title>", head, 1)
+        page = str(made.to_html())
     # HiPlot's style sheet asks Google for a font that has a local substitute.
     page = re.sub(r'@import\\?"https?:[^"]*"', "", page)
     # What a conditional parameter has in trials that it has no place in; see `_line`.
     page = page.replace('"nan/inf/null"', '"none"')
     # d3 would write the ticks of a logarithmic axis as 6e+1; "~r" writes 60.
-    page = page.replace(".state.height/50)", '.state.height/50,"~r")')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return page.replace(".state.height/50)", '.state.height/50,"~r")')
 
 
 def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:

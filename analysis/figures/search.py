@@ -1,7 +1,7 @@
 """Figures of a search: its course, what matters, and how accuracy depends on each parameter."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,6 @@ def dependence(partial: Dependence, name: str, quantity: Quantity = ACCURACY) ->
     def place(value: Any) -> Any:
         return places.get(level_text(value)) if partial.categorical else value
 
-    x = [place(value) for value in partial.grid]
     dots = scatter(
         rounded(place(value) for value, _ in sampled),
         scaled(quantity, (value for _, value in sampled)),
@@ -163,36 +162,9 @@ def dependence(partial: Dependence, name: str, quantity: Quantity = ACCURACY) ->
         mode="markers",
         marker={"color": GREY, "size": 6, "opacity": 0.45},
     )
-    text = [
-        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
-        f"{quantity.amount(mean)} [{quantity.number(low)}, {quantity.number(high)}]"
-        for at, mean, low, high in zip(
-            partial.grid,
-            partial.mean,
-            partial.low,
-            partial.high,
-            strict=True,
-        )
-    ]
+    x = [place(value) for value in partial.grid]
     if partial.categorical:
-        interval = bars(
-            (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
-            (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
-            quantity,
-            color=BLUE,
-            thickness=2,
-        )
-        marker = {"color": BLUE, "symbol": "diamond", "size": 10}
-        curve = [
-            scatter(
-                x,
-                scaled(quantity, partial.mean),
-                text,
-                mode="markers",
-                marker=marker,
-                error_y=interval,
-            )
-        ]
+        curve = _diamonds(partial, x, quantity)
         values = axis(
             plain(partial.parameter, LABEL),
             **ticks([plain(label, 60 // len(places)) for label in places]),
@@ -200,16 +172,7 @@ def dependence(partial: Dependence, name: str, quantity: Quantity = ACCURACY) ->
             showgrid=False,
         )
     else:
-        line = {"color": BLUE, "width": 2}
-        curve = [
-            band(
-                rounded(x),
-                quantity.scale * np.array(partial.low),
-                quantity.scale * np.array(partial.high),
-                BLUE,
-            ),
-            scatter(rounded(x), scaled(quantity, partial.mean), text, mode="lines", line=line),
-        ]
+        curve = _band(partial, x, quantity)
         # 0.0001 is what a plan says; 100µ is not.
         scale = {"type": "log", "exponentformat": "none"} if partial.logarithmic else {}
         values = axis(plain(partial.parameter, LABEL), **scale)
@@ -223,3 +186,51 @@ def dependence(partial: Dependence, name: str, quantity: Quantity = ACCURACY) ->
         layout(xaxis=values, yaxis=axis(plain(quantity.axis), **within(reach))),
         height=300,
     )
+
+
+def _hover(partial: Dependence, quantity: Quantity) -> list[str]:
+    return [
+        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
+        f"{quantity.amount(mean)} [{quantity.number(low)}, {quantity.number(high)}]"
+        for at, mean, low, high in zip(
+            partial.grid, partial.mean, partial.low, partial.high, strict=True
+        )
+    ]
+
+
+def _diamonds(partial: Dependence, x: Sequence[Any], quantity: Quantity) -> list[dict[str, Any]]:
+    """Draw the dependence on a category: a diamond with its interval for each level."""
+    interval = bars(
+        (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
+        (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
+        quantity,
+        color=BLUE,
+        thickness=2,
+    )
+    marker = {"color": BLUE, "symbol": "diamond", "size": 10}
+    means = scaled(quantity, partial.mean)
+    return [
+        scatter(
+            x, means, _hover(partial, quantity), mode="markers", marker=marker, error_y=interval
+        )
+    ]
+
+
+def _band(partial: Dependence, x: Sequence[Any], quantity: Quantity) -> list[dict[str, Any]]:
+    """Draw the dependence on a number: a line in its band."""
+    line = {"color": BLUE, "width": 2}
+    return [
+        band(
+            rounded(x),
+            quantity.scale * np.array(partial.low),
+            quantity.scale * np.array(partial.high),
+            BLUE,
+        ),
+        scatter(
+            rounded(x),
+            scaled(quantity, partial.mean),
+            _hover(partial, quantity),
+            mode="lines",
+            line=line,
+        ),
+    ]

@@ -233,6 +233,17 @@ def _chance(effect: Effect) -> Cell:
     return Cell(text, effect.improvement, "number")
 
 
+OF_TRIALS = (
+    "A dot is a trial; lines join trials that have all else in common (seed, split, data order). "
+    "Diamonds are means; a bar is the 95 % interval of the difference from the dashed line, the "
+    "mean of the grey level."
+)
+OF_CURVES = (
+    "Beside them, mean learning curves: solid in validation, with a band from the lowest trial to "
+    "the highest, dotted in training; a curve ends where the first of its trials ended."
+)
+
+
 def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[Section]:
     """Show each factor's trials, level by level, and how they learned."""
     if not table.effects:
@@ -255,17 +266,8 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
         parts.append(Part(printable(factor), [_verdicts(table, levels_effects)], figures=figures))
     if not parts:
         return []
-    intro = [
-        "A dot is a trial; lines join trials that have all else in common (seed, split, data "
-        "order). Diamonds are means; a bar is the 95 % interval of the difference from the dashed "
-        "line, the mean of the grey level."
-    ]
-    if any(len(part.figures) > 1 for part in parts):
-        intro.append(
-            "Beside them, mean learning curves: solid in validation, with a band from the lowest "
-            "trial to the highest, dotted in training; a curve ends where the first of its trials "
-            "ended."
-        )
+    curves_too = any(len(part.figures) > 1 for part in parts)
+    intro = [OF_TRIALS, *([OF_CURVES] if curves_too else [])]
     return [Section("factors", "Factor by factor", intro, parts)]
 
 

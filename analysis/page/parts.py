@@ -10,7 +10,7 @@ from analysis.table_formats import Block
 
 NOTHING = "–"
 FRAMED = 60  # rows; a longer table would hide what follows
-WORDS = {"verdict", "chosen on"}  # columns of words in tables of figures
+WORDS = {"verdict", "chosen on", "these"}  # columns of words in tables of figures
 
 
 @dataclass(frozen=True)

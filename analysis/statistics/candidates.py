@@ -285,18 +285,18 @@ def noise(
 ) -> tuple[float, str] | None:
     """Return the standard deviation of a candidate's accuracy on a seed, and where it comes from.
 
-    The residual of candidate + seed, over the seeds that candidates were repeated on. The seed that
-    picked them out is left out: its accuracies are high by choice, and would count that luck as
-    noise. Where no two candidates share two such seeds, the spread within candidates, which holds
-    the seeds' own luck too; where no candidate has two of them, over all of its seeds. Where none
+    The residual of candidate + seed where candidates share seeds (`crossed_deviation`). Else the
+    spread within candidates, which holds the seeds' own luck too: over the seeds they were repeated
+    on, as the one that picked them out is high by choice; or over all of their seeds. Where none
     was repeated, the binomial standard error of the best candidate's accuracy on the validation
     images, which knows nothing of the luck of the initialisation.
     """
-    repeated: dict[Hashable, dict[Any, float]] = {
-        own.number: dict(zip(own.later_seeds, own.later, strict=True)) for own in candidates
+    runs: dict[Hashable, dict[Any, float]] = {
+        own.number: ({} if own.first is None else {"first": own.first})
+        | dict(zip(own.later_seeds, own.later, strict=True))
+        for own in candidates
     }
-    residual = BlockDesign([], repeated).residual_deviation
-    if residual is not None:
+    if (residual := crossed_deviation(runs)) is not None:
         return residual, "residual"
     for source, values in (
         ("later seeds", [own.later for own in candidates]),
@@ -309,6 +309,42 @@ def noise(
     if not validation_images or p is None or not 0 <= p <= 1:
         return None
     return math.sqrt(p * (1 - p) / validation_images), "binomial"
+
+
+def crossed_deviation(runs: Mapping[Hashable, Mapping[Any, float]]) -> float | None:
+    """Return the standard deviation about candidate + seed, where only the promising go on.
+
+    Candidates are a sample, of which those with good values get further seeds: by restricted
+    likelihood with their effects as random ones, all values that this choice rests on count, and it
+    does no harm (Rubin 1976). Least squares would take the survivors' luck for theirs.
+
+    Args:
+        runs: accuracies by candidate and seed.
+
+    Returns:
+        None where no two candidates share two seeds.
+    """
+    if BlockDesign([], runs).residual_degrees == 0:
+        return None
+    seeds = list(dict.fromkeys(seed for row in runs.values() for seed in row))
+    present = np.array([[seed in row for seed in seeds] for row in runs.values()], float)
+    values = np.array([[row.get(seed, 0.0) for seed in seeds] for row in runs.values()])
+    counts, sums = present.sum(axis=1), values.sum(axis=1)
+    best, deviation = -math.inf, 0.0
+    for ratio in (0.0, *np.geomspace(1e-3, 1e4, 141)):  # variance of candidates over that of runs
+        shrunk = ratio / (1 + ratio * counts)
+        normal = np.diag(present.sum(axis=0)) - (present * shrunk[:, None]).T @ present
+        right = values.sum(axis=0) - present.T @ (shrunk * sums)
+        squares = np.sum(values**2) - shrunk @ sums**2 - right @ np.linalg.solve(normal, right)
+        degrees = counts.sum() - len(seeds)
+        likelihood = -(
+            degrees * math.log(max(squares, 1e-300))
+            + np.sum(np.log1p(ratio * counts))
+            + np.linalg.slogdet(normal)[1]
+        )
+        if likelihood > best:
+            best, deviation = likelihood, math.sqrt(max(squares, 0.0) / degrees)
+    return deviation
 
 
 def pooled_std(groups: Sequence[Sequence[float]]) -> float | None:

@@ -223,17 +223,7 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"{count(len(unpaired), 'difference')} {are(len(unpaired))} not paired, as fewer than "
             "two seeds are in common."
         )
-    if table.looks is not None:
-        sentences.append("The chance of any false claim, over all levels and looks, is about 5 %.")
-    elif table.family > 1:
-        method = (
-            "is at most 5 % (Holm's correction)"
-            if table.strict
-            else "is about 5 % (Dunnett's test)"
-        )
-        sentences.append(
-            f"The chance of any false claim among all {table.family} comparisons {method}."
-        )
+    sentences += _false_claims(table)
     smallest = table.detectable_difference()
     if smallest is not None:
         sentences.append(
@@ -241,6 +231,16 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"{table.quantity.gap(smallest)} in 4 of 5 cases; smaller ones are missed more often."
         )
     return sentences
+
+
+def _false_claims(table: EffectFigures) -> list[str]:
+    if table.looks is not None:
+        return ["The chance of any false claim, over all levels and looks, is about 5 %."]
+    if table.family < 2:
+        return []
+    holm, dunnett = "is at most 5 % (Holm's correction)", "is about 5 % (Dunnett's test)"
+    method = holm if table.strict else dunnett
+    return [f"The chance of any false claim among all {table.family} comparisons {method}."]
 
 
 def _not_proven(table: EffectFigures, effects: Sequence[Effect]) -> list[str]:

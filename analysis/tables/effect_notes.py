@@ -152,7 +152,8 @@ def _of_pairs(table: EffectFigures) -> list[str]:
         and effect.delta is not None
         and effect.compared < max(effect.n, 0 if effect.against else table.baseline.n)
     ]
-    if not uneven or not table.rows_are_variants:
+    by_design = table.looks is not None  # a decided level gets no more seeds
+    if not uneven or by_design or not table.rows_are_variants:
         return []
     names = some([f"{effect.factor} {level_text(effect.level)}" for effect in uneven])
     return [

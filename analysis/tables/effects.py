@@ -141,10 +141,11 @@ class EffectTable(EffectFigures):
             }
             for title, column in columns.items():
                 column.insert(at, cells.get(title, ""))
-        shown = {
-            title: cells for title, cells in columns.items() if title != "at most" or any(cells)
-        }
-        return Block(self.quantity.title, shown, nested=True)
+        if not any(columns["at most"]):
+            del columns["at most"]
+        if self.looks is not None:  # of which there is no p
+            del columns["p"]
+        return Block(self.quantity.title, columns, nested=True)
 
     def csv(self) -> str:
         """Write a row for the baseline, then for each level: fractions at full precision."""

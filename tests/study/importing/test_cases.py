@@ -243,7 +243,7 @@ def test_the_user_settles_a_unit(
     )
 
 
-ASKED = {  # what is not clear, and the options that settle it
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {  # what is unclear, and what settles it
     "model,test_f1,test_auc\na,0.8,0.9\nb,0.81,0.91\n": (
         "test_f1, test_auc", {"metric": "test_f1"}),
     "lr,objective\n0.1,3\n0.2,4\n": ("more or less", {"metric": "objective"}),

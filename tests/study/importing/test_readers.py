@@ -1,9 +1,10 @@
 """Round trips: what the real libraries write is read with every mean, n, state and best theirs."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pandas as pd
@@ -110,7 +111,9 @@ def test_a_damaged_workbook_is_refused(tmp_path: Path) -> None:
 # Optuna.
 
 
-def optuna_study(path: Path, direction: str = "minimize") -> optuna.Study:
+def optuna_study(
+    path: Path, direction: Literal["minimize", "maximize"] = "minimize"
+) -> optuna.Study:
     optuna_study = optuna.create_study(
         storage=f"sqlite:///{path}", direction=direction, study_name="theirs",
         sampler=optuna.samplers.RandomSampler(seed=1),
@@ -142,7 +145,7 @@ def test_an_optuna_database_comes_back(tmp_path: Path) -> None:
     assert [own.value for own in made.trials if own.state == "COMPLETE"] == [t.value for t in done]
     assert [own.state for own in made.trials].count("FAIL") == 2  # pruned without a value, NaN
     assert made.minimize
-    best = min((own for own in made.trials if own.value is not None), key=lambda own: own.value)
+    best = min(made.trials, key=lambda own: math.inf if own.value is None else own.value)
     assert best.params == theirs.best_params
     assert best.value == theirs.best_value
     assert made.plan["imported"]["figure"]["better"] == "lower"

@@ -13,8 +13,9 @@ from study.importing.design import Design, find_design, ordered
 from study.importing.roles import SELECTED_ON, Roles, assign
 from study.importing.runs import Run, by_epoch
 from study.importing.sheet import Cell, Sheet
+from study.plans.checks import MAX_LEVELS
 from study.plans.names import squeeze
-from study.plans.plan import MAX_LEVELS, Level, Variant, check_name
+from study.plans.plan import Level, Variant, check_name
 from trainer.errors import UserError
 
 MAX_RUNS = 100_000

@@ -122,26 +122,47 @@ def _number(trial: Trial) -> int:
     return trial.number if trial.candidate is None else trial.candidate
 
 
-def ranked(trials: Sequence[Trial]) -> list[Candidate]:
+def ranked(
+    trials: Sequence[Trial],
+    *,
+    lower_is_better: bool = False,
+    sure_from: int | None = None,
+    fractions: bool = True,
+) -> list[Candidate]:
     """List the candidates with a finished trial, best first.
 
     The rule: those with the most seeds come first, and among these the highest mean validation
     accuracy (then the lower number). A candidate seen on one seed so never beats one that was
     confirmed on k seeds: of many single runs the best is mostly a lucky one, and a search repeats
     what looks best, so that the number of seeds is itself a rank.
+
+    Args:
+        trials: of the search.
+        lower_is_better: whether the lowest mean is the best.
+        sure_from: so many seeds are as good as more, where any candidate has so many: in results
+            of others nobody repeated what looked best. None: every further seed counts.
+        fractions: whether values are accuracies.
     """
     firsts = {trial.number for trial in first_trials(trials)}
     groups: dict[int, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         groups[_number(trial)].append(trial)
-    found = [_candidate(number, own, firsts) for number, own in groups.items()]
-    return sorted(found, key=lambda own: (-own.n, -(own.val_accuracy_mean or 0.0), own.number))
+    found = [_candidate(number, own, firsts, fractions) for number, own in groups.items()]
+    sign = 1 if lower_is_better else -1
+
+    def rank(own: Candidate) -> tuple[float, ...]:
+        seeds = own.n if sure_from is None else min(own.n, sure_from)
+        return -seeds, sign * (own.val_accuracy_mean or 0.0), own.number
+
+    return sorted(found, key=rank)
 
 
-def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> Candidate:
+def _candidate(
+    number: int, trials: Sequence[Trial], firsts: Iterable[int], fractions: bool
+) -> Candidate:
     own = trials[0]
     values = [trial.value for trial in trials if trial.value is not None]
-    low, high = mean_interval(values)
+    low, high = mean_interval(values, fractions=fractions)
     first = [trial.value for trial in trials if trial.number in firsts]
     later = [trial for trial in trials if trial.value is not None and trial.number not in firsts]
     return Candidate(
@@ -159,17 +180,20 @@ def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> C
     )
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the 95 % t-interval of the mean of accuracies, fractions of shape (n,) (Student 1908).
+def mean_interval(
+    values: Sequence[float], *, fractions: bool = True
+) -> tuple[float | None, float | None]:
+    """Return the 95 % t-interval of the mean of values of shape (n,) (Student 1908).
 
-    It ends at 0 and at 1, as accuracies do, which Student's t does not know. None for fewer than
-    two values, and for values without any spread, which is a coincidence.
+    Of fractions it ends at 0 and at 1, as accuracies do, which Student's t does not know. None for
+    fewer than two values, and for values without any spread, which is a coincidence.
     """
     own = summarize(values)
     if own.mean is None or own.std is None or own.std < ROUNDING:
         return None, None
     half = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2)) * own.std / math.sqrt(own.n)
-    return max(0.0, own.mean - half), min(1.0, own.mean + half)
+    low, high = own.mean - half, own.mean + half
+    return (max(0.0, low), min(1.0, high)) if fractions else (low, high)
 
 
 def baseline(candidates: Iterable[Candidate]) -> Candidate | None:
@@ -201,7 +225,12 @@ def expected_maximum(m: int) -> float:
 
 
 def winners_curse(
-    candidates: Sequence[Candidate], tried: int, validation_images: int | None
+    candidates: Sequence[Candidate],
+    tried: int,
+    validation_images: int | None,
+    *,
+    lower_is_better: bool = False,
+    fractions: bool = True,
 ) -> WinnersCurse | None:
     """Estimate how much too good the best candidate looks for having been picked as the best.
 
@@ -229,7 +258,7 @@ def winners_curse(
     m = max(1, tried)
     repeated = sum(bool(own.later) for own in candidates)
     overestimate = expected_maximum(m) * sd / math.sqrt(best.n)
-    low, high = mean_interval(best.later)
+    low, high = mean_interval(best.later, fractions=fractions)
     return WinnersCurse(
         variant=best.variant,
         n=best.n,
@@ -239,7 +268,7 @@ def winners_curse(
         noise=sd,
         noise_source=source,
         overestimate=overestimate,
-        corrected=mean - overestimate,
+        corrected=mean + overestimate if lower_is_better else mean - overestimate,
         repeated=repeated,
         later_n=len(best.later),
         later_mean=summarize(best.later).mean,
@@ -256,18 +285,18 @@ def noise(
 ) -> tuple[float, str] | None:
     """Return the standard deviation of a candidate's accuracy on a seed, and where it comes from.
 
-    The residual of candidate + seed, over the seeds that candidates were repeated on. The seed that
-    picked them out is left out: its accuracies are high by choice, and would count that luck as
-    noise. Where no two candidates share two such seeds, the spread within candidates, which holds
-    the seeds' own luck too; where no candidate has two of them, over all of its seeds. Where none
+    The residual of candidate + seed where candidates share seeds (`crossed_deviation`). Else the
+    spread within candidates, which holds the seeds' own luck too: over the seeds they were repeated
+    on, as the one that picked them out is high by choice; or over all of their seeds. Where none
     was repeated, the binomial standard error of the best candidate's accuracy on the validation
     images, which knows nothing of the luck of the initialisation.
     """
-    repeated: dict[Hashable, dict[Any, float]] = {
-        own.number: dict(zip(own.later_seeds, own.later, strict=True)) for own in candidates
+    runs: dict[Hashable, dict[Any, float]] = {
+        own.number: ({} if own.first is None else {"first": own.first})
+        | dict(zip(own.later_seeds, own.later, strict=True))
+        for own in candidates
     }
-    residual = BlockDesign([], repeated).residual_deviation
-    if residual is not None:
+    if (residual := crossed_deviation(runs)) is not None:
         return residual, "residual"
     for source, values in (
         ("later seeds", [own.later for own in candidates]),
@@ -280,6 +309,42 @@ def noise(
     if not validation_images or p is None or not 0 <= p <= 1:
         return None
     return math.sqrt(p * (1 - p) / validation_images), "binomial"
+
+
+def crossed_deviation(runs: Mapping[Hashable, Mapping[Any, float]]) -> float | None:
+    """Return the standard deviation about candidate + seed, where only the promising go on.
+
+    Candidates are a sample, of which those with good values get further seeds: by restricted
+    likelihood with their effects as random ones, all values that this choice rests on count, and it
+    does no harm (Rubin 1976). Least squares would take the survivors' luck for theirs.
+
+    Args:
+        runs: accuracies by candidate and seed.
+
+    Returns:
+        None where no two candidates share two seeds.
+    """
+    if BlockDesign([], runs).residual_degrees == 0:
+        return None
+    seeds = list(dict.fromkeys(seed for row in runs.values() for seed in row))
+    present = np.array([[seed in row for seed in seeds] for row in runs.values()], float)
+    values = np.array([[row.get(seed, 0.0) for seed in seeds] for row in runs.values()])
+    counts, sums = present.sum(axis=1), values.sum(axis=1)
+    best, deviation = -math.inf, 0.0
+    for ratio in (0.0, *np.geomspace(1e-3, 1e4, 141)):  # variance of candidates over that of runs
+        shrunk = ratio / (1 + ratio * counts)
+        normal = np.diag(present.sum(axis=0)) - (present * shrunk[:, None]).T @ present
+        right = values.sum(axis=0) - present.T @ (shrunk * sums)
+        squares = np.sum(values**2) - shrunk @ sums**2 - right @ np.linalg.solve(normal, right)
+        degrees = counts.sum() - len(seeds)
+        likelihood = -(
+            degrees * math.log(max(squares, 1e-300))
+            + np.sum(np.log1p(ratio * counts))
+            + np.linalg.slogdet(normal)[1]
+        )
+        if likelihood > best:
+            best, deviation = likelihood, math.sqrt(max(squares, 0.0) / degrees)
+    return deviation
 
 
 def pooled_std(groups: Sequence[Sequence[float]]) -> float | None:

@@ -356,7 +356,7 @@ def test_a_search_as_text(tmp_path: Path) -> None:
     ]
     words = " ".join(text.split())
     assert "Winner's curse: the best of 7 candidates" in words
-    assert "#1's 92.53 % may be too high by up to 0.27 points" in words
+    assert "#1's 92.53 % may be too high by up to 0.31 points" in words
     assert "On the further 2 seeds, which did not pick it out of the 7, #1 reaches 92.30 %" in words
     assert "among the 2 candidates that were repeated" in words
     assert "5 finished trials are too few to say which parameters matter" in words

@@ -29,11 +29,7 @@ COSTS: list[tuple[str, str, Callable[[float], str]]] = [
 
 
 def courses(
-    trials: Sequence[Trial],
-    drawn: Sequence[Trial],
-    best: Best | None,
-    *,
-    accuracies: bool = True,
+    trials: Sequence[Trial], drawn: Sequence[Trial], best: Best | None, *, accuracies: bool = True
 ) -> list[Section]:
     """Show how trials learned, the pruned ones too.
 

@@ -79,10 +79,7 @@ def _marginal(name: str, trials: Sequence[Trial], fractions: bool) -> Marginal:
         name,
         [
             _part(
-                group[0],
-                group[-1],
-                [one for value in group for one in by_value[value]],
-                fractions,
+                group[0], group[-1], [one for value in group for one in by_value[value]], fractions
             )
             for group in groups
             if group

@@ -68,7 +68,9 @@ ClaimsOption = Annotated[
     Path | None,
     typer.Option("--claims", metavar="FILE", help="[[claims]] about the results, for lint."),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say how it would be read.")]
+ReadingOnlyOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only say how it would be read.")
+]
 
 
 @app.command("import")
@@ -88,7 +90,7 @@ def import_results(
     keep_copies: CopiesOption = False,
     claims: ClaimsOption = None,
     model: ModelOption = None,
-    dry_run: DryRunOption = False,
+    dry_run: ReadingOnlyOption = False,
     storage_option: StorageOption = None,
 ) -> None:
     """Make a study of other people's results; say what each column was taken for."""

@@ -13,7 +13,6 @@ from study.importing.assembly import (
 )
 from study.importing.cells import levels_of
 from study.importing.claims import parse_model, read_claims
-from study.importing.columns import levels_of
 from study.importing.factors import ask_about_merged, find_factors
 from study.importing.reading import KEPT, Options, Reading, UnclearError, read_columns
 from study.importing.reshape import reshape

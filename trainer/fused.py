@@ -38,8 +38,7 @@ def pooled_convolution(
     Returns:
         [B, K*C, H/2, W/2], in the precision of autocast.
     """
-    rows, _, height, width = x.shape
-    device = x.device.type
+    (rows, _, height, width), device = x.shape, x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     side = weight.shape[2]
     patches = _patches(x.to(dtype), side // 2 + 1)  # [K, N, F]
@@ -53,8 +52,7 @@ def pooled_convolution(
         else:
             pooled = _normalised(patches, placement, kernels, norm)
     pixels = pooled.view(members, rows, height // 2, width // 2, -1)
-    # Channels last; with one member there is nothing to be moved.
-    return pixels.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
+    return pixels.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)  # channels last
 
 
 def _patches(x: Tensor, blocks: int) -> Tensor:

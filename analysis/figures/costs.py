@@ -118,24 +118,12 @@ def _traces(
 ) -> list[dict[str, Any]]:
     """Draw the front, the variants behind it, and a ring about the baseline."""
     rings = {"color": VERMILION, "size": 14, "symbol": "circle-open", "line": {"width": 2}}
+    circles = {"color": GREY, "size": 7, "symbol": "circle-open", "opacity": 0.8}
+    steps = {"color": BLUE, "width": 1.5, "shape": "hv"}
+    front = {"mode": "lines+markers", "line": steps, "marker": {"color": BLUE, "size": 9}}
     styles: list[tuple[Sequence[Placed], dict[str, Any]]] = [
-        (
-            rest,
-            {
-                "mode": "markers",
-                "name": "other variants",
-                "marker": {"color": GREY, "size": 7, "symbol": "circle-open", "opacity": 0.8},
-            },
-        ),
-        (
-            best,
-            {
-                "mode": "lines+markers",
-                "name": "Pareto front",
-                "line": {"color": BLUE, "width": 1.5, "shape": "hv"},
-                "marker": {"color": BLUE, "size": 9},
-            },
-        ),
+        (rest, {"mode": "markers", "name": "other variants", "marker": circles}),
+        (best, {"name": "Pareto front", **front}),
     ]
     if baseline:
         styles.append((baseline, {"mode": "markers", "name": "baseline", "marker": rings}))

@@ -223,13 +223,11 @@ def _frozen(
             for name, value in trial.params.items()
             if name in ranges
         }
-        own = {name: ranges[name] for name in params}
-        try:
-            row = create_trial(value=trial.value, params=params, distributions=own)
-        except ValueError:
-            continue
-        row.params, row.distributions = _Shared(params), _Shared(own)
-        rows.append(row)
+        used = {name: ranges[name] for name in params}
+        with contextlib.suppress(ValueError):
+            row = create_trial(value=trial.value, params=params, distributions=used)
+            row.params, row.distributions = _Shared(params), _Shared(used)
+            rows.append(row)
     return rows
 
 

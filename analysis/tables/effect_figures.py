@@ -96,11 +96,10 @@ class EffectFigures:
     def detectable_difference(self) -> float | None:
         """Return the true difference that the study proves with 80 % chance, a fraction.
 
-        Of a usual comparison, beside all others: the median over them, without those that a
-        collapsed training has widened. From half the width w of a simultaneous interval, which is
-        about c standard errors, with c Student's quantile corrected for all comparisons: found with
-        80 % power is w * (1 + 0.84 / c). None where there are too few pairs to judge by, and for a
-        study that goes on until it is sure.
+        Of a usual comparison: the median, without those that a collapsed training has widened. From
+        half the width w of a simultaneous interval, about c standard errors with c Student's
+        corrected quantile: found with 80 % power is w * (1 + 0.84 / c). None where there are too
+        few pairs to judge by, and for a study that goes on until it is sure.
         """
         if self.looks is not None:
             return None

@@ -252,13 +252,10 @@ class Assembly:
                 params = {name: level for name, level in params.items() if level is not None}
             if number not in places and None in changes.values():
                 attributes["variant"] = f"settings not told [{number}]"
-            config: dict[str, Any] = {name: own[number] for name, own in config_levels.items()}
-            if result.epochs is not None:
-                config["epochs"] = result.epochs
             attributes |= {
                 "changes": changes,
                 "seed": seeds[number],
-                "config": config,
+                "config": _config(config_levels, number, result),
                 "source": source_of(self.reading, run),
                 **result.attributes,
             }
@@ -376,3 +373,8 @@ def _listed(levels: Sequence[Level]) -> str:
 
 def _text(level: Level) -> str:
     return "none" if level is None else level_text(level)
+
+
+def _config(levels: Mapping[str, Sequence[Level]], number: int, result: Outcome) -> dict[str, Any]:
+    config: dict[str, Any] = {name: of_runs[number] for name, of_runs in levels.items()}
+    return config if result.epochs is None else {**config, "epochs": result.epochs}

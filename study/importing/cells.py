@@ -237,8 +237,7 @@ def numbers(
         made = read[0] * times
         wrong = whole and (made != made.to_integral_value() or abs(made) > MAX_WHOLE)
         if (read[1] and not signed) or wrong or abs(float(made)) == float("inf"):
-            kind = "a whole number" if whole else "a number"
-            raise UserError(f"{row.where}: {name} = {cell!r}: must be {kind}")
+            raise UserError(f"{row.where}: {name} = {cell!r}: must be a {'whole ' * whole}number")
         values.append(int(made) if whole else float(made))
     return values
 

@@ -135,8 +135,9 @@ def read_columns(table: Table, options: Options) -> Reading:
         if role == "figure":
             figures[column] = _figure_name(reading, column)
         else:
-            left_out = options.factors is not None and column not in told
-            _take(reading, column, role, left_out=left_out)
+            _take(
+                reading, column, role, left_out=options.factors is not None and column not in told
+            )
     _unnamed_beside_named(reading, figures)
     metric = _resolve(reading, "--metric", options.metric) if options.metric else None
     chosen = metric or _choose(reading, figures)

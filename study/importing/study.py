@@ -87,9 +87,8 @@ def _make(table: Table, name: str, dataset: str | None, options: Options) -> Imp
     if not live:
         reason = results[0].attributes["failure_reason"]
         raise UserError(f"holds no run with a {reading.compared.column} to compare ({reason})")
-    told = options.factors is not None
-    factors = find_factors(reading, levels, live, told=told)
-    if not told:
+    factors = find_factors(reading, levels, live, told=options.factors is not None)
+    if options.factors is None:
         ask_about_merged(reading, factors, [runs.runs[run][0] for run in live], live)
     if reading.questions:
         describe(reading, factors, None)

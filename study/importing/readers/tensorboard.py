@@ -40,10 +40,9 @@ def _read_events(source: Source) -> Table:
         cells[str(tag)] = float(value)
     if not rows:
         raise UserError("is TensorBoard's event files without a scalar")
-    by_run = sorted(rows.items())
     named = [
         TableRow(f"{run or 'run'}, step {step}", {**cells, **chosen.get(run, {})})
-        for (run, step), cells in by_run
+        for (run, step), cells in sorted(rows.items())
     ]
     table = make_table(source, "TensorBoard's event files", named, digest(files, root))
     roles = {name: understand(name).role or "setting" for name in table.columns

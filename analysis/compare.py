@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from analysis.csv_text import csv_text
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.effects import FEWEST_PAIRS, Row, columns
 from analysis.statistics.paired import holm, paired_difference
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, Page, joined
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Study, Trial, finished
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
@@ -69,6 +70,7 @@ class StudyComparison:
     only_first: list[str]  # names of variants
     only_second: list[str]
     notes: list[str]
+    quantity: Quantity = ACCURACY  # what is compared
 
     def page(self) -> Page:
         """Lay the comparison out for readers."""
@@ -87,7 +89,11 @@ def compare(
     first: Study, first_trials: Sequence[Trial], second: Study, second_trials: Sequence[Trial]
 ) -> StudyComparison:
     """Compare two studies, variant by variant, paired by seed where they share data and split."""
+    quantity = first.quantity
+    same_figure = quantity == second.quantity
     done = finished(first_trials), finished(second_trials)
+    if not same_figure:  # an accuracy less a loss means nothing
+        done = [], []
     paired = _same_split(first, done[0], second, done[1])
     overall = _overall(*done)
     groups = [_variants(rows, overall) for rows in done]
@@ -122,7 +128,9 @@ def compare(
                 p_holm=p_holm,
                 paired=difference.paired,
                 compared=difference.n,
-                verdict=_verdict(difference.n, difference.delta, difference.low, p_holm),
+                verdict=_verdict(
+                    difference.n, quantity.gain(difference.delta), difference.low, p_holm
+                ),
             )
         )
     differing = _differing(first, second)
@@ -134,7 +142,17 @@ def compare(
         common=common,
         only_first=[rows[0].label for key, rows in groups[0].items() if key not in groups[1]],
         only_second=[rows[0].label for key, rows in groups[1].items() if key not in groups[0]],
-        notes=_notes(common, differing, paired=paired),
+        notes=_notes(common, differing, quantity, paired=paired)
+        if same_figure
+        else [_two_figures(quantity, second.quantity)],
+        quantity=quantity,
+    )
+
+
+def _two_figures(first: Quantity, second: Quantity) -> str:
+    return (
+        f"A compares {first.name}, B {second.name}: they have no figure in common, so that no "
+        "difference is taken."
     )
 
 
@@ -226,13 +244,19 @@ def _described(study: Study) -> dict[str, Any]:
     return said
 
 
-def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: bool) -> list[str]:
+def _notes(
+    common: Sequence[Common],
+    differing: Sequence[Differing],
+    quantity: Quantity,
+    *,
+    paired: bool,
+) -> list[str]:
     notes = []
     if not common:
         return ["No variant of one study is in the other."]
     tested = sum(row.p_holm is not None for row in common)
     notes.append(
-        "Difference: B minus A in points of validation accuracy, with its 95 % interval"
+        f"Difference: B minus A in {quantity.points}, with its 95 % interval"
         + (f"; p is corrected by Holm for all {tested} comparisons" if tested > 1 else "")
         + ". n: seeds of A and of B."
     )
@@ -247,7 +271,7 @@ def _notes(common: Sequence[Common], differing: Sequence[Differing], *, paired: 
     if "too few" in words:
         notes.append(f"Too few: with fewer than {FEWEST_PAIRS} pairs no claim is made.")
     if "identical" in words:
-        notes.append("Identical: no seed's accuracy differs at all.")
+        notes.append(f"Identical: no seed's {quantity.noun} differs at all.")
     reasons = [item.what for item in differing if not item.what.startswith(HARMLESS)]
     if len(reasons) > 1:
         notes.append(
@@ -273,7 +297,11 @@ def _page(comparison: StudyComparison) -> Page:
         )
     if comparison.common:
         blocks.append(
-            Block("Validation accuracy in %", _common_columns(comparison.common), nested=True)
+            Block(
+                comparison.quantity.title,
+                _common_columns(comparison.quantity, comparison.common),
+                nested=True,
+            )
         )
     facts = [f"A: {printable(comparison.first)}", f"B: {printable(comparison.second)}"]
     for side, names in (("A", comparison.only_first), ("B", comparison.only_second)):
@@ -282,19 +310,19 @@ def _page(comparison: StudyComparison) -> Page:
     return Page("Two studies compared", facts, blocks, comparison.notes)
 
 
-def _common_columns(common: Sequence[Common]) -> dict[str, list[str]]:
+def _common_columns(quantity: Quantity, common: Sequence[Common]) -> dict[str, list[str]]:
     names = [_named(row) for row in common]
     return {
         "factor": [factor for factor, _ in names],
         "level": [level for _, level in names],
         "n": [f"{row.first.n}, {row.second.n}" for row in common],
-        "A": [percent(row.first.val_accuracy_mean) for row in common],
-        "B": [percent(row.second.val_accuracy_mean) for row in common],
+        "A": [quantity.number(row.first.val_accuracy_mean) for row in common],
+        "B": [quantity.number(row.second.val_accuracy_mean) for row in common],
         "difference": joined(
             (
-                "" if row.delta is None else f"{100 * row.delta:+.2f}",
-                "" if row.delta_low is None else f"[{percent(row.delta_low)},",
-                "" if row.delta_high is None else f"{percent(row.delta_high)}]",
+                quantity.signed(row.delta),
+                "" if row.delta_low is None else f"[{quantity.number(row.delta_low)},",
+                "" if row.delta_high is None else f"{quantity.number(row.delta_high)}]",
                 "" if row.paired else "*",
             )
             for row in common

@@ -15,10 +15,12 @@ from typing import Any
 
 import hiplot
 
+from analysis.progress import ranking
+from analysis.quantity import ACCURACY
 from analysis.scales import FEW, is_logarithmic
 from analysis.statistics.candidates import on_front, ranked
 from analysis.text import printable
-from analysis.trials import VALIDATION_ACCURACY, Study, Trial
+from analysis.trials import Study, Trial
 from fmnist_common.text import level_text
 
 FIRST = ("variant",)
@@ -70,19 +72,23 @@ def write(study: Study, trials: Sequence[Trial], path: Path) -> Path:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>'
         f"<title>{html.escape(printable(study.name))}</title><style>{style}</style>"
     )
+    page = _drawn(made).replace("<title>HiPlot</title>", head, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _drawn(made: "hiplot.Experiment") -> str:
+    """Return HiPlot's page of an experiment, mended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # HiPlot leaves its icon's file open
-        page = made.to_html()
-    page = page.replace("<title>HiPlot</title>", head, 1)
+        page = str(made.to_html())
     # HiPlot's style sheet asks Google for a font that has a local substitute.
     page = re.sub(r'@import\\?"https?:[^"]*"', "", page)
     # What a conditional parameter has in trials that it has no place in; see `_line`.
     page = page.replace('"nan/inf/null"', '"none"')
     # d3 would write the ticks of a logarithmic axis as 6e+1; "~r" writes 60.
-    page = page.replace(".state.height/50)", '.state.height/50,"~r")')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return page.replace(".state.height/50)", '.state.height/50,"~r")')
 
 
 def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
@@ -95,8 +101,7 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     factors = _factors(study, trials)
     objectives = study.plan.get("search", {}).get("objectives", [])
     extra = [_harmless(name) for name in objectives if name not in LAST]
-    # An imported figure may be of other images.
-    compared = LAST[-1] if study.compared == VALIDATION_ACCURACY else "accuracy"
+    compared = _compared_column(study)
     columns = [*FIRST, *map(_factor_column, factors), *LAST[:-1], *extra, compared]
     pareto = _pareto(study, trials)
     absent = _absent(trials, factors)
@@ -130,6 +135,16 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     return made
 
 
+def _compared_column(study: Study) -> str:
+    """Name the column of the compared figure: an imported one may be of other images."""
+    if study.quantity == ACCURACY:
+        return LAST[-1]
+    if study.quantity.is_accuracy:
+        return "accuracy"
+    unit = f" ({study.quantity.unit})" if study.quantity.unit else ""
+    return _harmless(f"{study.compared}{unit}")
+
+
 def _factors(study: Study, trials: Iterable[Trial]) -> list[str]:
     planned = [*study.plan.get("factors", {}), *study.plan.get("search", {}).get("space", {})]
     return list(dict.fromkeys([*planned, *(name for trial in trials for name in trial.params)]))
@@ -152,7 +167,7 @@ def _pareto(study: Study, trials: Sequence[Trial]) -> dict[int, dict[str, str]]:
     """Say of each finished trial of a search with several objectives if it is on the front."""
     if len(study.directions) < 2 or study.plan.get("design") != "search":
         return {}
-    chosen = {own.variant for own in on_front(ranked(trials), study.directions)}
+    chosen = {own.variant for own in on_front(ranked(trials, **ranking(study)), study.directions)}
     return {
         trial.number: {"pareto": "yes" if trial.label in chosen else "no"}
         for trial in trials

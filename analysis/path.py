@@ -64,10 +64,7 @@ def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> AblationPath | Non
     accuracy over all planned seeds. None for other designs, and where no combination was trained.
     """
     seeds = range(plan.get("seeds", 0))
-    cells: Cells = defaultdict(dict)
-    for trial in finished(trials):
-        if trial.variant is not None and trial.seed is not None and trial.seed in seeds:
-            cells[variant_key(trial.changes)][trial.seed] = trial
+    cells = _cells(trials, seeds)
     ended = {(variant_key(trial.changes), trial.seed) for trial in trials if settled(trial)}
 
     def mean(changes: Mapping[str, Any]) -> float | None:
@@ -88,6 +85,15 @@ def path(plan: Mapping[str, Any], trials: Sequence[Trial]) -> AblationPath | Non
     taken = steps[-1].changes
     left = {factor: level for factor, level in left.items() if factor not in taken}
     return AblationPath(steps, left) if len(steps) > 2 else None
+
+
+def _cells(trials: Sequence[Trial], seeds: range) -> Cells:
+    """Return the finished trials of the planned seeds, by variant and seed."""
+    cells: Cells = defaultdict(dict)
+    for trial in finished(trials):
+        if trial.variant is not None and trial.seed is not None and trial.seed in seeds:
+            cells[variant_key(trial.changes)][trial.seed] = trial
+    return cells
 
 
 def _levels(plan: Mapping[str, Any]) -> dict[str, list[Any]]:

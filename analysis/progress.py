@@ -7,15 +7,17 @@ from typing import Any
 
 from analysis.failures import failures, is_diverged
 from analysis.looks import comparisons, seed_path
+from analysis.quantity import Quantity
 from analysis.ranking import leader
 from analysis.statistics.candidates import first_trials, ranked, replicates, settled
 from analysis.statistics.effects import summarize
 from analysis.statistics.rows import planned_cells, planned_points
 from analysis.statistics.sequential import Path
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Study, Trial, finished
 from fmnist_common.designs import variant_key
 
+FEWEST_RUNS = 3  # of an imported setting that may be the best, where any has so many
 STATES = {
     "COMPLETE": "finished",
     "FAIL": "failed",
@@ -62,6 +64,7 @@ class Progress:
 
     study: str
     objective: str  # what "best" is measured by
+    quantity: Quantity
     counts: dict[str, int]  # trials by state, in words; states without trials are left out
     replicates: dict[str, int]  # those of them that a search ran on further seeds, unplanned
     planned: int | None  # cells; None where the study has no fixed plan
@@ -101,6 +104,7 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
     return Progress(
         study=study.name,
         objective=study.compared if study.plan else "objective",
+        quantity=study.quantity,
         counts=_counts(trials),
         replicates={} if search is None else _counts(replicates(trials)),
         planned=planned,
@@ -108,7 +112,7 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         diverged=diverged,
         missing=None if planned is None else max(0, planned - over),
         epochs=study.plan.get("epochs"),
-        best=_best(study, trials, done) if search is None else _best_candidate(trials),
+        best=_best(study, trials, done) if search is None else _best_candidate(study, trials),
         running=[
             Running(trial.number, trial.label, trial.seed, trial.epochs)
             for trial in trials
@@ -165,7 +169,10 @@ def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best 
         if trial.value is not None:
             values[trial.label][trial.seed] = sign * trial.value
     failed = {trial.label for trial in failures(study.plan, trials)}
-    variant = leader(values, failed, study.plan.get("seeds"))
+    planned = study.plan.get("seeds")
+    if study.plan.get("imported"):  # nobody planned as many runs as the setting with the most has
+        planned = FEWEST_RUNS
+    variant = leader(values, failed, planned)
     if variant is None:
         return None
     reached = summarize([sign * value for value in values[variant].values()])
@@ -173,8 +180,18 @@ def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best 
     return Best(variant, reached.n, reached.mean, reached.std)
 
 
-def _best_candidate(trials: Sequence[Trial]) -> Best | None:
-    for own in ranked(trials)[:1]:
+def ranking(study: Study) -> dict[str, Any]:
+    """Return how a search's candidates are ranked, as arguments of `ranked`."""
+    sure_from = FEWEST_RUNS if study.plan.get("imported") else None
+    return {
+        "lower_is_better": study.quantity.lower_is_better,
+        "sure_from": sure_from,
+        "fractions": study.quantity.is_accuracy,
+    }
+
+
+def _best_candidate(study: Study, trials: Sequence[Trial]) -> Best | None:
+    for own in ranked(trials, **ranking(study))[:1]:
         if own.val_accuracy_mean is not None:
             return Best(own.variant, own.n, own.val_accuracy_mean, own.val_accuracy_std)
     return None
@@ -248,9 +265,13 @@ def _origin(study: Study) -> str:
     imported = study.plan.get("imported")
     if not imported:
         return ""
-    images = f"a {study.compared}" if imported["selected_on"] else "an accuracy of unknown images"
+    name, unit = study.quantity.name, study.quantity.unit
+    figure = f"{'an' if name[:1] in 'aeiou' else 'a'} {name}{f' in {unit}' if unit else ''}"
+    images = "" if imported.get("selected_on") else " of unknown images"
+    better = "; lower is better" if study.quantity.lower_is_better else ""
     return printable(
-        f"imported from {imported['file']}; compared is {imported['metric']}, {images}"
+        f"imported from {imported['file']}; compared is {imported['metric']}, {figure}{images}"
+        f"{better}"
     )
 
 
@@ -266,8 +287,8 @@ def render(progress: Progress) -> str:
     lines = [line for line in heads if line]
     best = progress.best
     if best is not None:
-        accuracy = progress.objective.endswith("accuracy")
-        value = f"{percent(best.mean)} %" if accuracy else f"{best.mean:.6g}"
+        foreign = progress.objective == "objective"
+        value = f"{best.mean:.6g}" if foreign else progress.quantity.amount(best.mean)
         seeds = f", mean of n = {best.n}" if best.n > 1 else ""
         lines.append(f"best so far: {printable(best.variant)}, {progress.objective} {value}{seeds}")
     for trial in progress.running:

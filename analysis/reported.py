@@ -356,8 +356,21 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     """Say whose figures these are, and what a reader must know to compare them."""
     if not rows:
         return []
+    lines = _how_to_read(rows, source)
+    reasons = dict.fromkeys(reason for row in rows for reason in row.reasons)
+    if reasons:
+        lines.append(f"Ours: {'; '.join(reasons)}.")
+    if any(row.parameters_equal is False for row in rows):
+        lines.append("≠: not the network that the source describes, or another way of counting.")
+    if source.get("url") or source.get("license"):
+        lines.append(f"Source: {provenance(source)}.")
+    lines += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
+    return list(map(printable, lines))
+
+
+def _how_to_read(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     runs, chosen = source.get("runs"), source.get("selected_on")
-    lines = [
+    return [
         f"Reported by {source.get('name')}, "
         + ("number of runs not given" if not runs else f"{runs} run{'s' * (runs != 1)} each")
         + (", chosen on test data: optimistic. " if chosen == "test" else f", chosen on {chosen}. ")
@@ -374,15 +387,6 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
             if any(row.verdict == word for row in rows)
         ),
     ]
-    reasons = dict.fromkeys(reason for row in rows for reason in row.reasons)
-    if reasons:
-        lines.append(f"Ours: {'; '.join(reasons)}.")
-    if any(row.parameters_equal is False for row in rows):
-        lines.append("≠: not the network that the source describes, or another way of counting.")
-    if source.get("url") or source.get("license"):
-        lines.append(f"Source: {provenance(source)}.")
-    lines += [f"{source.get('name')}: {remark}." for remark in _remarks(rows, source)]
-    return list(map(printable, lines))
 
 
 def _remarks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:

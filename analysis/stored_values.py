@@ -178,17 +178,27 @@ _REPORTED = {
     "parameters": _is_count, "latency_ms": _is_count, "images_per_second": _is_count,
     "model_bytes": _is_count, "seconds": _is_count, "epochs": _is_count, "note": _is_text,
 }  # fmt: skip
-_CLAIM = {"text": _is_text, "factor": _is_text, "best": _is_level}
+_CLAIM = {
+    "text": _is_text, "factor": _is_text, "best": _is_level, "better": _is_level,
+    "worse": _is_level, "than": _is_level, "no_effect": _is_flag, "with": _levels,
+}  # fmt: skip
 _SEARCH = {
     "trials": _is_natural, "sampler": _is_text, "pruner": _is_text,
     "objectives": _list_of(_is_text, least=1), "space": _object_of(_SPACE),
     "points": _list_of(_levels), "epoch_budget": _is_natural, "sampler_seed": _is_natural,
 }  # fmt: skip
+_FIGURE_KEYS = ("name", "better", "accuracy", "unit")
+_FIGURE = {
+    "column": _is_text, "name": _is_text, "measure": _is_text, "split": _is_text,
+    "better": lambda word: word in ("higher", "lower"), "accuracy": _is_flag, "unit": _is_text,
+}  # fmt: skip
 _IMPORTED = {
     "file": _is_text, "sha256": _is_text, "rows": _is_natural, "runs": _is_natural,
     "metric": _is_text, "selected_on": _is_text, "merged": _object_of(_list_of(_is_text)),
-    "numbered": _is_flag, "columns": _object_of(_is_text),
+    "numbered": _is_flag, "columns": _object_of(_is_text), "kind": _is_text,
+    "notes": _list_of(_is_text), "figure": _record(_FIGURE, required=_FIGURE_KEYS),
 }  # fmt: skip
+_MODEL = {"pairs": _list_of(lambda pair: _list_of(_is_text, least=2)(pair) and len(pair) == 2)}
 PLAN: Mapping[str, Check] = {
     "name": _is_text, "description": _is_text, "design": _is_word, "dataset": _is_word,
     "seeds": _is_natural, "epochs": _is_count, "subset": _is_natural,
@@ -198,6 +208,7 @@ PLAN: Mapping[str, Check] = {
     "reported": _list_of(_record(_REPORTED, required=("changes",))),
     "claims": _list_of(_record(_CLAIM, required=("text",))),
     "search": _record(_SEARCH, required=("space",)), "imported": _record(_IMPORTED),
+    "model": _record(_MODEL, required=("pairs",)),
 }  # fmt: skip
 
 

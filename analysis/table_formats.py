@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from analysis.quantity import Quantity
 from analysis.text import percent
 
 WIDTH = 80
@@ -41,6 +42,14 @@ class Page:
     facts: list[str]
     blocks: list[Block]
     notes: list[str]
+
+
+def spreads(quantity: Quantity, pairs: Sequence[tuple[float | None, float | None]]) -> list[str]:
+    """Write means and standard deviations of a compared figure."""
+    return joined(
+        (quantity.number(mean), "" if std is None else f"±{quantity.number(std)}")
+        for mean, std in pairs
+    )
 
 
 def accuracies(pairs: Sequence[tuple[float | None, float | None]]) -> list[str]:

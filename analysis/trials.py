@@ -15,12 +15,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from analysis import integrity, stored_values
+from analysis.quantity import Quantity, quantity_of
 from analysis.rows import StudyRows, TrialRows, connect, study_rows, trial_rows
 from fmnist_common.checksums import CHECKSUM, SEAL
 
 __all__ = ["Study", "Trial", "connect", "finished", "known", "studies", "trials"]
 
-VALIDATION_ACCURACY = "validation accuracy"
 STATES = ("COMPLETE", "FAIL", "PRUNED", "RUNNING", "WAITING")
 
 
@@ -43,10 +43,12 @@ class Study:
     @property
     def compared(self) -> str:
         """What a trial's value is: of an imported study, perhaps no validation accuracy."""
-        if not self.plan.get("imported"):
-            return VALIDATION_ACCURACY
-        measured_on = self.plan["imported"].get("selected_on")
-        return f"{measured_on} accuracy" if measured_on else "accuracy"
+        return self.quantity.name
+
+    @property
+    def quantity(self) -> Quantity:
+        """What a trial's value is, and how it is shown."""
+        return quantity_of(self.plan)
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,23 @@ def trials(engine: sa.Engine, study_id: int) -> list[Trial]:
     every, attributes = trial_rows(engine, study_id, SEAL, "plan")
     seal = integrity.seal_of(attributes)
     distribution = lru_cache(maxsize=None)(stored_values.distribution)  # they repeat the same few
-    return [_trial(rows, seal, "plan" in attributes, distribution) for rows in every]
+    ours = "plan" in attributes
+    accuracies = ours and _compares_accuracies(attributes["plan"])
+    return [_trial(rows, seal, ours, accuracies, distribution) for rows in every]
+
+
+def _compares_accuracies(plan: str) -> bool:
+    try:
+        return quantity_of(stored_values.parsed(plan)).is_accuracy
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return True  # the plan is damaged, which is told of the study
 
 
 def _trial(
     rows: TrialRows,
     seal: Mapping[str, Any] | None,
     ours: bool,
+    accuracies: bool,
     distribution: Callable[[str], dict[str, Any]],
 ) -> Trial:
     """Make a record of a trial, an empty one where it is damaged."""
@@ -202,7 +214,7 @@ def _trial(
             step: stored_values.number(*value) for step, value in sorted(rows.intermediate.items())
         }
         attributes = _trial_attributes(rows.attributes, ours)
-        if ours and rows.state == "COMPLETE":
+        if accuracies and rows.state == "COMPLETE":
             _check_accuracy(values)
     except ValueError as fault:
         empty = TrialRows(number, integrity.DAMAGED, None, None)

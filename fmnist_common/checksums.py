@@ -46,13 +46,8 @@ def trial_checksum(  # noqa: PLR0917 # what a trial is
     Raises:
         TypeError: a damaged cell holds what cannot be written as JSON.
     """
-    return digest(
-        [
-            number,
-            state,
-            [list(value) for value in values],
-            {name: list(parameter) for name, parameter in params.items()},
-            {str(step): list(value) for step, value in intermediate.items()},
-            {key: text for key, text in attributes.items() if key != CHECKSUM},
-        ]
-    )
+    by_objective = [list(value) for value in values]
+    by_name = {name: list(parameter) for name, parameter in params.items()}
+    by_step = {str(step): list(value) for step, value in intermediate.items()}
+    by_key = {key: text for key, text in attributes.items() if key != CHECKSUM}
+    return digest([number, state, by_objective, by_name, by_step, by_key])

@@ -32,10 +32,10 @@ class Collapse(Generic[Variant, Seed]):
 def collapsed(values: Mapping[Variant, Mapping[Seed, float]]) -> list[Collapse[Variant, Seed]]:
     """Find values that are far below the median of their variant.
 
-    Far is judged by the median absolute deviation over all variants, which a few failures do not
-    move (Hampel, "The influence curve and its role in robust estimation", JASA 69, 1974). Of a
-    variant that collapsed on most seeds, or hardly learned, nothing is found: low is what it
-    usually reaches.
+    Far is judged by the median absolute deviation, over all variants or of the variant alone, which
+    a few failures do not move (Hampel, "The influence curve and its role in robust estimation",
+    JASA 69, 1974): a variant that always scatters widely has not collapsed. Of one that collapsed
+    on most seeds, or hardly learned, nothing is found: low is what it usually reaches.
 
     Args:
         values: accuracies, fractions, by variant and seed.
@@ -43,11 +43,15 @@ def collapsed(values: Mapping[Variant, Mapping[Seed, float]]) -> list[Collapse[V
     medians = {name: median(row.values()) for name, row in values.items() if len(row) >= FEWEST}
     if not medians:
         return []
-    deviations = [abs(value - medians[name]) for name in medians for value in values[name].values()]
-    limit = max(LEAST, FAR * NORMAL * median(deviations))
+    deviations = {
+        name: [abs(value - middle) for value in values[name].values()]
+        for name, middle in medians.items()
+    }
+    usual = median(deviation for row in deviations.values() for deviation in row)
     return [
         Collapse(name, seed, value, middle)
         for name, middle in medians.items()
         for seed, value in values[name].items()
-        if middle >= LEARNED and value < middle - limit
+        if middle >= LEARNED
+        and middle - value > max(LEAST, FAR * NORMAL * max(usual, median(deviations[name])))
     ]

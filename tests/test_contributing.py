@@ -12,10 +12,8 @@ import pytest
 
 from tests.support.house import PACKAGES, ROOT
 
-# `FILE`, above `LINE`: and a block of code.
-STEP = re.compile(
-    r"`([\w/.]+\.py)`, (above|below|instead of) `([^`]+)`:\n```python\n(.*?)```", re.DOTALL
-)
+# `FILE`, above `LINE`, some words: and a block of code.
+STEP = re.compile(r"`([\w/.]+\.py)`, (above|below) `([^`]+)`[^`]*:\n```python\n(.*?)```", re.DOTALL)
 PLAN = """
 name = "mine"
 dataset = "stripes"
@@ -66,7 +64,7 @@ def apply(section: str, folder: Path) -> int:
         text = file.read_text(encoding="utf-8")
         (at,) = [own for own in text.splitlines(keepends=True) if own.startswith(line)]
         gap = "\n\n" if code.startswith("def ") else ""  # as the formatter wants it
-        changed = {"above": code + gap + at, "below": at + code, "instead of": code}[where]
+        changed = {"above": code + gap + at, "below": at + code}[where]
         file.write_text(text.replace(at, changed, 1), encoding="utf-8")
     return len(steps)
 
@@ -79,11 +77,8 @@ def copy(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pyc*"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     told = sections()
-    assert [apply(told[name], folder) for name in ("A data set", "A model", "A factor")] == [
-        2,
-        4,
-        2,
-    ]
+    steps = [apply(told[name], folder) for name in ("A data set", "A model", "A factor")]
+    assert steps == [2, 2, 2]
     return folder
 
 

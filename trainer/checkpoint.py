@@ -70,7 +70,21 @@ def read(path: Path, expected: str | None = None) -> tuple[dict[str, Tensor], di
         UserError: a file is missing or damaged, or the weights are not those that were written, or
             not the expected ones.
     """
-    described = path.with_suffix(".json")
+    weights, about = _files(path, path.with_suffix(".json"))
+    actual = hashlib.sha256(weights).hexdigest()
+    for digest in (about.get("sha256"), expected or actual):
+        if actual != digest:
+            raise UserError(f"checkpoint {path}: SHA-256 is {actual}, must be {digest}")
+    try:
+        return load(weights), about
+    # The weights may be those that were written and still be none: somebody wrote both files.
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"checkpoint {path}: does not hold weights ({reason})") from error
+
+
+def _files(path: Path, described: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the content of both files of a checkpoint."""
     try:
         weights = path.read_bytes()
         about = json.loads(described.read_text(encoding="utf-8"))
@@ -82,13 +96,4 @@ def read(path: Path, expected: str | None = None) -> tuple[dict[str, Tensor], di
         raise UserError(f"checkpoint {described}: not JSON ({error})") from error
     if not isinstance(about, dict):
         raise UserError(f"checkpoint {described}: does not describe weights")
-    actual = hashlib.sha256(weights).hexdigest()
-    for digest in (about.get("sha256"), expected or actual):
-        if actual != digest:
-            raise UserError(f"checkpoint {path}: SHA-256 is {actual}, must be {digest}")
-    try:
-        return load(weights), about
-    # The weights may be those that were written and still be none: somebody wrote both files.
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"checkpoint {path}: does not hold weights ({reason})") from error
+    return weights, about

@@ -30,14 +30,10 @@ def misclassified(networks: Networks, test: Evaluation, most: int = MOST) -> lis
     logits = torch.cat([values[:, 0] for _, values in networks.logits(images, wrong)])  # [M, C]
     probability = logits.double().softmax(1).gather(1, predicted)[:, 0]
     chosen = probability.argsort(descending=True, stable=True)[:most]
-    return [
-        {
-            "index": index,
-            "label": int(labels[index]),
-            "predicted": int(predicted[place, 0]),
-            "probability": float(probability[place]),
-            "pixels": base64.b64encode(images[index].cpu().numpy().tobytes()).decode(),
-        }
-        for place in chosen.tolist()
-        for index in [int(wrong[place, 0])]
-    ]
+    worst = []
+    for place in chosen.tolist():
+        index = int(wrong[place, 0])
+        answer = {"predicted": int(predicted[place, 0]), "probability": float(probability[place])}
+        pixels = base64.b64encode(images[index].cpu().numpy().tobytes()).decode()
+        worst.append({"index": index, "label": int(labels[index]), **answer, "pixels": pixels})
+    return worst

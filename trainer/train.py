@@ -78,11 +78,7 @@ def _train_all(
             bank = _bank_of(alive, [standings[member.position] for member in alive], bank)
     for epoch in range(done + 1, configs[0].epochs + 1 if alive else 0):
         _train_epoch(alive, bank, epoch)
-        stopped = on_epoch({m.position: m.history[-1] for m in alive}) if on_epoch else ()
-        for member in alive:
-            if member.outcome is None and member.position in stopped:
-                member.outcome = "stopped"
-        staying = [k for k, member in enumerate(alive) if member.outcome is None]
+        staying = _staying(alive, on_epoch)
         if len(staying) < len(alive):
             alive = [alive[k] for k in staying]
             if not alive:
@@ -90,6 +86,15 @@ def _train_all(
             bank = bank.keep(staying)
         if resume is not None and resume.due and epoch < configs[0].epochs:
             resume.write([config.to_dict() for config in configs], _standings(members, alive, bank))
+
+
+def _staying(alive: "Sequence[_Member]", on_epoch: Watch | None) -> list[int]:
+    """Tell of the members' last epoch; return the places of those that go on."""
+    stopped = on_epoch({m.position: m.history[-1] for m in alive}) if on_epoch else ()
+    for member in alive:
+        if member.outcome is None and member.position in stopped:
+            member.outcome = "stopped"
+    return [k for k, member in enumerate(alive) if member.outcome is None]
 
 
 def _train_epoch(alive: "Sequence[_Member]", bank: Bank, epoch: int) -> None:

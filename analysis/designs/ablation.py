@@ -34,7 +34,7 @@ class AblationResults(Results[AblationTable]):
         return [
             *effects(table),
             *factors(study, trials, table),
-            *courses(trials, trials, best),
+            *courses(trials, trials, best, accuracies=table.quantity.is_accuracy),
             *costs(study, trials, table.inference_blocks()),
             *reported(table),
             *best_model(study, trials, best, folder),

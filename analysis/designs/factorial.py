@@ -34,9 +34,9 @@ class FactorialResults(Results[FactorialTable]):
         best = table.progress.best
         return [
             *effects(table),
-            *variance(table.anova, trials, table.progress.objective),
+            *variance(table.anova, trials, table.quantity),
             *factors(study, trials, table),
-            *courses(trials, trials, best),
+            *courses(trials, trials, best, accuracies=table.quantity.is_accuracy),
             *costs(study, trials, table.inference_blocks()),
             *reported(table),
             *best_model(study, trials, best, folder),

@@ -35,7 +35,7 @@ class SearchResults(Results[SearchTable]):
             *candidates(table),
             *importance(table, trials),
             *course(table, trials),
-            *courses(trials, first_trials(trials), best),
+            *courses(trials, first_trials(trials), best, accuracies=table.quantity.is_accuracy),
             *costs(study, trials),
             *best_model(study, trials, best, folder),
             *parallel(study, trials, hiplot),

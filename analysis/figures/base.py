@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.quantity import ACCURACY, Quantity
 from analysis.text import printable
 from analysis.trials import Trial
 
@@ -87,6 +88,11 @@ def rounded(values: Iterable[float | None]) -> list[float | None]:
     ]
 
 
+def scaled(quantity: Quantity, values: Iterable[float | None]) -> list[float | None]:
+    """Turn values of a compared figure into what is shown."""
+    return rounded(None if value is None else quantity.scale * value for value in values)
+
+
 def percents(values: Iterable[float | None]) -> list[float | None]:
     """Turn fractions into percent."""
     return rounded(None if value is None else 100 * value for value in values)
@@ -144,14 +150,17 @@ def row_axis(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def bars(
-    above: Iterable[float | None], below: Iterable[float | None], **style: Any
+    above: Iterable[float | None],
+    below: Iterable[float | None],
+    quantity: Quantity = ACCURACY,
+    **style: Any,
 ) -> dict[str, Any]:
-    """Return the bars of intervals, by how far each reaches above and below: fractions."""
+    """Return the bars of intervals, by how far each reaches above and below."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": percents(above),
-        "arrayminus": percents(below),
+        "array": scaled(quantity, above),
+        "arrayminus": scaled(quantity, below),
     } | style
 
 
@@ -210,6 +219,13 @@ def limits(values: Sequence[float], shown: Sequence[float]) -> tuple[float, floa
     low = min([middle - FAR * (top - middle), *shown])
     room = 0.06 * (top - low)
     return None if min(values) >= low or room == 0 else (low - room, top + room)
+
+
+def clipped(
+    quantity: Quantity, values: Sequence[float], inside: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return `limits` for accuracies; of other figures the far end may be the good one."""
+    return limits(values, inside) if quantity.is_accuracy else None
 
 
 def within(found: tuple[float, float] | None) -> dict[str, Any]:

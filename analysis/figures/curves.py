@@ -171,34 +171,37 @@ def all_courses(trials: Sequence[Trial], metric: str, best: str | None) -> Figur
 def _lines(
     trials: Sequence[Trial], metric: str, name: str, shade: str, ends: str | None = None
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for trial in trials:
-        values = course(trial, metric)
-        if not any(map(math.isfinite, values)):
-            continue
-        last = max(index for index, value in enumerate(values) if math.isfinite(value))
-        seed = "" if trial.seed is None else f", seed {trial.seed}"
-        found.append(
-            {
-                "type": "scatter",
-                "x": list(range(1, len(values) + 1)),
-                "y": percents(values),
-                "text": f"{plain(trial.label, LABEL)}{plain(seed)} ({name})",
-                "hovertemplate": "%{text}<br>epoch %{x}: %{y:.2f} %<extra></extra>",
-                "mode": "lines+markers" if ends or last == 0 else "lines",
-                "marker": {
-                    "symbol": ends or "circle",
-                    "color": shade,
-                    "size": [7 if index == last else 0 for index in range(len(values))],
-                },
-                "line": {"color": shade, "width": 1},
-                "opacity": 0.6,
-                "name": name,
-                "legendgroup": name,
-                "showlegend": not found,
-            }
-        )
-    return found
+    courses = [(trial, course(trial, metric)) for trial in trials]
+    lines = [
+        _trial_line(trial, values, name, shade, ends)
+        for trial, values in courses
+        if any(map(math.isfinite, values))
+    ]
+    return [{**line, "showlegend": line is lines[0]} for line in lines]
+
+
+def _trial_line(
+    trial: Trial, values: Sequence[float], name: str, shade: str, ends: str | None
+) -> dict[str, Any]:
+    last = max(index for index, value in enumerate(values) if math.isfinite(value))
+    seed = "" if trial.seed is None else f", seed {trial.seed}"
+    return {
+        "type": "scatter",
+        "x": list(range(1, len(values) + 1)),
+        "y": percents(values),
+        "text": f"{plain(trial.label, LABEL)}{plain(seed)} ({name})",
+        "hovertemplate": "%{text}<br>epoch %{x}: %{y:.2f} %<extra></extra>",
+        "mode": "lines+markers" if ends or last == 0 else "lines",
+        "marker": {
+            "symbol": ends or "circle",
+            "color": shade,
+            "size": [7 if index == last else 0 for index in range(len(values))],
+        },
+        "line": {"color": shade, "width": 1},
+        "opacity": 0.6,
+        "name": name,
+        "legendgroup": name,
+    }
 
 
 def _quantiles(trials: Sequence[Trial], metric: str) -> list[dict[str, Any]]:

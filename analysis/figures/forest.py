@@ -17,12 +17,12 @@ from analysis.figures.base import (
     axis,
     bars,
     layout,
-    percents,
     plain,
-    points,
+    scaled,
     scatter,
     ticks,
 )
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.text import p_text
 from analysis.verdicts import PROVEN
@@ -49,12 +49,19 @@ class Drawn:
     place: float
 
 
-def forest(effects: Sequence[Effect], verdicts: Sequence[str], *, strict: bool = False) -> Figure:
+def forest(
+    effects: Sequence[Effect],
+    verdicts: Sequence[str],
+    quantity: Quantity = ACCURACY,
+    *,
+    strict: bool = False,
+) -> Figure:
     """Draw each difference with its interval, a row per level under its factor's name.
 
     Args:
         effects: in the table's order.
         verdicts: a word for each, such as "better".
+        quantity: what the differences are of.
         strict: whether each interval is by itself, and not of all together.
     """
     compared = [
@@ -66,7 +73,9 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str], *, strict: bool =
     rows, names, height = _rows(shown)
     limit = _limit([row.effect for row in rows])
     words = [*STYLES, *dict.fromkeys(row.word for row in rows if row.word not in STYLES)]
-    traces = [_trace([row for row in rows if row.word == word], word, limit) for word in words]
+    traces = [
+        _trace(quantity, [row for row in rows if row.word == word], word, limit) for word in words
+    ]
     proven = sum(row.word in PROVEN for row in rows)
     note = f"Dot: the difference; line: its 95 % interval, {'by itself' if strict else TOGETHER}. "
     note += "Filled: proven, after correction; hollow: chance may explain it."
@@ -81,8 +90,12 @@ def forest(effects: Sequence[Effect], verdicts: Sequence[str], *, strict: bool =
         [trace for trace in traces if trace is not None],
         layout(
             xaxis=axis(
-                "difference in points",
-                **({} if math.isinf(limit) else {"range": percents([-1.06 * limit, 1.06 * limit])}),
+                _title(quantity),
+                **(
+                    {}
+                    if math.isinf(limit)
+                    else {"range": scaled(quantity, [-1.06 * limit, 1.06 * limit])}
+                ),
             ),
             yaxis=axis(
                 **ticks([label for label, _ in names], [place for _, place in names]),
@@ -134,7 +147,9 @@ def _limit(effects: Sequence[Effect]) -> float:
     return max(inside) if inside and len(inside) < len(ends) else math.inf
 
 
-def _trace(rows: Sequence[Drawn], word: str, limit: float) -> dict[str, Any] | None:
+def _trace(
+    quantity: Quantity, rows: Sequence[Drawn], word: str, limit: float
+) -> dict[str, Any] | None:
     """Draw the differences of one verdict; those beyond the limit as an arrow at the edge."""
     if not rows:
         return None
@@ -146,16 +161,19 @@ def _trace(rows: Sequence[Drawn], word: str, limit: float) -> dict[str, Any] | N
     ]
     signs = [math.copysign(1, row.effect.delta or 0.0) for row in rows]
     labels = [
-        f"{points(row.effect.delta or 0.0)}" if far else ""
+        quantity.signed(row.effect.delta or 0.0).replace("-", "−") if far else ""
         for row, far in zip(rows, beyond, strict=True)
     ]
     return scatter(
-        percents(
-            sign * limit if far else row.effect.delta
-            for row, sign, far in zip(rows, signs, beyond, strict=True)
+        scaled(
+            quantity,
+            (
+                sign * limit if far else row.effect.delta
+                for row, sign, far in zip(rows, signs, beyond, strict=True)
+            ),
         ),
         [row.place for row in rows],
-        [_hover(row.effect, word) for row in rows],
+        [_hover(quantity, row.effect, word) for row in rows],
         name=word,
         mode="markers+text" if any(beyond) else "markers",
         **(
@@ -180,6 +198,7 @@ def _trace(rows: Sequence[Drawn], word: str, limit: float) -> dict[str, Any] | N
         error_x=bars(
             (above for _, above in reach),
             (below for below, _ in reach),
+            quantity,
             color=shade,
             thickness=2,
             width=0,
@@ -206,13 +225,19 @@ def interval_reach(effect: Effect) -> tuple[float, float]:
     return effect.delta - low, high - effect.delta
 
 
-def _hover(effect: Effect, word: str) -> str:
+def _title(quantity: Quantity) -> str:
+    unit = "points" if quantity.unit == "%" else plain(quantity.axis)
+    return f"difference in {unit}{' (less is better)' if quantity.lower_is_better else ''}"
+
+
+def _hover(quantity: Quantity, effect: Effect, word: str) -> str:
     lines = [
         f"<b>{plain(effect.factor, LABEL)} = {plain(level_text(effect.level), 2 * LABEL)}</b>",
-        f"{points(effect.delta or 0.0)} points",
+        quantity.gap(effect.delta, sign=True),
     ]
     if effect.delta_low is not None and effect.delta_high is not None:
-        lines.append(f"95 % interval {points(effect.delta_low)} to {points(effect.delta_high)}")
+        ends = " to ".join(map(quantity.signed, (effect.delta_low, effect.delta_high)))
+        lines.append(f"95 % interval {ends}".replace("-", "−"))
     if effect.p_adjusted is not None:
         lines.append(f"p = {p_text(effect.p_adjusted)}, corrected")
     return "<br>".join([*lines, f"n = {effect.n}: {word}"])

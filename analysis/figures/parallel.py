@@ -44,26 +44,28 @@ def parallel(dimensions: Sequence[Dimension], colours: Sequence[float], lines: i
         "parallel",
         "Parallel coordinates",
         f"Parallel coordinates of {lines:,} trials over {len(dimensions)} axes.",
-        [
-            {
-                "type": "parcoords",
-                "dimensions": [_dimension(one) for one in dimensions],
-                # The last axis is the scale of these colours, all seen on light and dark ground.
-                "line": {
-                    "color": rounded(colours),
-                    "colorscale": [[0, VERMILION], [0.5, GREY], [1, BLUE]],
-                    "showscale": False,
-                },
-                "labelangle": -20,
-                "unselected": {"line": {"opacity": 0.04}},
-            }
-        ],
+        [_trace(dimensions, colours)],
         layout(margin={"l": 70, "r": 40, "t": 100, "b": 24}),
         height=480,
         note="A line is a trial. Drag along an axis to select, click on it to undo; drag an axis "
         "by its name to move it. The lowest place of an axis, –, is for trials without a value.",
         least=64 * len(dimensions) + 110,
     )
+
+
+def _trace(dimensions: Sequence[Dimension], colours: Sequence[float]) -> dict[str, Any]:
+    return {
+        "type": "parcoords",
+        "dimensions": [_dimension(dimension) for dimension in dimensions],
+        # The last axis is the scale of these colours, all seen on light and dark ground.
+        "line": {
+            "color": rounded(colours),
+            "colorscale": [[0, VERMILION], [0.5, GREY], [1, BLUE]],
+            "showscale": False,
+        },
+        "labelangle": -20,
+        "unselected": {"line": {"opacity": 0.04}},
+    }
 
 
 def _dimension(own: Dimension) -> dict[str, Any]:

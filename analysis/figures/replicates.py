@@ -14,14 +14,15 @@ from analysis.figures.base import (
     axis,
     bars,
     layout,
-    percents,
     plain,
     sample,
+    scaled,
     scatter,
     shades,
     ticks,
 )
 from analysis.figures.forest import interval_reach
+from analysis.quantity import Quantity
 from analysis.statistics.effects import Effect, summarize
 from fmnist_common.text import level_text
 
@@ -35,7 +36,7 @@ def replicates(
     factor: str,
     levels: Sequence[Level],
     effects: Sequence[Effect | None],
-    compared: str,
+    quantity: Quantity,
     name: str,
 ) -> Figure:
     """Draw every trial of a factor's levels, those of a pair joined by a line, and the means.
@@ -45,7 +46,7 @@ def replicates(
         levels: in order.
         effects: of each level against its reference, whose interval is drawn about the level's
             mean; None: a reference.
-        compared: which accuracy it is, such as "validation accuracy".
+        quantity: what the values are.
         name: of the figure.
     """
     kept = _largest(effects)
@@ -56,19 +57,20 @@ def replicates(
     colours = shades(levels)
     means = [_mean(level) for level in levels]
     dots = [
-        _dots(level, index, colours[index], sideways=sideways) for index, level in enumerate(levels)
+        _dots(quantity, level, index, colours[index], sideways=sideways)
+        for index, level in enumerate(levels)
     ]
     traces = [
-        _pairs(levels, sideways=sideways),
+        _pairs(quantity, levels, sideways=sideways),
         *dots,
-        _means(levels, means, effects, colours, sideways=sideways),
+        _means(quantity, levels, means, effects, colours, sideways=sideways),
     ]
     return Figure(
         name,
         f"{factor}: every trial",
-        f"The {compared} of each trial for {len(levels)} levels of {factor}, paired by line.",
+        f"The {quantity.name} of each trial for {len(levels)} levels of {factor}, paired by line.",
         traces,
-        _layout(levels, means, compared, sideways=sideways),
+        _layout(levels, means, quantity, sideways=sideways),
         height=max(340, 70 + 36 * len(levels)) if sideways else 340,
         note=_note(levels, left_out),
     )
@@ -84,13 +86,15 @@ def _largest(effects: Sequence[Effect | None]) -> list[int]:
     return sorted(sorted(range(len(effects)), key=size, reverse=True)[:MOST_LEVELS])
 
 
-def _dots(level: Level, index: int, colour: str, *, sideways: bool) -> dict[str, Any]:
+def _dots(
+    quantity: Quantity, level: Level, index: int, colour: str, *, sideways: bool
+) -> dict[str, Any]:
     trials = [(key, t.value) for key, t in level.trials.items() if t.value is not None]
     shown = sample(trials, MOST_DOTS)
     return _upright(
         [index] * len(shown),
-        percents(value for _, value in shown),
-        [f"{plain(_pair_label(key), 60)}<br>{100 * value:.2f} %" for key, value in shown],
+        scaled(quantity, (value for _, value in shown)),
+        [f"{plain(_pair_label(key), 60)}<br>{quantity.amount(value)}" for key, value in shown],
         sideways=sideways,
         mode="markers",
         marker={"color": colour, "size": 7, "opacity": 0.75},
@@ -98,6 +102,7 @@ def _dots(level: Level, index: int, colour: str, *, sideways: bool) -> dict[str,
 
 
 def _means(
+    quantity: Quantity,
     levels: Sequence[Level],
     means: Sequence[float | None],
     effects: Sequence[Effect | None],
@@ -109,16 +114,17 @@ def _means(
     intervals = bars(
         (None if ends is None else ends[1] for ends in reach),
         (None if ends is None else ends[0] for ends in reach),
+        quantity,
         color=GREY,
         thickness=2,
         width=4,
     )
     return _upright(
         [index + BESIDE for index in range(len(levels))],
-        percents(means),
+        scaled(quantity, means),
         [
             f"<b>{plain(level.label, LABEL)}</b><br>mean of n = {len(level.trials)}"
-            + ("" if mean is None else f": {100 * mean:.2f} %")
+            + ("" if mean is None else f": {quantity.amount(mean)}")
             for level, mean in zip(levels, means, strict=True)
         ],
         sideways=sideways,
@@ -129,7 +135,7 @@ def _means(
 
 
 def _layout(
-    levels: Sequence[Level], means: Sequence[float | None], compared: str, *, sideways: bool
+    levels: Sequence[Level], means: Sequence[float | None], quantity: Quantity, *, sideways: bool
 ) -> dict[str, Any]:
     span = [-0.5, len(levels) - 0.5]
     names = axis(
@@ -138,13 +144,15 @@ def _layout(
         showgrid=False,
         fixedrange=True,
     )
-    accuracy = axis(f"{compared}, %")
+    accuracy = axis(plain(quantity.axis))
     of_references = [m for level, m in zip(levels, means, strict=True) if level.reference]
     reference = next(iter(of_references), None)
     return layout(
         xaxis=accuracy if sideways else names,
         yaxis=names if sideways else accuracy,
-        shapes=[] if reference is None else [_across(100 * reference, sideways=sideways)],
+        shapes=[]
+        if reference is None
+        else [_across(quantity.scale * reference, sideways=sideways)],
     )
 
 
@@ -180,7 +188,7 @@ def _across(value: float, *, sideways: bool) -> dict[str, Any]:
     }
 
 
-def _pairs(levels: Sequence[Level], *, sideways: bool) -> dict[str, Any]:
+def _pairs(quantity: Quantity, levels: Sequence[Level], *, sideways: bool) -> dict[str, Any]:
     places: list[float | None] = []
     values: list[float | None] = []
     keys = list(dict.fromkeys(key for level in levels for key in level.trials))
@@ -192,7 +200,8 @@ def _pairs(levels: Sequence[Level], *, sideways: bool) -> dict[str, Any]:
         places.append(None)
         values.append(None)
     line = {"color": FAINT, "width": 1}
-    return _upright(places, percents(values), None, sideways=sideways, mode="lines", line=line)
+    shown = scaled(quantity, values)
+    return _upright(places, shown, None, sideways=sideways, mode="lines", line=line)
 
 
 def _pair_label(key: Hashable) -> str:

@@ -1,7 +1,7 @@
 """Figures of a search: its course, what matters, and how accuracy depends on each parameter."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,19 @@ from analysis.figures.base import (
     axis,
     band,
     bars,
+    clipped,
     layout,
-    limits,
     percents,
     plain,
     rounded,
     row_axis,
     sample,
+    scaled,
     scatter,
     ticks,
     within,
 )
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.candidates import Curve
 from analysis.statistics.dependence import Dependence
 from analysis.statistics.importance import Importances, Share
@@ -38,7 +40,9 @@ from analysis.trials import Trial
 from fmnist_common.text import level_text
 
 
-def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
+def best_so_far(
+    curve: Curve, trials: Mapping[int, Trial], quantity: Quantity = ACCURACY
+) -> Figure | None:
     """Draw the best accuracy of a search over the epochs it spent, and each trial's own."""
     if not np.isfinite(curve.best).any():
         return None
@@ -56,8 +60,8 @@ def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
             data.append(
                 scatter(
                     [spent for _, spent, _ in shown],
-                    percents(value for _, _, value in shown),
-                    [f"trial {n} ({word}): {100 * value:.2f} %" for n, _, value in shown],
+                    scaled(quantity, (value for _, _, value in shown)),
+                    [f"trial {n} ({word}): {quantity.amount(value)}" for n, _, value in shown],
                     mode="markers",
                     name=word,
                     marker={"color": shade, "symbol": symbol, "size": 7, "opacity": 0.8,
@@ -67,9 +71,9 @@ def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
     data.append(
         scatter(
             curve.epochs.tolist(),
-            percents(curve.best.tolist()),
+            scaled(quantity, curve.best.tolist()),
             [
-                f"best after {e:,} epochs: {100 * b:.2f} %" if math.isfinite(b) else ""
+                f"best after {e:,} epochs: {quantity.amount(b)}" if math.isfinite(b) else ""
                 for e, b in zip(curve.epochs.tolist(), curve.best.tolist(), strict=True)
             ],
             mode="lines",
@@ -82,15 +86,15 @@ def best_so_far(curve: Curve, trials: Mapping[int, Trial]) -> Figure | None:
     return Figure(
         "best-so-far",
         "Best so far",
-        "Best validation accuracy of a finished trial against the epochs spent.",
+        f"Best {quantity.name} of a finished trial against the epochs spent.",
         data,
         layout(
             xaxis=axis("epochs of training spent", rangemode="tozero"),
-            yaxis=axis("validation accuracy, %", **within(limits(values, reached))),
+            yaxis=axis(plain(quantity.axis), **within(clipped(quantity, values, reached))),
             showlegend=True,
         ),
         note="A step is the luckiest single run so far, not a proven mean. Crosses: pruned, at the "
-        "accuracy where they stopped.",
+        f"{quantity.noun} where they stopped.",
     )
 
 
@@ -143,7 +147,7 @@ def importance(importances: Importances) -> Figure | None:
     )
 
 
-def dependence(partial: Dependence, name: str) -> Figure:
+def dependence(partial: Dependence, name: str, quantity: Quantity = ACCURACY) -> Figure:
     """Draw how accuracy depends on a parameter: every trial, and what a forest makes of them."""
     sampled = sample(partial.trials, MOST_DOTS)
     places = {level: index for index, level in enumerate(map(level_text, partial.grid))}
@@ -151,43 +155,16 @@ def dependence(partial: Dependence, name: str) -> Figure:
     def place(value: Any) -> Any:
         return places.get(level_text(value)) if partial.categorical else value
 
-    x = [place(value) for value in partial.grid]
     dots = scatter(
         rounded(place(value) for value, _ in sampled),
-        percents(value for _, value in sampled),
-        [f"{plain(level_text(at), LABEL)}: {100 * value:.2f} %" for at, value in sampled],
+        scaled(quantity, (value for _, value in sampled)),
+        [f"{plain(level_text(at), LABEL)}: {quantity.amount(value)}" for at, value in sampled],
         mode="markers",
         marker={"color": GREY, "size": 6, "opacity": 0.45},
     )
-    text = [
-        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
-        f"{100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
-        for at, mean, low, high in zip(
-            partial.grid,
-            partial.mean,
-            partial.low,
-            partial.high,
-            strict=True,
-        )
-    ]
+    x = [place(value) for value in partial.grid]
     if partial.categorical:
-        interval = bars(
-            (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
-            (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
-            color=BLUE,
-            thickness=2,
-        )
-        marker = {"color": BLUE, "symbol": "diamond", "size": 10}
-        curve = [
-            scatter(
-                x,
-                percents(partial.mean),
-                text,
-                mode="markers",
-                marker=marker,
-                error_y=interval,
-            )
-        ]
+        curve = _diamonds(partial, x, quantity)
         values = axis(
             plain(partial.parameter, LABEL),
             **ticks([plain(label, 60 // len(places)) for label in places]),
@@ -195,26 +172,65 @@ def dependence(partial: Dependence, name: str) -> Figure:
             showgrid=False,
         )
     else:
-        line = {"color": BLUE, "width": 2}
-        curve = [
-            band(
-                rounded(x),
-                100 * np.array(partial.low),
-                100 * np.array(partial.high),
-                BLUE,
-            ),
-            scatter(rounded(x), percents(partial.mean), text, mode="lines", line=line),
-        ]
+        curve = _band(partial, x, quantity)
         # 0.0001 is what a plan says; 100µ is not.
         scale = {"type": "log", "exponentformat": "none"} if partial.logarithmic else {}
         values = axis(plain(partial.parameter, LABEL), **scale)
-    reach = limits([value for _, value in sampled], partial.low)
+    reach = clipped(quantity, [value for _, value in sampled], partial.low)
     return Figure(
         name,
-        f"Accuracy by {partial.parameter}",
-        f"Validation accuracy against {partial.parameter}: {len(partial.trials)} trials and their "
-        "partial dependence with its 95 % band.",
+        f"{quantity.heading} by {partial.parameter}",
+        f"{quantity.heading} against {partial.parameter}: {len(partial.trials)} trials and "
+        "their partial dependence with its 95 % band.",
         [dots, *curve],
-        layout(xaxis=values, yaxis=axis("validation accuracy, %", **within(reach))),
+        layout(xaxis=values, yaxis=axis(plain(quantity.axis), **within(reach))),
         height=300,
     )
+
+
+def _hover(partial: Dependence, quantity: Quantity) -> list[str]:
+    return [
+        f"{plain(level_text(at) if partial.categorical else f'{at:.4g}', LABEL)}<br>"
+        f"{quantity.amount(mean)} [{quantity.number(low)}, {quantity.number(high)}]"
+        for at, mean, low, high in zip(
+            partial.grid, partial.mean, partial.low, partial.high, strict=True
+        )
+    ]
+
+
+def _diamonds(partial: Dependence, x: Sequence[Any], quantity: Quantity) -> list[dict[str, Any]]:
+    """Draw the dependence on a category: a diamond with its interval for each level."""
+    interval = bars(
+        (high - mean for mean, high in zip(partial.mean, partial.high, strict=True)),
+        (mean - low for mean, low in zip(partial.mean, partial.low, strict=True)),
+        quantity,
+        color=BLUE,
+        thickness=2,
+    )
+    marker = {"color": BLUE, "symbol": "diamond", "size": 10}
+    means = scaled(quantity, partial.mean)
+    return [
+        scatter(
+            x, means, _hover(partial, quantity), mode="markers", marker=marker, error_y=interval
+        )
+    ]
+
+
+def _band(partial: Dependence, x: Sequence[Any], quantity: Quantity) -> list[dict[str, Any]]:
+    """Draw the dependence on a number: a line in its band."""
+    line = {"color": BLUE, "width": 2}
+    return [
+        band(
+            rounded(x),
+            quantity.scale * np.array(partial.low),
+            quantity.scale * np.array(partial.high),
+            BLUE,
+        ),
+        scatter(
+            rounded(x),
+            scaled(quantity, partial.mean),
+            _hover(partial, quantity),
+            mode="lines",
+            line=line,
+        ),
+    ]

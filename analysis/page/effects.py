@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from analysis.figures.base import Level, points, slug
+from analysis.figures.base import Level, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest
 from analysis.figures.replicates import replicates
@@ -17,12 +18,15 @@ from analysis.page.parts import (
     Sheet,
     capital,
     difference,
+    gap,
+    headed,
     interval,
     missing,
     number,
     sheets,
     spread,
 )
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.effects import Effect, Row
 from analysis.statistics.rows import PlannedRow, baseline_level, groups
 from analysis.tables import looks
@@ -44,10 +48,11 @@ def effects(table: EffectTable) -> list[Section]:
     compared = [effect for effect in table.effects if effect.delta is not None]
     if compared:
         words = [verdict(effect) for effect in table.effects]
-        shown = [forest(table.effects, words, strict=table.strict)]
+        shown = [forest(table.effects, words, table.quantity, strict=table.strict)]
     elif table.effects:
         intro = ["Nothing can be compared yet."]
-    tables = [*_factor_sheet(table), _effect_sheet(table), *_evidence_sheet(table.effects)]
+    more = _evidence_sheet(table.quantity, table.effects)
+    tables = [*_factor_sheet(table), _effect_sheet(table), *more]
     tables += sheets(looks.blocks(table.looks, table.effects))
     return [Section("effects", "Effects", intro, [Part(figures=shown, sheets=tables)])]
 
@@ -79,13 +84,13 @@ def _factor_sheet(table: EffectTable) -> list[Sheet]:
 
 
 def _effect_sheet(table: EffectTable) -> Sheet:
-    compared = table.progress.objective
+    quantity, compared = table.quantity, table.progress.objective
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
         Column("n", hint="finished trials"),
-        Column("accuracy %", hint=f"{compared}: mean ± standard deviation of n trials"),
-        Column("difference", hint=f"in points of {compared}, and its 95 % interval"),
+        Column(headed(quantity), hint=f"{compared}: mean ± standard deviation of n trials"),
+        Column("difference", hint=f"in {quantity.points}, and its 95 % interval"),
         Column("p", hint="two-sided, corrected for all comparisons of the table"),
         Column("verdict", numeric=False),
         Column("in test", numeric=False, hint="whether test data shows what is proven"),
@@ -100,7 +105,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
     ]
 
     def before(row: Row) -> list[Cell]:
-        mean = spread(row.val_accuracy_mean, row.val_accuracy_std)
+        mean = spread(row.val_accuracy_mean, row.val_accuracy_std, quantity)
         return [Cell(f"{row.n:,}", row.n, "number"), mean]
 
     def after(row: Row, in_test: Sequence[Cell]) -> list[Cell]:
@@ -122,7 +127,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
         [
             *_named(effect),
             *before(effect),
-            *_judged(effect, table.told(effect)),
+            *_judged(quantity, effect, table.told(effect)),
             *after(effect, _in_test(effect)),
         ]
         for effect in table.effects
@@ -130,12 +135,12 @@ def _effect_sheet(table: EffectTable) -> Sheet:
     return Sheet("Every level against the baseline", columns, rows, pinned)
 
 
-def _judged(effect: Effect, told: str) -> list[Cell]:
+def _judged(quantity: Quantity, effect: Effect, told: str) -> list[Cell]:
     word = effect.claim
     if effect.delta is None:
         return [missing(), missing(), Cell(told, kind="open")]
-    text = _with_interval(effect.delta, effect.delta_low, effect.delta_high)
-    p, bound = effect.p_adjusted, at_most(effect)
+    text = _with_interval(quantity, effect.delta, effect.delta_low, effect.delta_high)
+    p, bound = effect.p_adjusted, at_most(quantity, effect)
     if bound:
         told += f", at most {bound}"
     return [
@@ -145,16 +150,19 @@ def _judged(effect: Effect, told: str) -> list[Cell]:
     ]
 
 
-def _with_interval(delta: float, low: float | None, high: float | None) -> str:
-    interval = "" if low is None or high is None else f" [{points(low)}, {points(high)}]"
-    return points(delta) + interval
+def _with_interval(quantity: Quantity, delta: float, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return gap(quantity, delta)
+    return f"{gap(quantity, delta)} [{gap(quantity, low)}, {gap(quantity, high)}]"
 
 
 def _in_test(effect: Effect) -> list[Cell]:
     """Return the difference in test accuracy, and whether it shows what is proven."""
     if effect.test_delta is None:
         return [Cell(NOTHING, kind="open"), missing()]
-    text = _with_interval(effect.test_delta, effect.test_delta_low, effect.test_delta_high)
+    text = _with_interval(
+        ACCURACY, effect.test_delta, effect.test_delta_low, effect.test_delta_high
+    )
     word = ""
     if unsupported(effect):
         word = "not seen"
@@ -173,7 +181,7 @@ def _named(effect: Effect) -> list[Cell]:
     ]
 
 
-def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
+def _evidence_sheet(quantity: Quantity, effects: Sequence[Effect]) -> list[Sheet]:
     """Make the table of what decides nothing, but what a reviewer may ask for."""
     shown = [effect for effect in effects if effect.improvement is not None]
     if not shown:
@@ -181,7 +189,7 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
     columns = [
         Column("factor", numeric=False),
         Column("level", numeric=False),
-        Column("difference", hint="in points"),
+        Column("difference", hint=f"in {quantity.points}"),
         Column("bootstrap interval", hint="95 %, bias-corrected and accelerated"),
         Column("p, alone", hint="were it the only comparison of the study"),
         Column("p, strict", hint="paired t-test, corrected by Holm: what --strict judges by"),
@@ -190,19 +198,21 @@ def _evidence_sheet(effects: Sequence[Effect]) -> list[Sheet]:
             "P(better)", hint="chance that a run is better than its pair, and its 95 % interval"
         ),
         Column("standardised", hint="difference in standard deviations of the differences"),
-        Column("detectable", hint="true difference that so many pairs mostly find, in points"),
+        Column("detectable", hint="true difference that so many pairs mostly find"),
     ]
     rows = [
         [
             *_named(effect),
-            difference(effect.delta),
-            interval(effect.delta_bca_low, effect.delta_bca_high, points),
+            difference(effect.delta, quantity),
+            interval(effect.delta_bca_low, effect.delta_bca_high, partial(gap, quantity)),
             number(effect.p_value, 3),
             number(effect.p_holm, 3),
             number(effect.p_permutation, 3),
             _chance(effect),
             number(effect.standardized, 2),
-            number(None if effect.detectable is None else 100 * effect.detectable, 2),
+            missing()
+            if effect.detectable is None
+            else Cell(quantity.number(effect.detectable), effect.detectable, "number"),
         ]
         for effect in shown
     ]
@@ -223,6 +233,17 @@ def _chance(effect: Effect) -> Cell:
     return Cell(text, effect.improvement, "number")
 
 
+OF_TRIALS = (
+    "A dot is a trial; lines join trials that have all else in common (seed, split, data order). "
+    "Diamonds are means; a bar is the 95 % interval of the difference from the dashed line, the "
+    "mean of the grey level."
+)
+OF_CURVES = (
+    "Beside them, mean learning curves: solid in validation, with a band from the lowest trial to "
+    "the highest, dotted in training; a curve ends where the first of its trials ended."
+)
+
+
 def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[Section]:
     """Show each factor's trials, level by level, and how they learned."""
     if not table.effects:
@@ -237,25 +258,16 @@ def factors(study: Study, trials: Sequence[Trial], table: EffectTable) -> list[S
         by_label = {level_text(effect.level): effect for effect in levels_effects}
         against = [None if level.reference else by_label.get(level.label) for level in levels]
         figures = [
-            replicates(factor, levels, against, study.compared, f"trials-{slug(factor, index)}")
+            replicates(factor, levels, against, study.quantity, f"trials-{slug(factor, index)}")
         ]
-        if len(shown) <= CURVES_OF_LEVELS:
+        if len(shown) <= CURVES_OF_LEVELS and table.quantity.is_accuracy:
             curves = level_courses(factor, levels, f"curves-{slug(factor, index)}")
             figures += [curves] if curves is not None else []
         parts.append(Part(printable(factor), [_verdicts(table, levels_effects)], figures=figures))
     if not parts:
         return []
-    intro = [
-        "A dot is a trial; lines join trials that have all else in common (seed, split, data "
-        "order). Diamonds are means; a bar is the 95 % interval of the difference from the dashed "
-        "line, the mean of the grey level."
-    ]
-    if any(len(part.figures) > 1 for part in parts):
-        intro.append(
-            "Beside them, mean learning curves: solid in validation, with a band from the lowest "
-            "trial to the highest, dotted in training; a curve ends where the first of its trials "
-            "ended."
-        )
+    curves_too = any(len(part.figures) > 1 for part in parts)
+    intro = [OF_TRIALS, *([OF_CURVES] if curves_too else [])]
     return [Section("factors", "Factor by factor", intro, parts)]
 
 
@@ -263,7 +275,7 @@ def _verdicts(table: EffectTable, effects: Sequence[Effect]) -> str:
     """Say what came of a factor: "Worse: 1 (−4.40 points). Not proven: 5 (+0.25 points)."."""
     words: dict[str, list[str]] = {}
     for effect in effects:
-        delta = f" ({points(effect.delta)} points)" if effect.delta else ""
+        delta = f" ({table.quantity.gap(effect.delta, sign=True)})" if effect.delta else ""
         level = printable(level_text(effect.level))
         words.setdefault(table.told(effect), []).append(level + delta)
     return " ".join(f"{capital(word)}: {some(levels, most=12)}." for word, levels in words.items())

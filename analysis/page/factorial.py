@@ -7,6 +7,7 @@ from typing import Any
 from analysis.figures.base import slug
 from analysis.figures.interaction import interaction
 from analysis.page.parts import Part, Section, sheets
+from analysis.quantity import Quantity
 from analysis.statistics.factorial import Anova
 from analysis.tables import variance as tables
 from analysis.trials import Trial, finished
@@ -14,13 +15,13 @@ from analysis.trials import Trial, finished
 MOST_PAIRS = 6  # interactions that are drawn, those that explain most
 
 
-def variance(result: Anova | str, trials: Sequence[Trial], compared: str) -> list[Section]:
+def variance(result: Anova | str, trials: Sequence[Trial], quantity: Quantity) -> list[Section]:
     """Show the analysis of variance of a factorial, and its interactions.
 
     Args:
         result: the analysis; a text: why there is none.
         trials: of the study.
-        compared: which accuracy it is of, such as "validation accuracy".
+        quantity: what it is of.
     """
     notes = tables.notes(result)
     if isinstance(result, str):
@@ -37,9 +38,9 @@ def variance(result: Anova | str, trials: Sequence[Trial], compared: str) -> lis
             if trial.value is not None:
                 cells[trial.params.get(first), trial.params.get(second)].append(trial.value)
         name = f"interaction-{slug(f'{first}-{second}', index)}"
-        shown.append(interaction(first, second, cells, compared, name))
+        shown.append(interaction(first, second, cells, quantity, name))
     parts = [
-        Part(sheets=sheets(tables.blocks(result))),
+        Part(sheets=sheets(tables.blocks(result, quantity))),
         Part("Interactions" if shown else "", figures=shown),
     ]
     return [Section("variance", "Analysis of variance", notes, parts)]

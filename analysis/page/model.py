@@ -31,7 +31,7 @@ def best_model(
     )
     intro = [
         f"{name}{seed}: of the trials of the best variant, the one with the highest "
-        f"{study.compared}, {percent(chosen.value)} %{test}."
+        f"{study.compared}, {study.quantity.amount(chosen.value)}{test}."
     ]
     classes, counts = _classes(study), _counts(chosen)
     parts = []

@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from analysis.figures.base import Figure, points
+from analysis.figures.base import Figure
+from analysis.quantity import ACCURACY, Quantity
 from analysis.table_formats import Block
-from analysis.text import percent
 
 NOTHING = "–"
 FRAMED = 60  # rows; a longer table would hide what follows
-WORDS = {"verdict", "chosen on"}  # columns of words in tables of figures
+WORDS = {"verdict", "chosen on", "these"}  # columns of words in tables of figures
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,19 @@ def number(value: float | None, digits: int = 0) -> Cell:
     return Cell(f"{value:,.{digits}f}", value, "number")
 
 
-def difference(delta: float | None) -> Cell:
-    """Return the cell of a difference of accuracies, in points."""
-    return missing() if delta is None else Cell(points(delta), delta, "number")
+def difference(delta: float | None, quantity: Quantity = ACCURACY) -> Cell:
+    """Return the cell of a difference; of accuracies in points."""
+    return missing() if delta is None else Cell(gap(quantity, delta), delta, "number")
+
+
+def headed(quantity: Quantity) -> str:
+    """Return the heading of a column of the compared figure."""
+    return f"{quantity.noun} {quantity.unit}".strip()
+
+
+def gap(quantity: Quantity, delta: float) -> str:
+    """Write a difference with a sign as pages do."""
+    return quantity.signed(delta).replace("-", "−")
 
 
 def interval(low: float | None, high: float | None, words: Callable[[float], str]) -> Cell:
@@ -115,11 +125,12 @@ def interval(low: float | None, high: float | None, words: Callable[[float], str
     return Cell(f"[{words(low)}, {words(high)}]", low, "number")
 
 
-def spread(mean: float | None, std: float | None) -> Cell:
-    """Return the cell of a mean accuracy and its standard deviation."""
+def spread(mean: float | None, std: float | None, quantity: Quantity = ACCURACY) -> Cell:
+    """Return the cell of a mean and its standard deviation."""
     if mean is None:
         return missing()
-    return Cell(percent(mean) + ("" if std is None else f" ± {percent(std)}"), mean, "number")
+    beside = "" if std is None else f" ± {quantity.number(std)}"
+    return Cell(quantity.number(mean) + beside, mean, "number")
 
 
 def sheets(blocks: Iterable[Block]) -> list[Sheet]:

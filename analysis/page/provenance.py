@@ -9,7 +9,7 @@ from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
 from analysis.summary.costs import wall_seconds
 from analysis.text import printable
 from analysis.trials import Study, Trial
-from analysis.wording import listed
+from analysis.wording import count, listed, some
 from fmnist_common.text import duration
 
 MOST_VARIANTS = 300  # rows of the table of costs
@@ -46,6 +46,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         "Plan SHA-256": attributes.get("plan_hash"),
         "Last run": study.last_run,
         "Figures of others": reported.provenance(source) if source else None,
+        **_imported(study),
     }
     facts = [(name, _fact(value)) for name, value in named.items() if value]
     rows = _cost_rows(trials)
@@ -73,6 +74,25 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
     return Section(
         "provenance", "Provenance", [], [Part(facts=facts, sheets=[sheet] if shown else [])]
     )
+
+
+def _imported(study: Study) -> dict[str, str]:
+    """Say what an imported file was read as, and what became of its columns."""
+    imported = study.plan.get("imported")
+    if not imported:
+        return {}
+    columns = imported.get("columns", {})
+    left_out = [name for name, use in columns.items() if "not used" in use or "left out" in use]
+    reading = f"{imported['metric']}: {columns.get(imported['metric'], study.compared)}"
+    more = f"; {count(len(left_out), 'column')} left out: {some(left_out)}" if left_out else ""
+    kind = imported.get("kind")
+    return {
+        "Imported from": imported["file"] + (f", {kind}" if kind else ""),
+        "File SHA-256": imported.get("sha256", ""),
+        "Reading": reading + more,
+        "Columns": "; ".join(f"{name}: {use}" for name, use in columns.items()),
+        "Notes of the import": " ".join(f"{note}." for note in imported.get("notes", [])),
+    }
 
 
 def _fact(value: Any) -> str:

@@ -12,6 +12,7 @@ from analysis.page.parts import (
     Part,
     Section,
     Sheet,
+    headed,
     interval,
     number,
     spread,
@@ -35,11 +36,12 @@ def candidates(table: SearchTable) -> list[Section]:
         return []
     shown = table.candidates[:MOST_CANDIDATES]
     on_front = {candidate.number for candidate in table.front}
+    quantity = table.quantity
     columns = [
         Column("candidate", numeric=False),
         Column("rank"),
         Column("n", hint="seeds"),
-        Column("accuracy %", hint="validation accuracy: mean ± standard deviation over seeds"),
+        Column(headed(quantity), hint=f"{quantity.name}: mean ± standard deviation over seeds"),
         Column("95 % interval", hint="of the mean"),
         Column("test %", hint="test accuracy: looked at once, never used for a choice"),
         Column("parameters"),
@@ -53,8 +55,8 @@ def candidates(table: SearchTable) -> list[Section]:
             Cell(printable(candidate.variant), candidate.number),
             Cell(str(rank), rank, "number"),
             Cell(str(candidate.n), candidate.n, "number"),
-            spread(candidate.val_accuracy_mean, candidate.val_accuracy_std),
-            interval(candidate.val_accuracy_low, candidate.val_accuracy_high, percent),
+            spread(candidate.val_accuracy_mean, candidate.val_accuracy_std, quantity),
+            interval(candidate.val_accuracy_low, candidate.val_accuracy_high, quantity.number),
             Cell(
                 percent(candidate.test_accuracy_mean) or NOTHING,
                 candidate.test_accuracy_mean,
@@ -108,7 +110,9 @@ def importance(table: SearchTable, trials: Sequence[Trial]) -> list[Section]:
 
 def course(table: SearchTable, trials: Sequence[Trial]) -> list[Section]:
     """Show the best so far over the epochs that were spent."""
-    drawn = figures.best_so_far(table.curve, {trial.number: trial for trial in trials})
+    drawn = figures.best_so_far(
+        table.curve, {trial.number: trial for trial in trials}, table.quantity
+    )
     if drawn is None:
         return []
     told = Part(sentences=_spent(table), figures=[drawn])
@@ -119,11 +123,12 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
     """Say what the trials themselves say, without a model."""
     if not table.marginals:
         return []
+    quantity = table.quantity
     columns = [
         Column("parameter", numeric=False),
         Column("value", numeric=False),
         Column("n", hint="finished trials"),
-        Column("accuracy %", hint="mean validation accuracy of these trials"),
+        Column(headed(quantity), hint=f"mean {quantity.name} of these trials"),
         Column("95 % interval", hint="of the mean"),
     ]
     rows = [
@@ -131,8 +136,8 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
             Cell(printable(marginal_effect.parameter)),
             Cell(_values(part), kind="label"),
             Cell(f"{part.n:,}", part.n, "number"),
-            spread(part.mean, None),
-            interval(part.low, part.high, percent),
+            spread(part.mean, None, quantity),
+            interval(part.low, part.high, quantity.number),
         ]
         for marginal_effect in table.marginals
         for part in marginal_effect.parts
@@ -141,7 +146,7 @@ def _marginal_sheet(table: SearchTable) -> list[Sheet]:
         "Marginal effects: means of the finished trials with a value, in whatever company it was "
         "tried; partial dependence evens that out."
     ]
-    return [Sheet("Mean accuracy by value", columns, rows, notes=notes, folded=True)]
+    return [Sheet(f"Mean {quantity.noun} by value", columns, rows, notes=notes, folded=True)]
 
 
 def _values(part: marginal.ValueRange) -> str:
@@ -181,7 +186,7 @@ def _dependences(table: SearchTable, trials: Sequence[Trial]) -> list[Part]:
         "with its 95 % band over resamples of the trials."
     )
     shown = [
-        figures.dependence(item, f"dependence-{slug(item.parameter, index)}")
+        figures.dependence(item, f"dependence-{slug(item.parameter, index)}", table.quantity)
         for index, item in enumerate(drawn)
     ]
-    return [Part("How accuracy depends on each", [said], figures=shown)]
+    return [Part(f"How {table.quantity.noun} depends on each", [said], figures=shown)]

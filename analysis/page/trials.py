@@ -28,15 +28,24 @@ COSTS: list[tuple[str, str, Callable[[float], str]]] = [
 ]
 
 
-def courses(trials: Sequence[Trial], drawn: Sequence[Trial], best: Best | None) -> list[Section]:
+def courses(
+    trials: Sequence[Trial],
+    drawn: Sequence[Trial],
+    best: Best | None,
+    *,
+    accuracies: bool = True,
+) -> list[Section]:
     """Show how trials learned, the pruned ones too.
 
     Args:
         trials: of the study, among which are the replicates of the best variant.
         drawn: those whose curves are drawn.
         best: the best variant.
+        accuracies: whether the values of epochs are accuracies.
     """
     label = None if best is None else best.variant
+    if not accuracies:  # epochs hold another figure
+        drawn = []
     both = [all_courses(drawn, metric, label) for metric in ("val_accuracy", "train_accuracy")]
     variants: dict[str, dict[Hashable, Trial]] = {
         name: {trial.seed: trial for trial in finished(trials) if trial.label == name}
@@ -70,7 +79,7 @@ def costs(study: Study, trials: Sequence[Trial], inference: Sequence[Block] = ()
             f"cost-{name.partition('_')[0]}",
             title,
             words,
-            study.compared,
+            study.quantity,
         )
         for name, title, words in COSTS
     ]
@@ -78,8 +87,10 @@ def costs(study: Study, trials: Sequence[Trial], inference: Sequence[Block] = ()
     part = Part(figures=shown, sheets=sheets(inference))
     if not part.figures and not part.sheets:
         return []
-    intro = ["Up and to the left is better."] if shown else []
-    return [Section("costs", "Accuracy against cost", intro, [part])]
+    up = "Down" if study.quantity.lower_is_better else "Up"
+    intro = [f"{up} and to the left is better."] if shown else []
+    title = f"{study.quantity.heading} against cost"
+    return [Section("costs", title, intro, [part])]
 
 
 def _points(by_variant: Mapping[str, Sequence[Trial]], name: str) -> list[Point]:
@@ -102,7 +113,9 @@ def parallel(study: Study, trials: Sequence[Trial], hiplot: str | None) -> list[
         return []
     shown = sample(reached, MOST_LINES)
     # What another tool maximises may be anything.
-    title, scale = ("accuracy, %", 100) if study.plan else ("objective", 1)
+    quantity = study.quantity
+    title = f"{quantity.noun}, {quantity.unit}" if quantity.unit else quantity.noun
+    title, scale = (title, quantity.scale) if study.plan else ("objective", 1)
     values = [scale * value for _, value in shown]
     dimensions = _dimensions(study, [trial for trial, _ in shown])
     dimensions.append(Dimension(title, values, "numbers"))

@@ -122,26 +122,47 @@ def _number(trial: Trial) -> int:
     return trial.number if trial.candidate is None else trial.candidate
 
 
-def ranked(trials: Sequence[Trial]) -> list[Candidate]:
+def ranked(
+    trials: Sequence[Trial],
+    *,
+    lower_is_better: bool = False,
+    sure_from: int | None = None,
+    fractions: bool = True,
+) -> list[Candidate]:
     """List the candidates with a finished trial, best first.
 
     The rule: those with the most seeds come first, and among these the highest mean validation
     accuracy (then the lower number). A candidate seen on one seed so never beats one that was
     confirmed on k seeds: of many single runs the best is mostly a lucky one, and a search repeats
     what looks best, so that the number of seeds is itself a rank.
+
+    Args:
+        trials: of the search.
+        lower_is_better: whether the lowest mean is the best.
+        sure_from: so many seeds are as good as more, where any candidate has so many: in results
+            of others nobody repeated what looked best. None: every further seed counts.
+        fractions: whether values are accuracies.
     """
     firsts = {trial.number for trial in first_trials(trials)}
     groups: dict[int, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         groups[_number(trial)].append(trial)
-    found = [_candidate(number, own, firsts) for number, own in groups.items()]
-    return sorted(found, key=lambda own: (-own.n, -(own.val_accuracy_mean or 0.0), own.number))
+    found = [_candidate(number, own, firsts, fractions) for number, own in groups.items()]
+    sign = 1 if lower_is_better else -1
+
+    def rank(own: Candidate) -> tuple[float, ...]:
+        seeds = own.n if sure_from is None else min(own.n, sure_from)
+        return -seeds, sign * (own.val_accuracy_mean or 0.0), own.number
+
+    return sorted(found, key=rank)
 
 
-def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> Candidate:
+def _candidate(
+    number: int, trials: Sequence[Trial], firsts: Iterable[int], fractions: bool
+) -> Candidate:
     own = trials[0]
     values = [trial.value for trial in trials if trial.value is not None]
-    low, high = mean_interval(values)
+    low, high = mean_interval(values, fractions=fractions)
     first = [trial.value for trial in trials if trial.number in firsts]
     later = [trial for trial in trials if trial.value is not None and trial.number not in firsts]
     return Candidate(
@@ -159,17 +180,20 @@ def _candidate(number: int, trials: Sequence[Trial], firsts: Iterable[int]) -> C
     )
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the 95 % t-interval of the mean of accuracies, fractions of shape (n,) (Student 1908).
+def mean_interval(
+    values: Sequence[float], *, fractions: bool = True
+) -> tuple[float | None, float | None]:
+    """Return the 95 % t-interval of the mean of values of shape (n,) (Student 1908).
 
-    It ends at 0 and at 1, as accuracies do, which Student's t does not know. None for fewer than
-    two values, and for values without any spread, which is a coincidence.
+    Of fractions it ends at 0 and at 1, as accuracies do, which Student's t does not know. None for
+    fewer than two values, and for values without any spread, which is a coincidence.
     """
     own = summarize(values)
     if own.mean is None or own.std is None or own.std < ROUNDING:
         return None, None
     half = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2)) * own.std / math.sqrt(own.n)
-    return max(0.0, own.mean - half), min(1.0, own.mean + half)
+    low, high = own.mean - half, own.mean + half
+    return (max(0.0, low), min(1.0, high)) if fractions else (low, high)
 
 
 def baseline(candidates: Iterable[Candidate]) -> Candidate | None:
@@ -201,7 +225,12 @@ def expected_maximum(m: int) -> float:
 
 
 def winners_curse(
-    candidates: Sequence[Candidate], tried: int, validation_images: int | None
+    candidates: Sequence[Candidate],
+    tried: int,
+    validation_images: int | None,
+    *,
+    lower_is_better: bool = False,
+    fractions: bool = True,
 ) -> WinnersCurse | None:
     """Estimate how much too good the best candidate looks for having been picked as the best.
 
@@ -229,7 +258,7 @@ def winners_curse(
     m = max(1, tried)
     repeated = sum(bool(own.later) for own in candidates)
     overestimate = expected_maximum(m) * sd / math.sqrt(best.n)
-    low, high = mean_interval(best.later)
+    low, high = mean_interval(best.later, fractions=fractions)
     return WinnersCurse(
         variant=best.variant,
         n=best.n,
@@ -239,7 +268,7 @@ def winners_curse(
         noise=sd,
         noise_source=source,
         overestimate=overestimate,
-        corrected=mean - overestimate,
+        corrected=mean + overestimate if lower_is_better else mean - overestimate,
         repeated=repeated,
         later_n=len(best.later),
         later_mean=summarize(best.later).mean,

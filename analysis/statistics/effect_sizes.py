@@ -5,7 +5,7 @@ Pure functions over arrays. None of these figures decides a verdict: see docs/st
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -58,7 +58,11 @@ NO_EVIDENCE = Evidence(
 
 
 def evidence(
-    baseline: Mapping[Condition, float], level: Mapping[Condition, float], seed: int = 0
+    baseline: Mapping[Condition, float],
+    level: Mapping[Condition, float],
+    seed: int = 0,
+    *,
+    lower_is_better: bool = False,
 ) -> Evidence:
     """Describe level against baseline from values by seed (or by any other common condition).
 
@@ -69,10 +73,13 @@ def evidence(
         baseline: values by condition.
         level: values by condition.
         seed: of the generator that draws resamples.
+        lower_is_better: whether a run with the lower value is the better one.
     """
     common = baseline.keys() & level.keys()
     if len(common) < 2:
-        return _unpaired(list(baseline.values()), list(level.values()))
+        samples = list(baseline.values()), list(level.values())
+        unpaired = _unpaired(*samples)
+        return _turned(unpaired) if lower_is_better else unpaired
     # Sorted, as sets of conditions have no order, and resamples must repeat.
     deltas = np.sort([level[condition] - baseline[condition] for condition in common])
     rng = np.random.default_rng(seed)
@@ -80,7 +87,7 @@ def evidence(
     found = paired_improvement(deltas)
     smallest = detectable(len(deltas))
     sd = float(np.std(deltas, ddof=1))
-    return Evidence(
+    made = Evidence(
         delta_bca_low=low,
         delta_bca_high=high,
         p_permutation=sign_flip(deltas, rng),
@@ -89,6 +96,19 @@ def evidence(
         improvement_high=found.high,
         standardized=paired_standardized(deltas),
         detectable=None if smallest is None or sd < ROUNDING else smallest * sd,
+    )
+    return _turned(made) if lower_is_better else made
+
+
+def _turned(found: Evidence) -> Evidence:
+    """Turn the chance that a run's value is higher into the chance that it is lower."""
+    if found.improvement is None:
+        return found
+    low, high = (
+        None if end is None else 1 - end for end in (found.improvement_high, found.improvement_low)
+    )
+    return replace(
+        found, improvement=1 - found.improvement, improvement_low=low, improvement_high=high
     )
 
 

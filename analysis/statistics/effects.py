@@ -15,6 +15,7 @@ from scipy import special
 
 from analysis import inference_cost
 from analysis.failures import failures, is_diverged
+from analysis.quantity import quantity_of
 from analysis.statistics.block_design import BlockDesign, Comparison
 from analysis.statistics.comparisons import (
     SIMULTANEOUS,
@@ -83,6 +84,12 @@ class Effect(Judged, Evidence, Row):
     against: dict[str, Any]  # the same of what it is compared with; {}: the baseline itself
     decision: str | None = None  # of a study that is run until it is sure; see `sequential`
     decided_at: int | None = None  # seeds at which it was made; None: not yet
+    lower_is_better: bool = False  # of the compared figure
+
+    @property
+    def gain(self) -> float | None:
+        """The difference such that more of it is better."""
+        return -self.delta if self.delta is not None and self.lower_is_better else self.delta
 
     @property
     def is_reference(self) -> bool:
@@ -117,7 +124,7 @@ class Effect(Judged, Evidence, Row):
             return "negligible"
         if self.delta is None or self.p_adjusted is None or self.p_adjusted > ALPHA:
             return "not proven"
-        if self.delta < 0:
+        if (self.gain or 0.0) < 0:
             return "not proven" if self.reference_failed else "worse"
         return "failed" if self.failed else "better"
 
@@ -173,6 +180,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
     """
     trials = list(trials)
     done, lost = finished(trials), failures(plan, trials)
+    lower = quantity_of(plan).lower_is_better
     rows = groups(plan, done)
     values = _judged(plan, rows, done, "value", strict)
     test = _judged(plan, rows, done, "test_accuracy", strict)
@@ -180,7 +188,9 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
     effects = []
     for (row, own, other), (_, failed, failed_there) in zip(rows, groups(plan, lost), strict=True):
         pair = _comparison(row)
-        more = NO_EVIDENCE if row.is_reference else evidence(*_samples(plan, own, other))
+        more = NO_EVIDENCE
+        if not row.is_reference:
+            more = evidence(*_samples(plan, own, other), lower_is_better=lower)
         test_judged = test.get(pair, nothing_judged(method))
         effects.append(
             Effect(
@@ -192,6 +202,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
                 test_delta_low=test_judged.delta_low,
                 test_delta_high=test_judged.delta_high,
                 test_p_adjusted=test_judged.p_adjusted,
+                lower_is_better=lower,
                 changes=row.changes,
                 against=row.against,
                 **vars(values.get(pair, nothing_judged(method))),

@@ -10,7 +10,7 @@ needed, as it takes most of a second.
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -120,11 +120,20 @@ def anova(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Anova | str:
             for trial in finished(trials)
             if trial.value is not None
         ],
+        _chosen_pairs(plan),
     )
 
 
+def _chosen_pairs(plan: Mapping[str, Any]) -> Collection[frozenset[str]] | None:
+    """Return the pairs of factors that a plan's model has; None: all."""
+    model = plan.get("model")
+    return None if model is None else {frozenset(pair) for pair in model["pairs"]}
+
+
 def analyse(
-    factors: Mapping[str, Sequence[Hashable]], observations: Sequence[Observation]
+    factors: Mapping[str, Sequence[Hashable]],
+    observations: Sequence[Observation],
+    chosen: Collection[frozenset[str]] | None = None,
 ) -> Anova | str:
     """Analyse the variance of observations by factors and pairs of factors.
 
@@ -139,6 +148,7 @@ def analyse(
     Args:
         factors: levels of each factor, the reference first.
         observations: the runs.
+        chosen: the pairs of factors that may act on each other; None: all of them.
 
     Returns:
         The analysis, or why there is none.
@@ -156,7 +166,9 @@ def analyse(
     design = _Design(varied, observations)
     pairs = []
     for pair in combinations(varied, 2):
-        if design.crosses(pair):
+        if chosen is not None and frozenset(pair) not in chosen:
+            left_out[_name(pair)] = "it is not in the chosen model"
+        elif design.crosses(pair):
             pairs.append(pair)
         else:
             left_out[_name(pair)] = "some of their levels were never run together"

@@ -30,6 +30,7 @@ TOP = 0.1  # PED-ANOVA explains what it takes to be among this best part of the 
 # Optuna's documentation of PedAnovaImportanceEvaluator wants at least 5 trials in the best part.
 ENOUGH = math.ceil(5 / TOP)
 # The best tenth of fewer is a single trial.
+MOST_LEVELS = 50  # of a categorical parameter: a tree splits each level off by itself
 FEWEST = 11
 RESAMPLES = 100
 # A fANOVA costs about 50 ms at 200 trials of 10 parameters, a PED-ANOVA 20 ms. 40 resamples are
@@ -182,6 +183,11 @@ def _distributions(
             left_out[name] = "left out, as its range changed during the study"
         elif distribution.single():
             left_out[name] = "left out, as it has one value only"
+        elif (levels := len(getattr(distribution, "choices", ()))) > MOST_LEVELS:
+            left_out[name] = (
+                f"left out of the importance, as {levels} levels are too many "
+                "to be judged from these trials"
+            )
         else:
             usable[name] = distribution
     return usable, left_out

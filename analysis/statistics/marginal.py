@@ -39,18 +39,25 @@ class Marginal:
     parts: list[ValueRange]
 
 
-def marginals(trials: Sequence[Trial]) -> list[Marginal]:
+def marginals(trials: Sequence[Trial], *, fractions: bool = True) -> list[Marginal]:
     """Average the finished trials of a search, without replicates, by each parameter's values.
 
     A parameter is left out where only one value was tried.
+
+    Args:
+        trials: of the search.
+        fractions: whether values are accuracies.
     """
     own = finished(first_trials(trials))
     names = dict.fromkeys(name for trial in own for name in trial.params)
-    found = [_marginal(name, [trial for trial in own if name in trial.params]) for name in names]
+    found = [
+        _marginal(name, [trial for trial in own if name in trial.params], fractions)
+        for name in names
+    ]
     return [one for one in found if len(one.parts) > 1]
 
 
-def _marginal(name: str, trials: Sequence[Trial]) -> Marginal:
+def _marginal(name: str, trials: Sequence[Trial], fractions: bool) -> Marginal:
     by_value: dict[Any, list[float]] = {}
     for trial in trials:
         if trial.value is not None:
@@ -71,13 +78,19 @@ def _marginal(name: str, trials: Sequence[Trial]) -> Marginal:
     return Marginal(
         name,
         [
-            _part(group[0], group[-1], [one for value in group for one in by_value[value]])
+            _part(
+                group[0],
+                group[-1],
+                [one for value in group for one in by_value[value]],
+                fractions,
+            )
             for group in groups
             if group
         ],
     )
 
 
-def _part(first: Any, last: Any, values: Sequence[float]) -> ValueRange:
+def _part(first: Any, last: Any, values: Sequence[float], fractions: bool) -> ValueRange:
     own = summarize(values)
-    return ValueRange(first, last, own.n, own.mean or 0.0, *mean_interval(values))
+    ends = mean_interval(values, fractions=fractions)
+    return ValueRange(first, last, own.n, own.mean or 0.0, *ends)

@@ -41,13 +41,17 @@ def bca_interval(
     mean = own.mean()
     below = float(np.mean(means < mean) + np.mean(means <= mean)) / 2
     bias = special.ndtri(below)
-    left_out = (own.sum() - own) / (n - 1)  # the jackknife's n means
-    away = left_out.mean() - left_out
-    acceleration = np.sum(away**3) / (6 * np.sum(away**2) ** 1.5)
+    acceleration = _acceleration(own)
     tail = special.ndtri((1 - confidence) / 2)
     z = bias + np.array([tail, -tail])
     low, high = np.quantile(means, special.ndtr(bias + z / (1 - acceleration * z)))
     return float(low), float(high)
+
+
+def _acceleration(values: NDArray[np.float64]) -> float:
+    left_out = (values.sum() - values) / (values.size - 1)  # the jackknife's n means
+    away = left_out.mean() - left_out
+    return float(np.sum(away**3) / (6 * np.sum(away**2) ** 1.5))
 
 
 def _resampled_means(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -82,10 +86,17 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator) -> float | None:
     if n <= MOST_EXACT:
         patterns = 1 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
         return float(np.mean(np.abs(patterns @ own) >= reached))
-    rows = max(1, CHUNK // n)
+    return (1 + _drawn_beyond(reached, own, rng)) / (1 + RESAMPLES)
+
+
+def _drawn_beyond(
+    reached: float, differences: NDArray[np.float64], rng: np.random.Generator
+) -> int:
+    """Count the drawn sign patterns whose sum is at least as far from 0."""
+    rows = max(1, CHUNK // differences.size)
     count = 0
     for start in range(0, RESAMPLES, rows):
-        signs = rng.integers(0, 2, (min(rows, RESAMPLES - start), n), np.int8)
-        sums = own.sum() - 2 * (signs @ own)
+        shape = (min(rows, RESAMPLES - start), differences.size)
+        sums = differences.sum() - 2 * (rng.integers(0, 2, shape, np.int8) @ differences)
         count += int(np.sum(np.abs(sums) >= reached))
-    return (1 + count) / (1 + RESAMPLES)
+    return count

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.progress import Progress
+from analysis.quantity import Quantity
 from analysis.statistics.effects import Row
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Trial
 from analysis.wording import are, count, listed, some
 
@@ -67,8 +68,9 @@ def missing(now: Progress, trials: Sequence[Trial]) -> list[str]:
     return sentences
 
 
-def accuracy(row: Row, compared: str) -> str:
+def reached_by(row: Row, quantity: Quantity) -> str:
     """Say what a row reaches, over how many trials."""
-    mean = percent(row.val_accuracy_mean)
+    mean = quantity.amount(row.val_accuracy_mean)
     over = "on a single seed" if row.n == 1 else f"the mean of {row.n} trials"
-    return f"{mean} % {compared}, {over}"
+    told = f"{mean} {quantity.name}" if quantity.unit else f"a {quantity.name} of {mean}"
+    return f"{told}, {over}"

@@ -6,7 +6,7 @@ from datetime import datetime
 from analysis.inference_cost import typical
 from analysis.statistics.rows import same
 from analysis.tables.effect_figures import EffectFigures
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Trial, finished, known
 from analysis.wording import count, listed, some
 from fmnist_common.text import duration
@@ -24,7 +24,8 @@ def of_best(table: EffectFigures, trials: Sequence[Trial]) -> list[str]:
     all_of_them = "all variants"
     if table.baseline.failed or any(effect.failed for effect in table.effects):
         all_of_them = "the variants that never failed"
-    highest = f"has the highest mean {table.progress.objective} of {all_of_them}"
+    most = "lowest" if table.quantity.lower_is_better else "highest"
+    highest = f"has the {most} mean {table.progress.objective} of {all_of_them}"
     if best.variant == base[0].label:
         return [f"The baseline {highest}."]
     effects = [
@@ -39,7 +40,7 @@ def of_best(table: EffectFigures, trials: Sequence[Trial]) -> list[str]:
         doubt = "; the combination itself was not tested against the baseline"
     seeds = ", a single run" if best.n == 1 else ""
     return [
-        f"{printable(best.variant)} {highest}, {percent(best.mean)} %{seeds}{doubt}."
+        f"{printable(best.variant)} {highest}, {table.quantity.amount(best.mean)}{seeds}{doubt}."
         f"{_ratios(replicates, base)}"
     ]
 

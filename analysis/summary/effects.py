@@ -7,18 +7,19 @@ number in a sentence is one of the table's; nothing is claimed that the correcti
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.statistics.rows import baseline_level
 from analysis.summary import costs
-from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, accuracy
+from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, reached_by
 from analysis.tables import looks
 from analysis.tables.effect_figures import EffectFigures
 from analysis.tables.effect_notes import only_in_test, unsupported
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.trials import Trial
 from analysis.verdicts import PROVEN
-from analysis.wording import are, bounds, count, signed, size, some
+from analysis.wording import are, count, some
 from fmnist_common.text import level_text, variant_label
 
 TOLD = 3  # effects of a kind that have a sentence of their own
@@ -41,7 +42,7 @@ def answers(
         key=lambda effect: -abs(effect.delta or 0.0),
     )
     return _headline(plan, table, compared, proven), {
-        MATTERS: [*_matters(plan, compared, proven), *_factors(table, proven)],
+        MATTERS: [*_matters(plan, table.quantity, compared, proven), *_factors(table, proven)],
         MUCH: [*_how_much(plan, table, proven), *_negligible(table)],
         SURE: _how_sure(table, compared),
         COSTS: cost,
@@ -51,9 +52,7 @@ def answers(
 
 def _nothing_compared(table: EffectFigures, effects: Sequence[Effect]) -> str:
     reached = (
-        f" It reaches {accuracy(table.baseline, table.progress.objective)}."
-        if table.baseline.n
-        else ""
+        f" It reaches {reached_by(table.baseline, table.quantity)}." if table.baseline.n else ""
     )
     lost = [effect for effect in effects if effect.failed and not effect.n]
     if lost and len(lost) == len(effects) and table.baseline.n:
@@ -82,15 +81,20 @@ def _headline(
 
 def _largest(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> str:
     first = proven[0]
-    if abs(first.delta or 0.0) < TINY:
+    quantity = table.quantity
+    if quantity.is_accuracy and abs(first.delta or 0.0) < TINY:
         return (
             f"Nothing matters much: the largest proven difference, of {_level(first)}, is "
-            f"{size(first.delta)} points of {table.compared}."
+            f"{quantity.gap(first.delta)} of {quantity.name}."
         )
-    does = "gains" if (first.delta or 0.0) > 0 else "costs"
+    rises = (first.delta or 0.0) > 0
+    told = f"{'gains' if rises else 'costs'} {quantity.gap(first.delta)} of {quantity.name}"
+    if quantity.lower_is_better or not quantity.unit:
+        change = "raises" if rises else "lowers"
+        told = f"{change} {quantity.name} by {quantity.gap(first.delta)}"
     sentence = (
-        f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {does} "
-        f"{size(first.delta)} points of {table.compared} compared with {_reference(plan, first)}."
+        f"{printable(first.factor)} matters most: {printable(level_text(first.level))} {told} "
+        f"compared with {_reference(plan, first)}."
     )
     best = next((effect for effect in proven if effect.claim == "better"), None)
     if best is first:
@@ -98,9 +102,8 @@ def _largest(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> str:
     if best is None:
         return f"{sentence} Nothing was proven better than {table.base}."
     doubt = ", which test accuracy does not show" if unsupported(best) else ""
-    return (
-        f"{sentence} The largest proven gain: {_level(best)}, {signed(best.delta)} points{doubt}."
-    )
+    gain = table.quantity.gap(best.delta, sign=True)
+    return f"{sentence} The largest proven gain: {_level(best)}, {gain}{doubt}."
 
 
 def _nothing_proven(table: EffectFigures, words: set[str]) -> str:
@@ -133,7 +136,9 @@ def _negligible(table: EffectFigures) -> list[str]:
     return [f"Proven negligible, within ±{_margin(table)} points: {some(levels)}."]
 
 
-def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -> list[str]:
+def _matters(
+    plan: Plan, quantity: Quantity, compared: Sequence[Effect], proven: Sequence[Effect]
+) -> list[str]:
     if not proven:
         sound = [effect for effect in compared if not effect.failed]
         largest = max(sound, key=lambda effect: abs(effect.delta or 0.0), default=None)
@@ -141,9 +146,9 @@ def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -
             return []
         return [
             "Nothing for certain. The largest difference seen, "
-            f"{signed(largest.delta)} points for {_level(largest)} compared with "
+            f"{quantity.gap(largest.delta, sign=True)} for {_level(largest)} compared with "
             f"{_reference(plan, largest)}"
-            f"{bounds(largest.delta_low, largest.delta_high)}, is not proven."
+            f"{quantity.bounds(largest.delta_low, largest.delta_high)}, is not proven."
         ]
     factors = list(dict.fromkeys(printable(effect.factor) for effect in proven))
     if len(factors) == 1:
@@ -153,13 +158,15 @@ def _matters(plan: Plan, compared: Sequence[Effect], proven: Sequence[Effect]) -
 
 def _how_much(plan: Plan, table: EffectFigures, proven: Sequence[Effect]) -> list[str]:
     sentences = []
-    for word, does in (("better", "raises"), ("worse", "lowers")):
+    quantity = table.quantity
+    for word in PROVEN:
         effects = [effect for effect in proven if effect.claim == word]
         for effect in effects[:TOLD]:
+            does = "raises" if (effect.delta or 0.0) > 0 else "lowers"
             ends = sorted(abs(b) for b in (effect.delta_low, effect.delta_high) if b is not None)
-            interval = bounds(*ends, sign=False) if len(ends) == 2 else ""
+            interval = quantity.bounds(*ends, sign=False) if len(ends) == 2 else ""
             sentences.append(
-                f"{_level(effect)} {does} {table.compared} by {size(effect.delta)} points "
+                f"{_level(effect)} {does} {quantity.name} by {quantity.gap(effect.delta)} "
                 f"compared with {_reference(plan, effect)}{interval}"
                 f"{', which test accuracy does not show' if unsupported(effect) else ''}."
             )
@@ -177,10 +184,11 @@ def _how_sure(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
         sentences.append(
             f"{count(few, 'comparison')} {have} fewer than {FEWEST_PAIRS} pairs: no claim is made."
         )
+    amount = table.quantity.amount
     for name, collapse in table.named_collapses():
         sentences.append(
-            f"A training collapsed: {name}, at {percent(collapse.value, 1)} % where half of that "
-            f"variant's reach {percent(collapse.median, 1)} %."
+            f"A training collapsed: {name}, at {amount(collapse.value, 1)} where half of that "
+            f"variant's reach {amount(collapse.median, 1)}."
         )
     return [*looks.told(table.looks), *sentences, *_in_test(compared)]
 
@@ -192,7 +200,9 @@ def _in_test(compared: Sequence[Effect]) -> list[str]:
         (unsupported, "Proven in validation, but test accuracy does not show it"),
         (only_in_test, "Not proven in validation, but test accuracy differs"),
     ):
-        levels = [f"{_level(e)} ({signed(e.test_delta)} points)" for e in compared if sees(e)]
+        levels = [
+            f"{_level(e)} ({ACCURACY.gap(e.test_delta, sign=True)})" for e in compared if sees(e)
+        ]
         if levels:
             sentences.append(f"{words}: {some(levels)}.")
     return sentences
@@ -213,24 +223,24 @@ def _precision(table: EffectFigures, compared: Sequence[Effect]) -> list[str]:
             f"{count(len(unpaired), 'difference')} {are(len(unpaired))} not paired, as fewer than "
             "two seeds are in common."
         )
-    if table.looks is not None:
-        sentences.append("The chance of any false claim, over all levels and looks, is about 5 %.")
-    elif table.family > 1:
-        method = (
-            "is at most 5 % (Holm's correction)"
-            if table.strict
-            else "is about 5 % (Dunnett's test)"
-        )
-        sentences.append(
-            f"The chance of any false claim among all {table.family} comparisons {method}."
-        )
+    sentences += _false_claims(table)
     smallest = table.detectable_difference()
     if smallest is not None:
         sentences.append(
             f"By the usual spread of its differences, the study proves a true one of about "
-            f"{size(smallest)} points in 4 of 5 cases; smaller ones are missed more often."
+            f"{table.quantity.gap(smallest)} in 4 of 5 cases; smaller ones are missed more often."
         )
     return sentences
+
+
+def _false_claims(table: EffectFigures) -> list[str]:
+    if table.looks is not None:
+        return ["The chance of any false claim, over all levels and looks, is about 5 %."]
+    if table.family < 2:
+        return []
+    holm, dunnett = "is at most 5 % (Holm's correction)", "is about 5 % (Dunnett's test)"
+    method = holm if table.strict else dunnett
+    return [f"The chance of any false claim among all {table.family} comparisons {method}."]
 
 
 def _not_proven(table: EffectFigures, effects: Sequence[Effect]) -> list[str]:
@@ -241,7 +251,7 @@ def _not_proven(table: EffectFigures, effects: Sequence[Effect]) -> list[str]:
         its = "their differences" if len(unsettled) > 1 else "its difference"
         sentences.append(
             f"{len(unsettled):,} of {count(len(effects), 'level')}: chance may explain {its}, "
-            f"which does not mean that there is none.{_at_most(unsettled)}"
+            f"which does not mean that there is none.{_at_most(table.quantity, unsettled)}"
         )
         settled = {effect.factor for effect, word in words if word in PROVEN}
         untouched = dict.fromkeys(e.factor for e in unsettled if e.factor not in settled)
@@ -258,14 +268,15 @@ def _not_proven(table: EffectFigures, effects: Sequence[Effect]) -> list[str]:
     return sentences + _failed(effects)
 
 
-def _at_most(effects: Sequence[Effect]) -> str:
+def _at_most(quantity: Quantity, effects: Sequence[Effect]) -> str:
     """Say how large differences may be that are not proven."""
     ends = sorted(effect.bound for effect in effects if effect.bound is not None)
     if not ends:
         return ""
-    first, last = size(ends[0]), size(ends[-1])
+    first, last = quantity.number(ends[0]), quantity.number(ends[-1])
+    points = " points" if quantity.unit == "%" else ""
     to = "" if first == last else f" to ±{last}"
-    return f" {'It is' if len(effects) == 1 else 'They are'} at most ±{first}{to} points."
+    return f" {'It is' if len(effects) == 1 else 'They are'} at most ±{first}{to}{points}."
 
 
 def _failed(effects: Sequence[Effect]) -> list[str]:

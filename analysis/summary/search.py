@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.candidates import Candidate
 from analysis.statistics.effects import FEWEST_PAIRS
 from analysis.statistics.paired import Difference, paired_difference
 from analysis.summary import costs
-from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, Sentences, accuracy
+from analysis.summary.answers import COSTS, MATTERS, MUCH, SURE, UNPROVEN, Sentences, reached_by
 from analysis.summary.costs import ALIKE, times
 from analysis.tables.search import SearchTable
 from analysis.text import percent, printable
 from analysis.trials import Trial, finished
-from analysis.wording import bounds, count, listed, signed, size
+from analysis.wording import count, listed
 from fmnist_common.text import duration
 
 
@@ -22,11 +23,11 @@ def answers(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Sentences
     gain = None if base is None or base is best else _between(trials, base, best)
     headline = (
         f"The best of {count(len(table.candidates), 'finished candidate')} is {name}, with "
-        f"{accuracy(best, table.progress.objective)}."
+        f"{reached_by(best, table.quantity)}."
     )
     return headline, {
         MATTERS: _important(table),
-        MUCH: [_gain(name, base, best, gain)],
+        MUCH: [_gain(table.quantity, name, base, best, gain)],
         SURE: _how_sure(table, name),
         COSTS: [_cost_of(best, base), _epochs(table), *costs.of_study(trials)],
         UNPROVEN: _rivals(table, trials, gain),
@@ -47,17 +48,25 @@ def _important(table: SearchTable) -> list[str]:
     return [*sentences, *([f"Then {listed(rest)}."] if rest else [])]
 
 
-def _gain(name: str, base: Candidate | None, best: Candidate, gain: Difference | None) -> str:
+def _gain(
+    quantity: Quantity,
+    name: str,
+    base: Candidate | None,
+    best: Candidate,
+    gain: Difference | None,
+) -> str:
+    if base is None and quantity != ACCURACY:
+        return ""  # results of others have no baseline
     if base is None:
         return "The baseline has not finished: there is nothing to compare with."
     if base is best:
         return "No candidate is ranked above the baseline."
     if gain is None or gain.delta is None:
         return ""
-    word = "better" if gain.delta > 0 else "worse"
+    word = "better" if (quantity.gain(gain.delta) or 0.0) > 0 else "worse"
     return (
-        f"{name} is {size(gain.delta)} points {word} than the baseline, over "
-        f"{count(gain.n, 'seed')}{bounds(gain.low, gain.high)}."
+        f"{name} is {quantity.gap(gain.delta)} {word} than the baseline, over "
+        f"{count(gain.n, 'seed')}{quantity.bounds(gain.low, gain.high)}."
     )
 
 
@@ -68,13 +77,14 @@ def _how_sure(table: SearchTable, name: str) -> list[str]:
         sentences.append(f"{name} ran on a single seed: it may just have been lucky.")
     elif best.val_accuracy_low is not None and best.val_accuracy_high is not None:
         sentences.append(
-            f"The 95 % interval of its mean is {percent(best.val_accuracy_low)} to "
-            f"{percent(best.val_accuracy_high)} %."
+            f"The 95 % interval of its mean is {table.quantity.number(best.val_accuracy_low)} to "
+            f"{table.quantity.amount(best.val_accuracy_high)}."
         )
     if curse is not None and curse.candidates > 1:
         sentences.append(
             f"It was picked out of {curse.candidates:,} candidates: luck alone may explain up to "
-            f"{percent(curse.overestimate)} points, so {percent(curse.corrected)} % is the careful "
+            f"{table.quantity.gap(curse.overestimate)}, so "
+            f"{table.quantity.amount(curse.corrected)} is the careful "
             "estimate."
         )
     return [*sentences, *([table.importances.warning] if table.importances.warning else [])]
@@ -121,7 +131,9 @@ def _rivals(table: SearchTable, trials: Sequence[Trial], gain: Difference | None
     if others and others[0] is not table.baseline:
         rival = _between(trials, others[0], best)
         if not _excludes_zero(rival):
-            delta = "" if rival.delta is None else f" ({signed(rival.delta)} points)"
+            delta = (
+                "" if rival.delta is None else f" ({table.quantity.gap(rival.delta, sign=True)})"
+            )
             sentences.append(
                 f"That {name} is better than the second, {printable(others[0].variant)}{delta}."
             )

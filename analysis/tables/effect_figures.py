@@ -10,6 +10,7 @@ from scipy import special
 
 from analysis.looks import seed_path
 from analysis.progress import Progress, facts, progress
+from analysis.quantity import Quantity
 from analysis.reported import ReportedRow, compare_reported
 from analysis.statistics.comparisons import STRICT
 from analysis.statistics.effects import FEWEST_PAIRS, Effect, FactorTest, Row, ablation
@@ -39,7 +40,7 @@ class EffectFigures:
     subset: int | None  # training images drawn from the data set; None: all
     epochs: int | None
     seeds: int | None
-    compared: str  # which accuracy the differences are of
+    quantity: Quantity  # what the differences are of
     progress: Progress
     facts: list[str]  # what was run, and how much of it is there
     baseline: Row
@@ -98,8 +99,11 @@ class EffectFigures:
         Of a usual comparison, beside all others: the median over them, without those that a
         collapsed training has widened. From half the width w of a simultaneous interval, which is
         about c standard errors, with c Student's quantile corrected for all comparisons: found with
-        80 % power is w * (1 + 0.84 / c). None where there are too few pairs to judge by.
+        80 % power is w * (1 + 0.84 / c). None where there are too few pairs to judge by, and for a
+        study that goes on until it is sure.
         """
+        if self.looks is not None:
+            return None
         usual = [
             effect
             for effect in self.effects
@@ -147,7 +151,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "subset": plan.get("subset"),
         "epochs": plan.get("epochs"),
         "seeds": plan.get("seeds"),
-        "compared": study.compared,
+        "quantity": study.quantity,
         "progress": now,
         "facts": facts(study, now),
         "baseline": found.baseline,

@@ -5,9 +5,9 @@ from analysis.statistics.power import ALPHA
 from analysis.table_formats import for_scale
 from analysis.tables import looks
 from analysis.tables.effect_figures import EffectFigures
-from analysis.text import percent, printable
+from analysis.text import printable
 from analysis.verdicts import PROVEN
-from analysis.wording import size, some
+from analysis.wording import some
 from fmnist_common.text import level_text
 
 
@@ -40,7 +40,7 @@ def _of_method(table: EffectFigures) -> list[str]:
 
 def _difference(table: EffectFigures) -> str:
     return (
-        f"Difference: level minus {table.reference} in points of {table.compared}, paired by "
+        f"Difference: level minus {table.reference} in {table.quantity.points}, paired by "
         f"{table.paired_by}; "
     )
 
@@ -93,7 +93,7 @@ def _of_verdicts(table: EffectFigures) -> list[str]:
     words = {effect.claim for effect in effects}
     rule = f"p is at most {ALPHA}" if table.looks is None else "decided at a look"
     lines = [
-        f"Better and worse: {rule}. Not proven: chance may explain it; the true "
+        f"Better and worse: {rule}{_direction(table)}. Not proven: chance may explain it; the true "
         "difference is at most ± what 'at most' says."
     ]
     if table.negligible is not None:
@@ -108,7 +108,7 @@ def _of_verdicts(table: EffectFigures) -> list[str]:
     if "reference" in words:
         lines.append("Reference: the rows of a table are compared with it.")
     if "identical" in words:
-        lines.append("Identical: no seed's accuracy changed at all.")
+        lines.append(f"Identical: no seed's {table.quantity.noun} changed at all.")
     if any(_is_constant(effect) for effect in effects):
         lines.append(
             "Without [ ]: the difference is the same for every seed, to the last image, so that "
@@ -120,6 +120,10 @@ def _of_verdicts(table: EffectFigures) -> list[str]:
             "* Not paired, as fewer than two seeds are in common: Welch's t, which needs more data."
         )
     return lines
+
+
+def _direction(table: EffectFigures) -> str:
+    return "; lower is better" if table.quantity.lower_is_better else ""
 
 
 def _is_constant(effect: Effect) -> bool:
@@ -148,7 +152,8 @@ def _of_pairs(table: EffectFigures) -> list[str]:
         and effect.delta is not None
         and effect.compared < max(effect.n, 0 if effect.against else table.baseline.n)
     ]
-    if not uneven or not table.rows_are_variants:
+    by_design = table.looks is not None  # a decided level gets no more seeds
+    if not uneven or by_design or not table.rows_are_variants:
         return []
     names = some([f"{effect.factor} {level_text(effect.level)}" for effect in uneven])
     return [
@@ -161,9 +166,10 @@ def _of_pairs(table: EffectFigures) -> list[str]:
 
 
 def _of_collapses(table: EffectFigures) -> list[str]:
+    amount = table.quantity.amount
     return [
-        f"Collapsed: {name} reached {percent(collapse.value, 1)} %, where half of that variant's "
-        f"trainings reach {percent(collapse.median, 1)} %. Its difference is that of one training "
+        f"Collapsed: {name} reached {amount(collapse.value, 1)}, where half of that variant's "
+        f"trainings reach {amount(collapse.median, 1)}. Its difference is that of one training "
         "above all: look at what happened there."
         for name, collapse in table.named_collapses()
     ]
@@ -214,7 +220,8 @@ def _of_power(table: EffectFigures) -> list[str]:
     if smallest is None:
         return []
     among = f" among its {table.family} comparisons" if table.family > 1 else ""
+    found = table.quantity.gap(smallest)
     return [
-        f"Power: the study finds a true difference of about {size(smallest)} points{among} in 4 "
+        f"Power: the study finds a true difference of about {found}{among} in 4 "
         "of 5 cases. Smaller ones are missed more often."
     ]

@@ -11,13 +11,14 @@ from typing import Any
 from analysis import inference_cost, reported
 from analysis.csv_text import csv_text
 from analysis.inference_cost import flat
+from analysis.quantity import ACCURACY, Quantity, record
 from analysis.statistics.effect_sizes import NO_EVIDENCE
 from analysis.statistics.effects import Effect, Row
 from analysis.statistics.power import ALPHA
-from analysis.table_formats import Block, Page, accuracies, joined
+from analysis.table_formats import Block, Page, accuracies, joined, spreads
 from analysis.tables import effect_notes
 from analysis.tables.effect_figures import EffectFigures
-from analysis.text import p_text, percent, printable
+from analysis.text import p_text, printable
 from analysis.verdicts import verdict
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
@@ -91,7 +92,8 @@ class EffectTable(EffectFigures):
             "difference": [
                 "",
                 *_intervals(
-                    (e.test_delta, e.test_delta_low, e.test_delta_high, True) for e in effects
+                    ACCURACY,
+                    ((e.test_delta, e.test_delta_low, e.test_delta_high, True) for e in effects),
                 ),
             ],
             "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
@@ -114,12 +116,17 @@ class EffectTable(EffectFigures):
         rows: list[Row] = [self.baseline, *effects]
         columns = self.labels() | {
             "n": [str(row.n) for row in rows],
-            "accuracy": accuracies([(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]),
+            self.quantity.noun: spreads(
+                self.quantity, [(row.val_accuracy_mean, row.val_accuracy_std) for row in rows]
+            ),
             "difference": [
                 "",
-                *_intervals((e.delta, e.delta_low, e.delta_high, e.paired) for e in effects),
+                *_intervals(
+                    self.quantity,
+                    ((e.delta, e.delta_low, e.delta_high, e.paired) for e in effects),
+                ),
             ],
-            "at most": ["", *map(at_most, effects)],
+            "at most": ["", *(at_most(self.quantity, effect) for effect in effects)],
             "p": ["", *(p_text(effect.p_adjusted) for effect in effects)],
             "verdict": [self.told_of_baseline(), *map(self.told, effects)],
         }
@@ -134,10 +141,11 @@ class EffectTable(EffectFigures):
             }
             for title, column in columns.items():
                 column.insert(at, cells.get(title, ""))
-        shown = {
-            title: cells for title, cells in columns.items() if title != "at most" or any(cells)
-        }
-        return Block(f"{self.progress.objective.capitalize()} in %", shown, nested=True)
+        if not any(columns["at most"]):
+            del columns["at most"]
+        if self.looks is not None:  # of which there is no p
+            del columns["p"]
+        return Block(self.quantity.title, columns, nested=True)
 
     def csv(self) -> str:
         """Write a row for the baseline, then for each level: fractions at full precision."""
@@ -146,7 +154,7 @@ class EffectTable(EffectFigures):
             level = printable(level_text(effect.level))
             named = {"factor": printable(effect.factor), "level": level}
             rows.append(_record(effect) | named | self._factor_columns(effect.factor))
-        rows = [row | flat(row["inference"]) for row in rows]
+        rows = [record(self.quantity, row) | flat(row["inference"]) for row in rows]
         rows = [*self._with_reported(rows), *self.further_rows()]
         words = ("factor", "level", "changes", "against", "inference")
         names = [field.name for field in fields(Effect) if field.name not in words]
@@ -195,8 +203,8 @@ class EffectTable(EffectFigures):
             "missing_results": self.progress.missing_results,
             "planned": self.progress.planned,
             "missing": self.progress.missing,
-            "baseline": asdict(self.baseline),
-            "effects": [_record(effect) for effect in self.effects],
+            "baseline": record(self.quantity, asdict(self.baseline)),
+            "effects": [record(self.quantity, _record(effect)) for effect in self.effects],
             "factors": [
                 asdict(test) | {"verdict": factor_verdict(test.p_adjusted)} for test in self.factors
             ],
@@ -208,17 +216,18 @@ class EffectTable(EffectFigures):
                 for collapse in self.collapses
             ],
             "spread_of_differences": self.spread,
+            "figure": asdict(self.quantity),
             "source": self.source or None,
             "reported": [asdict(row) for row in self.reported],
             "notes": self.notes,
         }
 
 
-def at_most(effect: Effect) -> str:
-    """Write how large a difference may be that is not proven, or proven negligible; in points."""
+def at_most(quantity: Quantity, effect: Effect) -> str:
+    """Write how large a difference may be that is not proven, or proven negligible."""
     if effect.bound is None or effect.claim not in ("not proven", "negligible"):
         return ""
-    return f"±{percent(effect.bound)}"
+    return f"±{quantity.number(effect.bound)}"
 
 
 def factor_verdict(p: float) -> str:
@@ -227,14 +236,15 @@ def factor_verdict(p: float) -> str:
 
 
 def _intervals(
+    quantity: Quantity,
     differences: Iterable[tuple[float | None, float | None, float | None, bool]],
 ) -> list[str]:
-    """Write differences with their intervals in points, those that are not paired with a star."""
+    """Write differences with their intervals, those that are not paired with a star."""
     return joined(
         (
-            "" if delta is None else f"{100 * delta:+.2f}",
-            "" if low is None else f"[{percent(low)},",
-            "" if high is None else f"{percent(high)}]",
+            quantity.signed(delta),
+            "" if low is None else f"[{quantity.number(low)},",
+            "" if high is None else f"{quantity.number(high)}]",
             "" if paired else "*",
         )
         for delta, low, high, paired in differences

@@ -22,6 +22,7 @@ class FactorialTable(EffectTable):
     rows_are_variants: ClassVar[bool] = False
 
     anova: Anova | str  # a text: why there is none
+    model: list[list[str]] | None = None  # pairs of factors that were chosen; None: all
 
     @property
     def reference(self) -> str:
@@ -30,11 +31,11 @@ class FactorialTable(EffectTable):
 
     def further_blocks(self) -> list[Block]:
         """Lay the analysis of variance out."""
-        return variance.blocks(self.anova)
+        return variance.blocks(self.anova, self.quantity)
 
     def further_notes(self) -> list[str]:
         """Say how the analysis of variance was done."""
-        return variance.notes(self.anova)
+        return [*_model_note(self.model), *variance.notes(self.anova)]
 
     def further_rows(self) -> list[dict[str, Any]]:
         """Return lines of CSV for the terms, then for pairs of levels."""
@@ -42,11 +43,24 @@ class FactorialTable(EffectTable):
 
     def further_keys(self) -> dict[str, Any]:
         """Return the analysis of variance, JSON-ready."""
-        return super().further_keys() | variance.as_dict(self.anova)
+        return super().further_keys() | variance.as_dict(self.anova) | {"model": self.model}
 
 
 def factorial_table(
     study: Study, trials: Sequence[Trial], *, strict: bool = False
 ) -> FactorialTable:
     """Compute the table of a factorial, however far it is; `strict` as `measured` has it."""
-    return FactorialTable(**measured(study, trials, strict=strict), anova=anova(study.plan, trials))
+    model = study.plan.get("model")
+    return FactorialTable(
+        **measured(study, trials, strict=strict),
+        anova=anova(study.plan, trials),
+        model=None if model is None else model["pairs"],
+    )
+
+
+def _model_note(model: list[list[str]] | None) -> list[str]:
+    if model is None:
+        return []
+    pairs = [variance.name(pair) for pair in model]
+    which = f"effects add up, but for {', '.join(pairs)}" if pairs else "all effects add up"
+    return [f"Model of the variance, as chosen: {which}. What it leaves is taken for noise."]

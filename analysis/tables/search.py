@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from analysis.csv_text import csv_text
 from analysis.inference_cost import flat
-from analysis.progress import Progress, facts, progress
+from analysis.progress import FEWEST_RUNS, Progress, facts, progress, ranking
+from analysis.quantity import Quantity, record
 from analysis.statistics.candidates import (
     NOISE_SOURCES,
     Candidate,
@@ -26,7 +27,7 @@ from analysis.statistics.candidates import (
 from analysis.statistics.effects import Row, columns
 from analysis.statistics.importance import Importances, Share, importances
 from analysis.statistics.marginal import Marginal, marginals
-from analysis.table_formats import Block, Page, accuracies, for_scale, joined
+from analysis.table_formats import Block, Page, for_scale, joined, spreads
 from analysis.text import percent, printable
 from analysis.trials import Study, Trial
 from fmnist_common.text import level_text
@@ -53,6 +54,7 @@ class SearchTable:
     marginals: list[Marginal]
     curve: Curve  # the best so far
     front: list[Candidate]  # best accuracy first; empty with a single objective
+    quantity: Quantity  # what is compared
     notes: list[str]  # what a reader must know to read the figures, in plain words
 
     @property
@@ -82,12 +84,20 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
     """Compute the table of a search; takes seconds where there is enough to judge importance."""
     plan = study.plan
     search = plan["search"]
-    candidates = ranked(trials)
+    quantity = study.quantity
+    candidates = ranked(trials, **ranking(study))
     cost = epochs(plan, trials)
     now = progress(study, trials)
     images = validation_images(plan, study.dataset, candidates[0] if candidates else None)
-    curse = winners_curse(candidates, tried(trials), images)
-    shares = importances(trials, search.get("sampler"))
+    if not quantity.is_accuracy:
+        images = None
+    lower, fractions = quantity.lower_is_better, quantity.is_accuracy
+    curse = winners_curse(
+        candidates, tried(trials), images, lower_is_better=lower, fractions=fractions
+    )
+    judged = _turned(trials) if lower else trials
+    shares = importances(judged, search.get("sampler"))
+    curve = best_so_far(judged)
     front = on_front(candidates, study.directions) if len(study.directions) > 1 else []
     return SearchTable(
         study=study.name,
@@ -96,16 +106,29 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
         seeds=plan.get("seeds"),
         search=search,
         progress=now,
-        facts=[*facts(study, now), _search_fact(search), *_epochs_fact(cost)],
+        facts=[
+            *facts(study, now),
+            # Of results of others, nobody knows how they were searched.
+            *([] if plan.get("imported") else [_search_fact(search)]),
+            *_epochs_fact(cost),
+        ],
         epochs=cost,
         candidates=candidates,
         curse=curse,
         importances=shares,
-        marginals=marginals(trials),
-        curve=best_so_far(trials),
+        marginals=marginals(trials, fractions=fractions),
+        curve=replace(curve, best=-curve.best) if lower else curve,
+        quantity=quantity,
         front=front,
         notes=_notes(study, candidates, curse, shares, front),
     )
+
+
+def _turned(trials: Sequence[Trial]) -> list[Trial]:
+    """Turn values of which less is better, for estimates that look for the highest."""
+    return [
+        trial if trial.value is None else replace(trial, value=-trial.value) for trial in trials
+    ]
 
 
 def _search_fact(search: Mapping[str, Any]) -> str:
@@ -134,8 +157,8 @@ def _blocks(table: SearchTable) -> list[Block]:
             shown = [*shown, table.baseline]
         blocks.append(
             Block(
-                "Best candidates in % (test: looked at once, never used for a choice)",
-                _candidate_columns(shown, ranks),
+                _heading(table.quantity),
+                _candidate_columns(table.quantity, shown, ranks),
                 below=CHANGES,
             )
         )
@@ -162,18 +185,29 @@ def _blocks(table: SearchTable) -> list[Block]:
     return blocks
 
 
+def _heading(quantity: Quantity) -> str:
+    if quantity.is_accuracy:
+        return "Best candidates in % (test: looked at once, never used for a choice)"
+    return f"Best candidates by {quantity.axis}{_direction(quantity)}"
+
+
+def _direction(quantity: Quantity) -> str:
+    return " (lower is better)" if quantity.lower_is_better else ""
+
+
 def _candidate_columns(
-    candidates: Sequence[Candidate], ranks: Mapping[int, int]
+    quantity: Quantity, candidates: Sequence[Candidate], ranks: Mapping[int, int]
 ) -> dict[str, list[str]]:
     return {
         "rank": [str(ranks[candidate.number]) for candidate in candidates],
         "candidate": [printable(candidate.variant) for candidate in candidates],
         "n": [str(candidate.n) for candidate in candidates],
-        "accuracy": accuracies(
-            [(candidate.val_accuracy_mean, candidate.val_accuracy_std) for candidate in candidates]
+        quantity.noun: spreads(
+            quantity,
+            [(candidate.val_accuracy_mean, candidate.val_accuracy_std) for candidate in candidates],
         ),
         "95 % interval": joined(
-            _interval(candidate.val_accuracy_low, candidate.val_accuracy_high)
+            _bounds(quantity, candidate.val_accuracy_low, candidate.val_accuracy_high)
             for candidate in candidates
         ),
         "test": [percent(candidate.test_accuracy_mean) for candidate in candidates],
@@ -223,6 +257,12 @@ def _interval(low: float | None, high: float | None, digits: int = 2) -> tuple[s
     return f"[{percent(low, digits)},", f"{percent(high, digits)}]"
 
 
+def _bounds(quantity: Quantity, low: float | None, high: float | None) -> tuple[str, str]:
+    if low is None or high is None:
+        return "", ""
+    return f"[{quantity.number(low)},", f"{quantity.number(high)}]"
+
+
 def _number(value: float | None, digits: int = 0) -> str:
     if value is None or not math.isfinite(value):
         return ""
@@ -248,13 +288,11 @@ def _notes(
     notes = []
     if candidates:
         notes.append(
-            "Rank: candidates with the most seeds come first, among them the highest mean "
-            "validation accuracy: no single lucky run beats a candidate confirmed on more seeds. "
-            "± is the standard deviation over n seeds, [ ] the 95 % t-interval of their mean. "
-            "Pruned and failed trials are in no figure."
+            f"Rank: {_rule(study)} ± is the standard deviation over n seeds, [ ] the 95 % "
+            "t-interval of their mean. Pruned and failed trials are in no figure."
         )
     if curse is not None:
-        notes += _curse_notes(curse)
+        notes += _curse_notes(study.quantity, curse)
     if front:
         notes.append(
             "Pareto front: no other candidate is at least as good in every objective and better "
@@ -274,31 +312,47 @@ def _notes(
     return notes + for_scale(test, study.dataset.get("test_images"))
 
 
-def _curse_notes(curse: WinnersCurse) -> list[str]:
+def _rule(study: Study) -> str:
+    quantity = study.quantity
+    end = "lowest" if quantity.lower_is_better else "highest"
+    if study.plan.get("imported"):
+        return (
+            f"the {end} mean {quantity.name} comes first, among settings with at least "
+            f"{FEWEST_RUNS} runs where there are such; those with fewer come after."
+        )
+    return (
+        f"candidates with the most seeds come first, among them the {end} mean {quantity.name}: no "
+        "single lucky run beats a candidate confirmed on more seeds."
+    )
+
+
+def _curse_notes(quantity: Quantity, curse: WinnersCurse) -> list[str]:
     if curse.candidates < 2:
         return []
+    lift = "lower" if quantity.lower_is_better else "lift"
+    end = "low" if quantity.lower_is_better else "high"
     name = printable(curse.variant)
     over = f" a seed, divided by the root of {curse.n} seeds" if curse.n > 1 else " a seed"
     notes = [
         f"Winner's curse: the best of {curse.candidates} candidates looks better than it is. Were "
-        f"all equally good, luck alone would lift it by {curse.expected_maximum:.2f} standard "
-        f"deviations ({percent(curse.noise)} points{over}). So {name}'s "
-        f"{percent(curse.val_accuracy_mean)} % may be too high by up to "
-        f"{percent(curse.overestimate)} points; {percent(curse.corrected)} % is the careful "
+        f"all equally good, luck alone would {lift} it by {curse.expected_maximum:.2f} standard "
+        f"deviations ({quantity.gap(curse.noise)}{over}). So {name}'s "
+        f"{quantity.amount(curse.val_accuracy_mean)} may be too {end} by up to "
+        f"{quantity.gap(curse.overestimate)}; {quantity.amount(curse.corrected)} is the careful "
         f"estimate. The standard deviation is {NOISE_SOURCES[curse.noise_source]}."
     ]
     if curse.later_mean is not None:
         seeds = "seed" if curse.later_n == 1 else f"{curse.later_n} seeds"
-        low, high = _interval(curse.later_low, curse.later_high)
+        low, high = _bounds(quantity, curse.later_low, curse.later_high)
         among = (
             f"; they decided only among the {curse.repeated} candidates that were repeated, which "
-            f"lifts them by at most {percent(curse.later_overestimate)} points"
+            f"{lift}s them by at most {quantity.gap(curse.later_overestimate)}"
             if curse.repeated > 1
             else ""
         )
         notes.append(
             f"On the further {seeds}, which did not pick it out of the {curse.candidates}, {name} "
-            f"reaches {percent(curse.later_mean)} %{f' {low} {high}' if low else ''}{among}."
+            f"reaches {quantity.amount(curse.later_mean)}{f' {low} {high}' if low else ''}{among}."
         )
     return notes
 
@@ -309,7 +363,8 @@ def _csv(table: SearchTable) -> str:
     costs = dict.fromkeys(
         name for candidate in table.candidates for name in flat(candidate.inference)
     )
-    head = ["rank", "candidate", *names, *costs, "val_accuracy_low", "val_accuracy_high", "pareto"]
+    head = ["rank", "candidate", *names, *costs, "val_accuracy_low", "val_accuracy_high"]
+    head += ["value_mean", "value_std", "value_low", "value_high", "pareto"]
     rows = []
     for rank, candidate in enumerate(table.candidates, 1):
         words = {
@@ -320,7 +375,8 @@ def _csv(table: SearchTable) -> str:
                 " ".join(f"{name}={level_text(value)}" for name, value in candidate.changes.items())
             ),
         }
-        rows.append(asdict(candidate) | flat(candidate.inference) | words)
+        known = record(table.quantity, asdict(candidate))
+        rows.append(known | flat(candidate.inference) | words)
     return csv_text([*head, "changes"], rows)
 
 
@@ -329,14 +385,13 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
     base = table.baseline
     ranks = {candidate.number: rank for rank, candidate in enumerate(table.candidates, 1)}
 
-    def record(candidate: Candidate, *, config: bool = False) -> dict[str, Any]:
-        record = {"rank": ranks[candidate.number], "candidate": candidate.number} | asdict(
-            candidate
-        )
-        del record["number"]
+    def listed(candidate: Candidate, *, config: bool = False) -> dict[str, Any]:
+        named = {"rank": ranks[candidate.number], "candidate": candidate.number}
+        named |= record(table.quantity, asdict(candidate))
+        del named["number"]
         if not config:
-            del record["config"]
-        return record | {
+            del named["config"]
+        return named | {
             "objectives": dict(zip(table.objectives, candidate.objectives, strict=False))
         }
 
@@ -354,10 +409,10 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
         "missing": table.progress.missing,
         "replicates": table.progress.replicates,
         "epochs": None if table.epochs is None else asdict(table.epochs),
-        "baseline": asdict(Row(**columns([]))) if base is None else record(base),
+        "baseline": asdict(Row(**columns([]))) if base is None else listed(base),
         "effects": [],
-        "candidates": [record(candidate) for candidate in table.candidates],
-        "best": None if best is None else record(best, config=True),
+        "candidates": [listed(candidate) for candidate in table.candidates],
+        "best": None if best is None else listed(best, config=True),
         "winners_curse": None if table.curse is None else asdict(table.curse),
         "importance": asdict(table.importances),
         "marginal_effects": [asdict(candidate) for candidate in table.marginals],
@@ -366,6 +421,6 @@ def _as_dict(table: SearchTable) -> dict[str, Any]:
             "epochs": table.curve.epochs.tolist(),
             "val_accuracy": [best if math.isfinite(best) else None for best in table.curve.best],
         },
-        "pareto": [record(candidate) for candidate in table.front],
+        "pareto": [listed(candidate) for candidate in table.front],
         "notes": table.notes,
     }

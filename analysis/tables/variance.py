@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.factorial import (
     HIGHER,
     PAIRWISE,
@@ -27,7 +28,7 @@ def verdict(term: Term) -> str:
     return "matters" if term.p_holm is not None and term.p_holm <= ALPHA else "not proven"
 
 
-def blocks(result: Anova | str) -> list[Block]:
+def blocks(result: Anova | str, quantity: Quantity = ACCURACY) -> list[Block]:
     """Lay out the terms by what they explain, and the pairs of proven interactions."""
     if isinstance(result, str):
         return []
@@ -48,26 +49,30 @@ def blocks(result: Anova | str) -> list[Block]:
     }
     proven = {term.factors for term in result.terms if verdict(term) == "matters"}
     pairs = [pair for pair in result.pairs if pair.factors in proven]
-    title = "What explains the variance of the accuracy"
-    return [Block(title, columns, labels=1), *([_pair_block(pairs)] if pairs else [])]
+    title = f"What explains the variance of the {quantity.noun}"
+    return [Block(title, columns, labels=1), *([_pair_block(pairs, quantity)] if pairs else [])]
 
 
-def _pair_block(pairs: list[PairMean]) -> Block:
+def _pair_block(pairs: list[PairMean], quantity: Quantity) -> Block:
     columns = {
         "factors": [name(pair.factors) for pair in pairs],
         "levels": [", ".join(printable(level_text(level)) for level in p.levels) for p in pairs],
         "n": [str(pair.n) for pair in pairs],
-        "accuracy": [percent(pair.mean) for pair in pairs],
+        quantity.noun: [quantity.number(pair.mean) for pair in pairs],
         "beyond the sum": joined(
             (
-                f"{100 * pair.deviation:+.2f}",
-                f"[{percent(pair.low)},",
-                f"{percent(pair.high)}]",
+                quantity.signed(pair.deviation),
+                f"[{quantity.number(pair.low)},",
+                f"{quantity.number(pair.high)}]",
             )
             for pair in pairs
         ),
     }
-    title = "Proven interactions: accuracy in %, and points beyond the sum of both effects"
+    unit = f" in {quantity.unit}" if quantity.unit else ""
+    beyond = "points" if quantity.unit == "%" else "what is"
+    title = (
+        f"Proven interactions: {quantity.noun}{unit}, and {beyond} beyond the sum of both effects"
+    )
     return Block(title, columns, nested=True)
 
 

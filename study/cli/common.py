@@ -44,6 +44,17 @@ def plan_for(source: str, storage_option: str | None, dataset: str | None, **cha
     return Plan.from_dict(plan_file.overridden(plans[source], Plan.dataset, changes))
 
 
+def imported_study(source: str, storage_option: str | None) -> "tuple[Study, list[Trial]] | None":
+    """Find a stored study that was imported, with its trials."""
+    if source in catalog.names() or source.endswith(".toml"):
+        return None
+    url = location.locate(storage_option)
+    for study in studies_if_any(url):
+        if study.name == source and study.plan.get("imported"):
+            return study, trials_of(url, study)
+    return None
+
+
 def _known(stored: Iterable[str]) -> list[str]:
     return [*dict.fromkeys([*catalog.names(), *stored]), "or a .toml file"]
 

@@ -45,6 +45,18 @@ def doctor(storage_option: StorageOption = None, data_dir: DataDirOption = None)
         raise typer.Exit(1)
 
 
+def _local(storage_option: str | None) -> Path:
+    """Return the database's file."""
+    url = location.locate(storage_option)
+    location.check_readable(url)
+    database = location.sqlite_path(url)
+    if database is None:
+        raise UserError(
+            f"storage {location.display(url)}: is on a server, which has its own backups"
+        )
+    return database
+
+
 @app.command("backup")
 def make_backup(
     storage_option: StorageOption = None,
@@ -59,13 +71,7 @@ def make_backup(
 
     from study.store import backup
 
-    url = location.locate(storage_option)
-    location.check_readable(url)
-    database = location.sqlite_path(url)
-    if database is None:
-        raise UserError(
-            f"storage {location.display(url)}: is on a server, which has its own backups"
-        )
+    database = _local(storage_option)
     target = out or backup.backup_of(database)
     if target.exists() and target.samefile(database):
         raise UserError(f"--out = {target}: is the database itself")

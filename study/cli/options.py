@@ -47,6 +47,12 @@ BankOption = Annotated[
 ExecutorOption = Annotated[
     str, typer.Option("--executor", metavar="NAME", help="local (processes) or inline.")
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="MODEL", help="Of a factorial: additive, or additive + a:b + ..."
+    ),
+]
 StudyNameOption = Annotated[
     str | None, typer.Option("--study-name", help="Default: the plan's name.")
 ]

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from study.cli.common import app, plan_for, print_json, studies_if_any, trials_of
+from study.cli.common import app, imported_study, plan_for, print_json, studies_if_any, trials_of
 from study.cli.options import (
     DataDirOption,
     DatasetOption,
@@ -92,6 +92,12 @@ def show(
 ) -> None:
     """Show a study's factors, its cells, and what running it would cost."""
     sizes = {"seeds": seeds, "epochs": epochs, "trials": trials, "subset": subset}
+    imported = imported_study(study, storage_option)
+    if imported is not None:
+        from study.cli.imports import show_imported
+
+        show_imported(*imported, as_json=as_json)
+        return
     plan = plan_for(study, storage_option, dataset, **sizes)
     from study.run.machine import Machine
 

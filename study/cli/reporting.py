@@ -1,4 +1,4 @@
-"""The commands over results: `report`, `compare`, `lint`, `import`."""
+"""The commands over results: `report`, `compare`, `lint`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ from study.cli.common import (
     write_hiplot,
     write_report,
 )
-from study.cli.options import DatasetOption, JsonOption, StorageOption, StudyName
+from study.cli.options import DatasetOption, JsonOption, ModelOption, StorageOption, StudyName
 from study.store import location
 from trainer.errors import UserError, choose
 
@@ -58,6 +58,7 @@ def report(
         Path | None, typer.Option("--out", help="Folder for pages; default reports/STUDY.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    model: ModelOption = None,
 ) -> None:
     """Print the ablation table; write pages."""
     if output_format not in FORMATS:
@@ -69,6 +70,12 @@ def report(
     from analysis.documents import render
 
     chosen, trials = read(url, study)
+    if model is not None:
+        from dataclasses import replace
+
+        from study.importing.claims import parse_model
+
+        chosen = replace(chosen, plan={**chosen.plan, "model": parse_model(model, chosen.plan)})
     found = results(chosen, trials, strict=strict)
     print(render(found.table, output_format))
     parseable, pages = output_format != "text", []
@@ -159,48 +166,3 @@ def _examined(
     own = stored.get(plan.name)
     same = own is not None and own.attributes.get("plan_hash") == plan.hash
     return plan.name, plan.to_dict(), trials_of(url, own) if own is not None and same else []
-
-
-@app.command("import")
-def import_results(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON or JSON lines.")],
-    study_name: Annotated[str, typer.Option("--study-name", help="The new study's name.")],
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="What was classified.")
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="COLUMN",
-            help="The accuracy to compare; default: validation, else any other.",
-        ),
-    ] = None,
-    factors: Annotated[
-        str | None,
-        typer.Option(
-            "--factors", metavar="A,B", help="The factors; default: all columns that vary."
-        ),
-    ] = None,
-    storage_option: StorageOption = None,
-) -> None:
-    """Make a study of other people's results; say what each column was taken for."""
-    import shlex
-    import sys
-
-    from study.importing import make_study, read_sheet, store
-
-    chosen = None if factors is None else [name.strip() for name in factors.split(",")]
-    url = location.locate(storage_option)
-    sheet = read_sheet(file)
-    made = make_study(sheet, name=study_name, dataset=dataset, metric=metric, factors=chosen)
-    store(made, url, shlex.join(["fmnist-study", *map(location.masked, sys.argv[1:])]))
-    from analysis.text import printable
-
-    width = max(len(printable(column)) for column in made.uses)
-    for column, use in made.uses.items():
-        print(f"{printable(column):{width}}  {printable(use)}")
-    print()
-    print(printable(f"study {made.name} in {location.display(url)}: {made.summary}"))
-    for note in made.notes:
-        print(printable(f"note: {note}"))

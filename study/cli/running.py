@@ -258,17 +258,11 @@ def _dry_run(order: _Order, *, as_json: bool) -> None:
     left, costs = _costs_left(order, work, trials)
     cells = [(task.variant, task.seed) for task in getattr(work, "tasks", ())]
     if as_json:
-        print_json(
-            {
-                "study": name,
-                "plan": plan.to_dict(),
-                "trials": plan.trial_count,
-                "left": left,
-                "pending": [{"variant": variant, "seed": seed} for variant, seed in cells],
-                "seconds": costs.seconds if costs else 0.0,
-                "remarks": remarks(plan),
-            }
-        )
+        waiting = [{"variant": variant, "seed": seed} for variant, seed in cells]
+        planned = {"study": name, "plan": plan.to_dict(), "trials": plan.trial_count, "left": left}
+        seconds = costs.seconds if costs else 0.0
+        rest = {"pending": waiting, "seconds": seconds, "remarks": remarks(plan)}
+        print_json({**planned, **rest})
         return
     for line in announcement(plan, name, costs):
         print(line)

@@ -34,20 +34,22 @@ def status(
     url = location.locate(storage_option)
     if not watch:
         now = progress(*read(url, study))
-        if as_json:
-            print_json(as_dict(now))
-        else:
-            print(render(now))
-        return
-    if as_json:  # a document a line, so that a program can follow
+        print_json(as_dict(now)) if as_json else print(render(now))
+    elif as_json:  # a document a line, so that a program can follow
         for now in _looks(url, study):
             print(json.dumps(as_dict(now), allow_nan=False), flush=True)
-        return
+    else:
+        _follow(url, study)
+
+
+def _follow(url: "sqlalchemy.URL", name: str | None) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from analysis.progress import render
+
     with Live(Text(""), refresh_per_second=2) as live:
-        for now in _looks(url, study):
+        for now in _looks(url, name):
             live.update(Text(render(now)), refresh=True)
     if now.missing:
         print(f"nobody runs it now; to go on: fmnist-study run {now.study}")

@@ -1,11 +1,24 @@
-"""Results of others become a study: file -> sheet -> runs -> design -> database.
+"""Results of others become a study: source -> table -> reading -> runs -> design -> database.
 
-Nobody's table says which column is what. It is told from the names and the values, every decision
-is printed, and what would change a figure is an error.
+A reader knows its source's format; rules tell the columns of anybody's table. Every decision is
+printed and kept, what is unclear is asked, and what would change a figure is an error.
 """
 
-from study.importing.sheet import Sheet, read_sheet
+from study.importing.assembly import ImportedStudy, ImportedTrial
+from study.importing.readers import KINDS, read_table
+from study.importing.reading import Options, UnclearError
 from study.importing.store import store
-from study.importing.study import ImportedStudy, ImportedTrial, make_study
+from study.importing.study import make_study
+from study.importing.table import Table
 
-__all__ = ["ImportedStudy", "ImportedTrial", "Sheet", "make_study", "read_sheet", "store"]
+__all__ = [
+    "KINDS",
+    "ImportedStudy",
+    "ImportedTrial",
+    "Options",
+    "Table",
+    "UnclearError",
+    "make_study",
+    "read_table",
+    "store",
+]

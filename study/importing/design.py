@@ -12,7 +12,7 @@ from study.plans.plan import Level
 
 JOIN = " & "
 
-Point = tuple[Level, ...]  # a level per factor
+FactorLevels = tuple[Level, ...]  # a level per factor
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Design:
 
     kind: str  # "factorial", "ablation", or "search": no design was found
     factors: Mapping[str, Sequence[Level]]  # with every level that is there
-    points: Sequence[Point]  # of each run
+    points: Sequence[FactorLevels]  # of each run
     baseline: Mapping[str, Level]
     variants: Sequence[Mapping[str, Any]] = ()  # runs off an ablation's axes, as in a plan file
     merged: Mapping[str, Sequence[str]] = field(default_factory=dict)  # factor -> its columns
@@ -67,7 +67,7 @@ def find_design(columns: Mapping[str, Sequence[Level]], runs: int) -> Design:
     """
     merged, own = merge(columns)
     factors = {name: ordered(levels) for name, levels in own.items()}
-    points: list[Point] = list(zip(*own.values(), strict=True)) or [()] * runs
+    points: list[FactorLevels] = list(zip(*own.values(), strict=True)) or [()] * runs
     counts = Counter(points)
     cells = math.prod(map(len, factors.values()))
     baseline = points[0]
@@ -114,11 +114,11 @@ def ordered(levels: Sequence[Level]) -> list[Level]:
     return [*([None] if None in found else []), *known]
 
 
-def _distance(point: Point, other: Point) -> int:
+def _distance(point: FactorLevels, other: FactorLevels) -> int:
     return sum(a != b for a, b in zip(point, other, strict=True))
 
 
-def _centre(counts: Mapping[Point, int]) -> Point:
+def _centre(counts: Mapping[FactorLevels, int]) -> FactorLevels:
     """Return the setting that differs least from all settings, the first of equals.
 
     A setting's distances add up factor by factor: for each, the settings of another level.
@@ -130,7 +130,9 @@ def _centre(counts: Mapping[Point, int]) -> Point:
 
 
 def _off_axis(
-    factors: Mapping[str, Sequence[Level]], counts: Mapping[Point, int], baseline: Point
+    factors: Mapping[str, Sequence[Level]],
+    counts: Mapping[FactorLevels, int],
+    baseline: FactorLevels,
 ) -> list[dict[str, Any]]:
     variants = []
     for point in counts:

@@ -13,7 +13,7 @@ from trainer.errors import UserError
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from study.importing.study import ImportedStudy
+    from study.importing.assembly import ImportedStudy
 
 
 def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
@@ -64,7 +64,11 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
         if dataset in DATASETS:
             attributes["dataset"] = {"name": dataset, "test_images": DATASETS[dataset].test_images}
         try:
-            writer.store([StudyDirection.MAXIMIZE], attributes, trials)
+            writer.store(
+                [StudyDirection.MINIMIZE if made.minimize else StudyDirection.MAXIMIZE],
+                attributes,
+                trials,
+            )
         except StorageFailed as failure:
             raise UserError(
                 f"storage {location.display(url)}: nothing written: {failure}"

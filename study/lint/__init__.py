@@ -7,13 +7,24 @@ only where it can name the figures or the settings that show it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.lint import claims, confounding, losses, network, ranges, replicates, selection
+from study.lint import (
+    claims,
+    conclusions,
+    confounding,
+    losses,
+    network,
+    ranges,
+    replicates,
+    selection,
+)
 from study.lint.context import Context, TrialRecord
 from study.lint.finding import CODES, SEVERITIES, Finding
 
 __all__ = ["CODES", "SEVERITIES", "Finding", "TrialRecord", "lint"]
 
-_ROOMS = (selection, replicates, confounding, network, losses, claims, ranges)
+_ROOMS = (selection, replicates, confounding, network, losses, claims, conclusions, ranges)
+# What is known of accuracies, such as chance and binomial errors, says nothing of a loss.
+_OF_ANY_FIGURE = (*selection.OF_ANY_FIGURE, *confounding.CHECKS, *conclusions.CHECKS)
 
 
 def lint(plan: Mapping[str, Any], trials: Sequence[TrialRecord]) -> list[Finding]:
@@ -27,5 +38,7 @@ def lint(plan: Mapping[str, Any], trials: Sequence[TrialRecord]) -> list[Finding
         UserError: the plan is ours, but not valid.
     """
     context = Context(plan, trials)
-    findings = [finding for room in _ROOMS for check in room.CHECKS for finding in check(context)]
+    checks = [check for room in _ROOMS for check in room.CHECKS]
+    chosen = checks if context.is_accuracy else _OF_ANY_FIGURE
+    findings = [finding for check in chosen for finding in check(context)]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -85,6 +85,27 @@ class Context:
         return DATASETS.get(str(self.plan.get("dataset")))
 
     @cached_property
+    def figure(self) -> Mapping[str, Any]:
+        """What is compared in an imported study: name, unit, which way is better."""
+        told: Mapping[str, Any] = (self.imported or {}).get("figure") or {}
+        return told
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether values are accuracies, fractions from 0 to 1."""
+        return bool(self.figure.get("accuracy", True))
+
+    @property
+    def sign(self) -> int:
+        """What makes more of a value better: -1 for losses and errors."""
+        return -1 if self.figure.get("better") == "lower" else 1
+
+    @property
+    def unit(self) -> str:
+        """Of values that are no accuracies."""
+        return str(self.figure.get("unit", ""))
+
+    @cached_property
     def finished(self) -> list[TrialRecord]:
         """The trials that count: complete, the first of each cell."""
         cells: dict[Hashable, TrialRecord] = {}

@@ -33,6 +33,14 @@ def _of_imported_results(context: Context) -> Iterator[Finding]:
             "reported, which makes it too good. Choose by validation accuracy, and look at the "
             "test set once.",
         )
+    elif selected == "training":
+        yield Finding(
+            "test-selection",
+            "error",
+            "results",
+            f"{metric} is measured on training images: it ranks how well runs fit what they have "
+            "seen, not how good they are. Compare a validation figure.",
+        )
     elif selected is None:
         yield Finding(
             "test-selection",
@@ -77,6 +85,7 @@ def _best_and_honest(trial: TrialRecord) -> tuple[float, float, float] | None:
     return None if best == honest else (best, honest, trial.test_accuracy)
 
 
+OF_ANY_FIGURE: tuple[Callable[[Context], Iterator[Finding]], ...] = (_of_imported_results,)
 CHECKS: tuple[Callable[[Context], Iterator[Finding]], ...] = (
     _of_the_source,
     _of_imported_results,

@@ -6,13 +6,13 @@ A plan is data: it says which configs there are, never how they are run.
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from study.plans import plan_file
+from study.plans.checks import check_levels, check_name, check_table, check_whole
 from study.plans.reported import Figures, parse_figures
 from study.plans.space import Search, parse_search
 from study.plans.variants import (
@@ -44,7 +44,6 @@ __all__ = [
 
 DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
-MAX_LEVELS = 1000  # of a factor
 ADAPTIVE = "adaptive"  # `seeds`: as many as it takes
 FIRST_SEEDS = 3  # that every variant of such a study gets
 MAX_SEEDS = 20  # of such a study, if it does not say
@@ -56,7 +55,6 @@ _WORDS = ("name", "description", "design", "dataset")
 _TABLES, _FIGURES = plan_file.TABLES, plan_file.FIGURES
 _KEYS = (*_WORDS, *plan_file.BUDGET, *plan_file.SURENESS, *_TABLES, "variants", *_FIGURES)
 # No part begins with a dot, nor the name with what a command would take for an option.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,11 @@ class Plan:
         check_name("name", self.name)
         if self.design not in DESIGNS:
             raise UserError(choose("design", self.design, DESIGNS))
-        _check_table("factors", self.factors, FACTOR_NAMES)
-        _check_whole("seeds", self.seeds, 10_000)
+        check_table("factors", self.factors, FACTOR_NAMES)
+        check_whole("seeds", self.seeds, 10_000)
         self._check_sureness()
         for name, levels in self.factors.items():
-            _check_levels(name, levels)
+            check_levels(name, levels)
         self.base_config  # noqa: B018 # checked here, so that a plan in hand is a valid one
         checked = {
             name: [self._level(name, level) for level in levels]
@@ -127,7 +125,7 @@ class Plan:
     def _check_sureness(self) -> None:
         """Check when the study has seen enough."""
         if self.max_seeds is not None:
-            _check_whole("max_seeds", self.max_seeds, 1000)
+            check_whole("max_seeds", self.max_seeds, 1000)
             if self.design != "ablation":
                 raise UserError(
                     f"seeds = {ADAPTIVE!r}: is for design = 'ablation', which compares levels with "
@@ -417,23 +415,10 @@ def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Pla
         raise
 
 
-def check_name(what: str, name: str) -> None:
-    """Check a study's name: it is part of paths and pages.
-
-    Raises:
-        UserError: the name is not made of letters, digits and `._/-`, or could leave its folder.
-    """
-    if not _NAME.fullmatch(name) or ".." in name or len(name) > 200:
-        raise UserError(
-            f"{what} = {name!r}: use letters, digits, '_', '-', '.' and '/', "
-            "no leading dot or '-', no '..', at most 200 characters"
-        )
-
-
 def _base_config(
     dataset: Any, subset: Any, epochs: Any, baseline: Mapping[str, Any]
 ) -> TrainConfig:
-    _check_table("baseline", baseline, _BASELINE_NAMES)
+    check_table("baseline", baseline, _BASELINE_NAMES)
     budget = {"dataset": dataset, "subset": subset, "epochs": epochs}
     try:
         return TrainConfig.from_dict({**budget, **baseline})
@@ -446,27 +431,3 @@ def _row_of(variant: Variant) -> Row:
     """Return a row of the design's own: named by its factor where it differs in one."""
     factor, level = variant.changes[0] if len(variant.changes) == 1 else (None, None)
     return Row(factor, level, variant)
-
-
-def _check_table(key: str, table: Mapping[str, Any], valid: Sequence[str]) -> None:
-    for name in table:
-        if name not in valid:
-            raise UserError(choose(key, name, valid))
-
-
-def _check_whole(key: str, value: Any, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise UserError(f"{key} = {value!r}: must be a whole number from 1 to {most}")
-
-
-def _check_levels(name: str, levels: Any) -> None:
-    if not isinstance(levels, (list, tuple)):
-        raise UserError(f"factors.{name} = {levels!r}: must be a list of levels")
-    if not 0 < len(levels) <= MAX_LEVELS:
-        raise UserError(f"factors.{name}: has {len(levels)} levels; give 1 to {MAX_LEVELS}")
-    for position, level in enumerate(levels):
-        if any(
-            level == other and isinstance(level, bool) == isinstance(other, bool)
-            for other in levels[:position]
-        ):
-            raise UserError(f"factors.{name}: level {level!r} is listed twice")

@@ -61,6 +61,10 @@ def _any_level(value: Any) -> str | None:
     return None if isinstance(value, (bool, int, float, str)) else "must be a level of the factor"
 
 
+def _is_true(value: Any) -> str | None:
+    return None if value is True else "must be true, or left out"
+
+
 _SOURCE: Mapping[str, Check] = {
     "name": text,
     "selected_on": _selected_on,  # which data chose the epoch whose figure was reported
@@ -85,7 +89,18 @@ _REPORTED: Mapping[str, Check] = {
     "epochs": _whole(1),  # of the training behind the figures, where the plan has another number
     "note": text,
 }
-_CLAIM: Mapping[str, Check] = {"text": text, "factor": text, "best": _any_level}
+CLAIM: Mapping[str, Check] = {
+    "text": text,
+    "factor": text,
+    "best": _any_level,
+    "better": _any_level,  # than the level `than`, or than all others
+    "worse": _any_level,
+    "than": _any_level,
+    "no_effect": _is_true,
+    "with": table,  # where these levels are: an interaction
+}
+_LEVELS = ("best", "better", "worse", "than")
+_SAYINGS = ("best", "better", "worse", "no_effect")
 
 
 @dataclass(frozen=True)
@@ -159,14 +174,36 @@ def _reported(
 def _claims(entries: Any, levels: Mapping[str, Sequence[Level]]) -> tuple[Mapping[str, Any], ...]:
     claims = []
     for key, entry in listed("claims", entries):
-        own = checked(key, entry, _CLAIM, ("text",))
-        claims.append(own)
-        if "factor" in own and own["factor"] not in levels:
-            raise UserError(choose(f"{key}.factor", own["factor"], list(levels)))
-        if "best" in own:
-            if "factor" not in own:
-                raise UserError(f"{key}.factor: is missing; best = {own['best']!r} of what?")
-            names = [level_text(level) for level in levels[own["factor"]]]
-            if level_text(own["best"]) not in names:
-                raise UserError(choose(f"{key}.best", own["best"], names))
+        claim = checked(key, entry, CLAIM, ("text",))
+        check_claim(key, claim, levels)
+        claims.append(claim)
     return tuple(claims)
+
+
+def check_claim(key: str, claim: Mapping[str, Any], levels: Mapping[str, Sequence[Level]]) -> None:
+    """Check that a claim speaks of factors and levels that there are.
+
+    Raises:
+        UserError: it does not, or says two things at once; the message names the key.
+    """
+    said = [word for word in _SAYINGS if word in claim]
+    if "factor" in claim and claim["factor"] not in levels:
+        raise UserError(choose(f"{key}.factor", claim["factor"], list(levels)))
+    if said and "factor" not in claim:
+        raise UserError(f"{key}.factor: is missing; {said[0]} = {claim[said[0]]!r} of what?")
+    if len(said) > 1:
+        raise UserError(f"{key}: says {' and '.join(said)}; make a claim of each")
+    if "than" in claim and not {"better", "worse"} & {*said}:
+        raise UserError(f"{key}.than: belongs to better or worse")
+    if "with" in claim and not said:
+        raise UserError(f"{key}.with: belongs to one of {', '.join(_SAYINGS)}")
+    named = [(word, claim["factor"], claim[word]) for word in _LEVELS if word in claim]
+    for factor, level in claim.get("with", {}).items():
+        if factor not in levels or factor == claim["factor"]:
+            others = [name for name in levels if name != claim["factor"]]
+            raise UserError(choose(f"{key}.with", factor, others))
+        named.append((f"with.{factor}", factor, level))
+    for word, factor, level in named:
+        names = [level_text(own) for own in levels[factor] if own is not None]
+        if level_text(level) not in names:
+            raise UserError(choose(f"{key}.{word}", level, names))

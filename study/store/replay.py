@@ -21,6 +21,12 @@ def recover(url: sqlalchemy.URL, tell: Tell) -> None:
             replay(database, Journal(folder_of(path)), tell)
 
 
+def _set_damaged_aside(journal: Journal, tell: Tell) -> None:
+    for file in journal.damaged():
+        kept = file.rename(backup.aside(file, "damaged"))
+        tell(f"{kept}: is no record of the journal any more; left aside")
+
+
 def replay(database: OwnedStorage, journal: Journal, tell: Tell) -> None:
     """Put the journal's results into the database, those that it has already excepted.
 
@@ -29,9 +35,7 @@ def replay(database: OwnedStorage, journal: Journal, tell: Tell) -> None:
     """
     if not journal.exists:
         return
-    for file in journal.damaged():
-        kept = file.rename(backup.aside(file, "damaged"))
-        tell(f"{kept}: is no record of the journal any more; left aside")
+    _set_damaged_aside(journal, tell)
     writers = {study["name"]: StudyWriter(database, study["name"]) for study in journal.studies()}
     for study in journal.studies():
         if not writers[study["name"]].exists:

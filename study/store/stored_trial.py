@@ -121,22 +121,21 @@ class StoredTrial:
             "attributes": attributes | {CHECKSUM: json.dumps(checksum)},
         }
 
+    def _objective_values(self) -> list[float]:
+        to_value = models.TrialValueModel.stored_repr_to_value
+        kinds = models.TrialValueModel.TrialValueType
+        return [to_value(value, kinds[kind]) for _, (value, kind) in sorted(self.values.items())]
+
     def frozen(self, trial_id: int) -> FrozenTrial:
         """Return the trial as Optuna would; its own reading takes ten times as long."""
         distributions = {name: _distribution(text) for name, (_, text) in self.params.items()}
-        to_value = models.TrialValueModel.stored_repr_to_value
         to_step = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
-        value_kinds = models.TrialValueModel.TrialValueType
         step_kinds = models.TrialIntermediateValueModel.TrialIntermediateValueType
         return FrozenTrial(
             number=self.number,
             state=TrialState[self.state],
             value=None,
-            values=[
-                to_value(value, value_kinds[kind])
-                for _, (value, kind) in sorted(self.values.items())
-            ]
-            or None,
+            values=self._objective_values() or None,
             datetime_start=self.started,
             datetime_complete=self.completed,
             params={

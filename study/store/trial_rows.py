@@ -42,23 +42,31 @@ def load(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[int, S
     }
 
     def rows(table: sqlalchemy.Table, *columns: str) -> Iterator[Any]:
-        chosen = sqlalchemy.select(table.c.trial_id, *(table.c[name] for name in columns))
-        of_these = trials.c.trial_id == table.c.trial_id
-        yield from session.execute(chosen.join(trials, of_these).where(which))
+        return _rows(session, which, table, *columns)
 
-    for trial_id, name, value, text in rows(
-        _params, "param_name", "param_value", "distribution_json"
-    ):
+    stored = ("param_name", "param_value", "distribution_json")
+    for trial_id, name, value, text in rows(_params, *stored):
         loaded[trial_id].params[name] = value, text
     for trial_id, key, text in rows(_attributes, "key", "value_json"):
         loaded[trial_id].attributes[key] = text
-    for trial_id, step, value, kind in rows(
-        _intermediate, "step", "intermediate_value", "intermediate_value_type"
-    ):
+    stored = ("step", "intermediate_value", "intermediate_value_type")
+    for trial_id, step, value, kind in rows(_intermediate, *stored):
         loaded[trial_id].intermediate[step] = value, kind.name
     for trial_id, objective, value, kind in rows(_values, "objective", "value", "value_type"):
         loaded[trial_id].values[objective] = value, kind.name
     return loaded
+
+
+def _rows(
+    session: Session,
+    which: sqlalchemy.ColumnElement[bool],
+    table: sqlalchemy.Table,
+    *columns: str,
+) -> Iterator[Any]:
+    """Read columns of a table that belongs to trials, after the trial's id."""
+    chosen = sqlalchemy.select(table.c.trial_id, *(table.c[name] for name in columns))
+    of_these = trials.c.trial_id == table.c.trial_id
+    yield from session.execute(chosen.join(trials, of_these).where(which))
 
 
 def load_each(session: Session, study_id: int) -> Iterator[tuple[int, StoredTrial | None]]:

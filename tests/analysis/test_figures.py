@@ -19,12 +19,11 @@ from analysis.figures.interaction import interaction
 from analysis.figures.parallel import Dimension, parallel
 from analysis.figures.replicates import replicates
 from analysis.figures.save import CannotDraw, save
+from analysis.quantity import ACCURACY
 from analysis.statistics.effects import Ablation, ablation
 from analysis.trials import Trial
 from tests.support.browser import needs_chromium
 from tests.support.studies import POOLING, ablation_trials, plan, read, trial
-
-ACCURACY = "validation accuracy"
 
 
 def stored(folder: Path, rows: Any, of: dict[str, Any]) -> list[Trial]:

@@ -135,7 +135,8 @@ def test_text_json_and_csv(whole: AblationTable) -> None:
         row for row in csv.DictReader(io.StringIO(render(whole, "csv"))) if row["factor"] == "path"
     ]
     assert [row["level"] for row in rows] == [
-        "baseline", "+ activation=gelu", "+ batchnorm=false", "+ pooling=avg",
+        # A spreadsheet would take a cell that begins with a plus for a formula.
+        "baseline", "'+ activation=gelu", "'+ batchnorm=false", "'+ pooling=avg",
     ]  # fmt: skip
     assert float(rows[3]["delta"]) == pytest.approx(known["steps"][3]["gain"]["delta"])
 

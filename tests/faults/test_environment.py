@@ -67,6 +67,16 @@ def test_modules_in_the_current_folder_are_never_imported(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
+def test_what_a_module_loads_late_is_not_of_the_current_folder_either(tmp_path: Path) -> None:
+    for name in ("torch", "optuna", "numpy", "sklearn"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(__name__)\n")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    words = ["-m", "study.cli", "run", "tiny.toml", "--quiet", "--device", "cpu"]
+    done = call([sys.executable, *words], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_folder_that_was_deleted_is_named_in_a_line(tmp_path: Path, command: list[str]) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

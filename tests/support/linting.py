@@ -7,16 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from study.importing import make_study
-from study.importing.sheet import parse_sheet
 from study.lint import Finding, lint
 from study.plans.plan import Plan, Variant
+from tests.support.imports import table_of
 
 FIXTURES = Path(__file__).parents[1] / "study" / "lint" / "fixtures"
 
 
 def results(text: str, *, dataset: str | None = None) -> tuple[dict[str, Any], list[Any]]:
     """Import a table; return its plan and its runs, as `lint` sees them."""
-    made = make_study(parse_sheet(Path("a.csv"), text.encode()), name="theirs", dataset=dataset)
+    made = make_study(table_of(text), name="theirs", dataset=dataset)
     names = ("val_loss", "test_loss", "test_accuracy")
     rows = [
         SimpleNamespace(

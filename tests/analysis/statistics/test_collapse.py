@@ -34,6 +34,12 @@ def test_what_spreads_widely_anyway_has_not_collapsed() -> None:
     assert [collapsed(study(6, 5, 0.10, number)) for number in range(50)] == [[]] * 50
 
 
+def test_a_variant_that_always_scatters_widely_has_not_collapsed() -> None:
+    """Beside variants that hardly scatter, as a network that is too small beside others."""
+    values = {"a": {0: 0.90, 1: 0.91, 2: 0.905}, "tiny": {0: 0.274, 1: 0.334, 2: 0.174}}
+    assert collapsed(values) == []
+
+
 def test_of_two_values_nobody_knows_which_is_the_odd_one() -> None:
     assert collapsed({"a": {0: 0.9, 1: 0.1}}) == []
     assert collapsed({}) == []

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from analysis.trials import Trial, connect, studies, trials
 from study.importing import make_study, store
-from study.importing.sheet import parse_sheet
 from study.lint import CODES, SEVERITIES, lint
 from study.lint.context import Context
 from study.lint.leads import lead, standard_error
 from study.plans import catalog
 from study.plans.plan import load_plan
 from study.store import location
+from tests.support.imports import table_of
 from tests.support.linting import FIXTURES, examined, found, results, row
 from tests.support.plans import run, tiny
 from trainer.errors import UserError
@@ -291,7 +291,7 @@ def test_the_ablation_s_own_results_raise_no_alarm(tmp_path: Path) -> None:
 def test_results_of_ours_and_theirs_are_seen_alike(tmp_path: Path) -> None:
     """What `lint` reads of a trial is what the database holds."""
     text = (FIXTURES / "edge-of-range.csv").read_text(encoding="utf-8")
-    made = make_study(parse_sheet(Path("a.csv"), text.encode()), name="theirs")
+    made = make_study(table_of(text), name="theirs")
     store(made, location.locate(str(tmp_path / "a.db")), "import")
     plan, rows = stored_trials(tmp_path / "a.db")
     assert lint(plan, rows) == lint(*results(text))

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from study.importing import make_study, store
-from study.importing.sheet import parse_sheet
 from study.store import location
+from tests.support.imports import table_of
 from tests.support.linting import FIXTURES
 from tests.support.plans import run, tiny
 
@@ -41,7 +41,7 @@ def test_the_commands_import_and_examine_a_file(tmp_path: Path) -> None:
     done = command("import", csv, "--study-name", "theirs", *url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "lr        factor: 0.01, 0.1" in done.stdout
-    assert "study theirs in a.db: ablation, 2 settings, 6 runs" in done.stdout
+    assert "study theirs (a.db): ablation, 2 settings, 6 runs" in done.stdout
     assert "note: test_acc is measured on test images" in done.stdout
     examined_ = command("lint", *url, cwd=tmp_path)
     assert examined_.returncode == 1
@@ -79,7 +79,7 @@ def test_a_plan_file_is_examined_with_the_results_of_its_own_study(tmp_path: Pat
 def test_hostile_names_steer_no_terminal(tmp_path: Path) -> None:
     url = ("--storage", str(tmp_path / "a.db"))
     made = make_study(
-        parse_sheet(Path("a.csv"), "a\x1b[31m,b\u202e,val_acc\n1,x,0.9\n2,y,0.8\n".encode()),
+        table_of("a\x1b[31m,b\u202e,val_acc\n1,x,0.9\n2,y,0.8\n"),
         name="theirs",
     )
     store(made, location.locate(url[1]), "import")

@@ -27,7 +27,7 @@ from study.run.coordinator import (
     StudyFailed,
 )
 from study.run.executors import Failure, Job, Watcher
-from study.run.machine import Machine
+from study.run.machine import Machine, workers_for
 from study.run.opening import name_for, open_study, plan_differences
 from study.run.session import work_for
 from study.run.weights import WeightFiles
@@ -550,7 +550,6 @@ def test_a_study_is_trained_with_the_threads_that_it_was_begun_with(
     monkeypatch.setattr("study.run.hardware.available_cores", lambda: 8)
     file = tmp_path / "studies.db"
     threads: list[int | None] = []
-    workers_for = vars(session)["workers_for"]
 
     def watched(plan: Plan, trials: int, machine: Machine) -> Any:
         threads.append(machine.cpu_threads)

@@ -1,0 +1,255 @@
+"""Which columns are factors: the rules for those whose name leaves it open, in one table.
+
+A column that is a setting by its name, its source or the user is one. Of the others, three kinds
+are looked at run by run: names that say nothing (`unknown`), names of runs that may be variants
+(`identity`), and names of measured things that may be chosen (`cost`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from study.importing.design import find_design
+from study.importing.names import words_of
+from study.importing.reading import KEPT, Reading
+from study.plans.plan import Level
+
+FEW = 4  # runs; in a longer table a value of its own for each run is no design
+
+RULES = (  # kind of column, what is seen, what it is then
+    ("any", "one value in all runs that came to an end", "a constant"),
+    ("unknown", "true/false, or a word that several runs share", "a factor"),
+    ("unknown", "a word of its own in every run, where the settings tell all runs apart",
+     "the name of the run"),
+    ("unknown", "whole numbers that count the rows, beside other settings", "a row number"),
+    ("unknown", "numbers, of which more than half are there once (of more than 4 runs)", "asked"),
+    ("unknown", "fractions without which the others are a complete design", "asked"),
+    ("unknown", "any other number", "a factor"),
+    ("identity", "the settings tell it", "the name of a setting, not used"),
+    ("identity", "levels that runs share, or nothing else varies", "a factor"),
+    ("identity", "anything else", "the name of the run"),
+    ("cost", "levels that runs share, and runs alike in settings and seed differ in it",
+     "a factor; without a seed: asked"),
+    ("cost", "a number of parameters, and nothing else varies", "a factor"),
+    ("cost", "anything else", "a cost"),
+)  # fmt: skip
+
+
+@dataclass
+class Factors:
+    """What the runs vary, by column, and what is the same in all of them."""
+
+    varying: dict[str, list[Level]] = field(default_factory=dict)  # a level per run
+    constants: dict[str, Level] = field(default_factory=dict)
+
+
+def find_factors(
+    reading: Reading,
+    levels: Mapping[str, Sequence[Level]],
+    live: Sequence[int],
+    *,
+    told: bool,
+) -> Factors:
+    """Sort the columns that may be factors; what is unclear becomes a question of the reading.
+
+    Args:
+        reading: the columns' roles.
+        levels: of settings and doubtful columns, by run.
+        live: the runs that came to an end: failed ones define no level.
+        told: whether the user named the factors.
+    """
+    found = Factors()
+    seen = {column: [own[run] for run in live] for column, own in levels.items()}
+    for column in reading.settings:
+        if column in levels:
+            _add(found, column, levels[column], seen[column], told=told)
+    for column in [own for own, kind in reading.doubtful.items() if kind == "unknown"]:
+        if column in levels:
+            _unknown(reading, found, column, levels, seen)
+    for kind, decide in (("identity", _is_variant), ("cost", _is_chosen)):
+        for column in [own for own, other in reading.doubtful.items() if other == kind]:
+            if column not in levels:
+                continue
+            if len(set(seen[column])) <= 1 or not decide(reading, found, column, seen):
+                if any(own.column == column for own in reading.figures):
+                    reading.uses[column] = _cost_words(reading, column)
+                elif column not in reading.kept:
+                    reading.keep(column, reading.uses.get(column) or KEPT)
+            else:
+                _add(found, column, levels[column], seen[column], told=False)
+                reading.figures = [own for own in reading.figures if own.column != column]
+                reading.uses.pop(column, None)
+    return found
+
+
+def _cost_words(reading: Reading, column: str) -> str:
+    words = {"parameters": "parameters", "latency_ms": "latency in ms", "seconds": "seconds",
+             "images_per_second": "images per second", "best_epoch": "best epoch"}  # fmt: skip
+    name = reading.names[column]
+    times = f" (times {name.times})" if name.times != 1 else ""
+    return f"{words.get(name.key, name.key)}{times}"
+
+
+def _add(
+    found: Factors, column: str, levels: Sequence[Level], seen: Sequence[Level], *, told: bool
+) -> None:
+    if told or len(set(seen)) > 1:
+        found.varying[column] = list(levels)
+    elif seen:
+        found.constants[column] = seen[0]
+
+
+def _unknown(
+    reading: Reading,
+    found: Factors,
+    column: str,
+    levels: Mapping[str, Sequence[Level]],
+    seen: Mapping[str, Sequence[Level]],
+) -> None:
+    own, others = seen[column], {name: seen[name] for name in found.varying}
+    words = any(isinstance(level, str | bool) for level in own)
+    runs, distinct = len(own), len(set(own))
+    measured = bool(others) and _are_fractions(own) and distinct == runs
+    if distinct <= 1 or (words and distinct < runs) or (runs <= FEW and not measured):
+        if _counts(own) and others and not _determines(reading, others, runs, seen):
+            reading.keep(column, "a row number")
+        else:
+            _add(found, column, levels[column], own, told=False)
+    elif words:
+        if others and _tells_apart(reading, others, runs):
+            reading.keep(column, "names the run")
+        elif others:
+            _ask(reading, column, "a word of its own in every run")
+        else:
+            _add(found, column, levels[column], own, told=False)
+    elif _counts(own) and others:
+        reading.keep(column, "a row number")
+    elif 2 * distinct > runs:
+        _ask(reading, column, "hardly a number is there twice")
+    elif _breaks_a_design(own, others, runs):
+        _ask(reading, column, "the other columns are a complete design without it")
+    else:
+        _add(found, column, levels[column], own, told=False)
+
+
+def _determines(
+    reading: Reading, others: Mapping[str, Sequence[Level]], runs: int,
+    seen: Mapping[str, Sequence[Level]],
+) -> bool:  # fmt: skip
+    """Whether a small table needs a counting column to tell its runs apart."""
+    return not _tells_apart(reading, others, runs)
+
+
+def _ask(reading: Reading, column: str, why: str) -> None:
+    reading.questions.append(
+        f"{column}: was it chosen or measured ({why})? Name it among --factors, or --ignore it"
+    )
+    reading.uses[column] = f"a setting, or a measurement: {why}"
+
+
+def _counts(levels: Sequence[Level]) -> bool:
+    """Whether whole numbers count the rows, from 0 or 1."""
+    whole = all(isinstance(own, int) and not isinstance(own, bool) for own in levels)
+    if not whole or not levels or len(levels) < 2:
+        return False
+    first = levels[0]
+    return first in (0, 1) and list(levels) == list(range(int(first), int(first) + len(levels)))
+
+
+def _tells_apart(reading: Reading, others: Mapping[str, Sequence[Level]], runs: int) -> bool:
+    """Whether the settings found so far, and a column of seeds, leave no two runs alike."""
+    if reading.seeds:
+        return True
+    return len(set(zip(*others.values(), strict=True))) == runs
+
+
+def _are_fractions(levels: Sequence[Level]) -> bool:
+    return any(isinstance(own, float) and own != int(own) for own in levels)
+
+
+def _breaks_a_design(
+    levels: Sequence[Level], others: Mapping[str, Sequence[Level]], runs: int
+) -> bool:
+    if not _are_fractions(levels) or not others:
+        return False
+    without = find_design(others, runs)
+    return (
+        without.kind == "factorial" and find_design({**others, "": levels}, runs).kind == "search"
+    )
+
+
+def _is_variant(
+    reading: Reading, found: Factors, column: str, seen: Mapping[str, Sequence[Level]]
+) -> bool:
+    own, others = seen[column], [seen[name] for name in found.varying]
+    points = list(zip(*others, strict=True)) or [()] * len(own)
+    if others and len(set(zip(points, own, strict=True))) == len(set(points)):
+        what = "run" if len(set(own)) == len(own) else "setting"
+        reading.uses[column] = f"names the {what}: {KEPT}"
+        return False
+    if not others:
+        return not _counts(own)
+    if 2 * len(set(own)) <= len(own):
+        return True
+    reading.uses[column] = f"names the run: {KEPT}"
+    return False
+
+
+def _is_chosen(
+    reading: Reading, found: Factors, column: str, seen: Mapping[str, Sequence[Level]]
+) -> bool:
+    own, others = seen[column], [seen[name] for name in found.varying]
+    counts = Counter(own)
+    if not others and reading.names[column].key == "parameters":
+        return True
+    if None in counts or min(counts.values()) < 2 or 2 * len(counts) > len(own):
+        return False
+    seeds = [reading_seed for reading_seed in (seen.get(name) for name in reading.seeds)
+             if reading_seed is not None]  # fmt: skip
+    alike = list(zip(*others, *seeds, strict=True)) or [()] * len(own)
+    if len(set(zip(alike, own, strict=True))) == len(set(alike)):
+        return False  # the settings, or the seed, tell it
+    if reading.seeds:
+        return True
+    if any(own in ("seconds", "s", "sec", "ms", "time") for own in words_of(column)):
+        return False
+    reading.questions.append(
+        f"{column}: is called like a cost, but varies as settings do; name it among --factors, or "
+        "--ignore it"
+    )
+    reading.uses[column] = "a setting, or a cost"
+    return False
+
+
+def ask_about_merged(
+    reading: Reading, found: Factors, rows: Sequence[int], live: Sequence[int]
+) -> None:
+    """Ask about a column that is no factor, but without which runs of one seed are alike.
+
+    Args:
+        reading: the columns' roles.
+        found: the factors.
+        rows: of each run that came to an end, its first row.
+        live: these runs.
+    """
+    table = reading.table
+    varying = [[levels[run] for run in live] for levels in found.varying.values()]
+    seeds = [[str(table.column(name)[row]) for row in rows] for name in reading.seeds]
+    if not seeds:
+        return
+    runs = list(zip(*varying, *seeds, strict=True))
+    if len(set(runs)) == len(runs):
+        return
+    compared = reading.compared.column if reading.compared else None
+    for column in table.columns:
+        known = reading.uses.get(column, "")
+        if column in found.varying or column == compared or "you said" in known:
+            continue
+        own = [str(table.rows[row].cells.get(column)) for row in rows]
+        shared = min(Counter(own).values()) > 1 and 2 * len(set(own)) <= len(own)
+        if shared and len(set(own)) > 1 and len({*zip(runs, own, strict=True)}) == len(runs):
+            reading.questions.append(
+                f"{column}: runs that agree in all settings and the seed differ in it; name it "
+                "among --factors, or --ignore it"
+            )
+            reading.uses[column] = f"a setting, or {known or 'not used'}"

@@ -331,7 +331,10 @@ def crossed_deviation(runs: Mapping[Hashable, Mapping[Any, float]]) -> float | N
     values = np.array([[row.get(seed, 0.0) for seed in seeds] for row in runs.values()])
     counts, sums = present.sum(axis=1), values.sum(axis=1)
     best, deviation = -math.inf, 0.0
-    for ratio in (0.0, *np.geomspace(1e-3, 1e4, 141)):  # variance of candidates over that of runs
+    # Variance of candidates over that of runs. Below 0 it is no variance, but without it the noise
+    # of equally good candidates would be too small.
+    least = -0.95 / float(counts.max())
+    for ratio in (*np.linspace(least, 0, 30), *np.geomspace(1e-3, 1e4, 141)):
         shrunk = ratio / (1 + ratio * counts)
         normal = np.diag(present.sum(axis=0)) - (present * shrunk[:, None]).T @ present
         right = values.sum(axis=0) - present.T @ (shrunk * sums)

@@ -19,8 +19,8 @@ import numpy as np
 from scipy import special
 
 from analysis.statistics.arrays import Array
+from analysis.statistics.contrasts import ContrastFit, TermError, effect_coding
 from analysis.statistics.paired import holm
-from analysis.statistics.power import CONFIDENCE
 from analysis.statistics.rows import baseline_level
 from analysis.trials import Trial, finished
 
@@ -203,9 +203,11 @@ def _fitted(
     if variance <= 1e-20 * total or total == 0:
         return "the runs differ in nothing but the factors, so there is no error to judge them by"
 
-    general = _Error(variance, degrees, source)
+    general = TermError(variance, degrees, source)
 
-    def term(names: tuple[str, ...], squares: float, own: int, by: _Error | None = general) -> Term:
+    def term(
+        names: tuple[str, ...], squares: float, own: int, by: TermError | None = general
+    ) -> Term:
         f = None if by is None else squares / own / by.variance
         return Term(
             factors=names,
@@ -250,15 +252,6 @@ def _name(pair: tuple[str, ...]) -> str:
     return " × ".join(pair)
 
 
-@dataclass(frozen=True)
-class _Error:
-    """What a term is judged by."""
-
-    variance: float  # of a run
-    degrees: int
-    source: str
-
-
 class _Design:
     """The runs as arrays: a code per factor and block, and the columns of a linear model."""
 
@@ -299,13 +292,14 @@ class _Design:
     def _columns(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, ...], Array]:
         """Return the model's columns by term; `()` are the blocks, if there are several."""
         own: dict[tuple[str, ...], Array] = {
-            (name,): _coding(len(levels))[self.codes[name]] for name, levels in self.factors.items()
+            (name,): effect_coding(len(levels))[self.codes[name]]
+            for name, levels in self.factors.items()
         }
         for first, second in pairs:
             a, b = own[first,], own[second,]
             own[first, second] = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
         if len(self.blocks) > 1:
-            own[()] = _coding(len(self.blocks))[self.block]
+            own[()] = effect_coding(len(self.blocks))[self.block]
         return own
 
     def _matrix(self, pairs: Iterable[tuple[str, str]]) -> Array:
@@ -330,7 +324,7 @@ class _Design:
 
     def between_seeds(
         self, term: tuple[str, ...], pairs: Sequence[tuple[str, str]]
-    ) -> _Error | None:
+    ) -> TermError | None:
         """Return how much a term differs between seeds, as a variance of a run; None: unknown."""
         if len(self.blocks) == 1:
             return None
@@ -345,11 +339,11 @@ class _Design:
         degrees = basis.shape[1]
         variance = float(np.sum((basis.T @ self.values) ** 2)) / max(1, degrees)
         rounding = 1e-20 * float(np.sum((self.values - self.values.mean()) ** 2))
-        return _Error(variance, degrees, SEEDS) if degrees and variance > rounding else None
+        return TermError(variance, degrees, SEEDS) if degrees and variance > rounding else None
 
     def pure_error(self) -> tuple[float, int] | None:
         """Return what is left when every cell and block has its mean; None without replicates."""
-        blocks = _coding(len(self.blocks))[self.block]
+        blocks = effect_coding(len(self.blocks))[self.block]
         y, x = (self._within_cells(own) for own in (self.values[:, None], blocks))
         degrees = len(y) - len(set(self.cells)) - int(np.linalg.matrix_rank(x) if x.size else 0)
         if degrees <= 0:
@@ -387,26 +381,26 @@ class _Design:
         }
 
     def fit(
-        self, pairs: Sequence[tuple[str, str]], errors: Mapping[tuple[str, ...], _Error]
-    ) -> "_Fit":
+        self, pairs: Sequence[tuple[str, str]], errors: Mapping[tuple[str, ...], TermError]
+    ) -> ContrastFit:
         """Fit a model, given the error of each term."""
         matrix = self._matrix(pairs)
         where, start = {}, 1
         for term, columns in self._columns(pairs).items():
             where[term] = slice(start, start + columns.shape[1])
             start += columns.shape[1]
-        return _Fit(
+        return ContrastFit(
             np.linalg.lstsq(matrix, self.values)[0],
             np.linalg.inv(matrix.T @ matrix),
             where,
             errors,
         )
 
-    def level_means(self, fit: "_Fit") -> list[LevelMean]:
+    def level_means(self, fit: ContrastFit) -> list[LevelMean]:
         """Estimate each level, averaged evenly over the levels of the other factors."""
         found = []
         for name, levels in self.factors.items():
-            rows = _coding(len(levels))
+            rows = effect_coding(len(levels))
             for number, level in enumerate(levels):
                 deviation = fit.estimate((name,), rows[number])
                 apart = fit.estimate((name,), rows[number] - rows[0])
@@ -415,11 +409,11 @@ class _Design:
                 found.append(LevelMean(name, level, n, mean, *deviation, *apart))
         return found
 
-    def pair_means(self, fit: "_Fit", pairs: Iterable[tuple[str, str]]) -> list[PairMean]:
+    def pair_means(self, fit: ContrastFit, pairs: Iterable[tuple[str, str]]) -> list[PairMean]:
         """Estimate each pair of levels, and how far it is from the sum of both effects."""
         found = []
         for first, second in pairs:
-            rows, others = (_coding(len(self.factors[name])) for name in (first, second))
+            rows, others = (effect_coding(len(self.factors[name])) for name in (first, second))
             for i, level in enumerate(self.factors[first]):
                 for j, other in enumerate(self.factors[second]):
                     deviation = fit.estimate((first, second), np.outer(rows[i], others[j]).ravel())
@@ -430,31 +424,3 @@ class _Design:
                     mean = fit.mean + alone + deviation[0]
                     found.append(PairMean((first, second), (level, other), n, mean, *deviation))
         return found
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A linear model's coefficients, of which each term has some."""
-
-    coefficients: Array
-    covariance: Array  # for an error of variance 1
-    where: Mapping[tuple[str, ...], slice]
-    errors: Mapping[tuple[str, ...], _Error]
-
-    @property
-    def mean(self) -> float:
-        return float(self.coefficients[0])
-
-    def estimate(self, term: tuple[str, ...], contrast: Array) -> tuple[float, float, float]:
-        """Return the value of a contrast of a term's coefficients, and its 95 % interval."""
-        own = self.where[term]
-        value = float(contrast @ self.coefficients[own])
-        error = self.errors[term]
-        squared = error.variance * float(contrast @ self.covariance[own, own] @ contrast)
-        half = float(special.stdtrit(error.degrees, (1 + CONFIDENCE) / 2)) * math.sqrt(squared)
-        return value, value - half, value + half
-
-
-def _coding(levels: int) -> Array:
-    """Code levels so that their effects add up to zero: a row per level, levels - 1 columns."""
-    return np.vstack([np.eye(levels - 1), -np.ones((1, levels - 1))])

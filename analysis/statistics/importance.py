@@ -8,7 +8,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -224,7 +224,7 @@ def _frozen(
             if name in ranges
         }
         used = {name: ranges[name] for name in params}
-        with contextlib.suppress(ValueError):
+        with suppress(ValueError):
             row = create_trial(value=trial.value, params=params, distributions=used)
             row.params, row.distributions = _Shared(params), _Shared(used)
             rows.append(row)

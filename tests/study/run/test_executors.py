@@ -100,8 +100,8 @@ def test_workers_and_this_process_come_to_the_same_figures(
     configs = [CONFIG.replace(seed=seed) for seed in range(3)]
     bank = [CONFIG.replace(seed=seed, dropout=0.5) for seed in (7, 8)]
     found = []
-    for executor in (local, inline):
-        watcher = Recorder([*(job(tmp_path, config) for config in configs), job(tmp_path, *bank)])
+    for folder, executor in ((tmp_path / "local", local), (tmp_path / "inline", inline)):
+        watcher = Recorder([*(job(folder, config) for config in configs), job(folder, *bank)])
         executor.run(watcher)
         assert watcher.failures == []
         assert watcher.epochs == 8
@@ -109,7 +109,7 @@ def test_workers_and_this_process_come_to_the_same_figures(
     assert found[0] == found[1]
     assert len(found[0]) == 4
     assert all(result.state is None for result in watcher.results[tuple(bank)])
-    for path in job(tmp_path, *bank).checkpoints:
+    for path in job(tmp_path / "inline", *bank).checkpoints:
         assert checkpoint.read(path)[1]["config"]["dropout"] == 0.5
 
 

@@ -24,8 +24,8 @@ from study.plans.plan import Plan, load_plan
 from tests.faults.machine import finished
 from tests.support.studies import database, small_search
 
-SCALE: dict[str, Any] = {"max_examples": 40}
-LONG: dict[str, Any] = {"max_examples": 3000}
+SCALE: dict[str, Any] = {"max_examples": 25}
+LONG: dict[str, Any] = {"max_examples": 400}
 
 # What an attacker, another tool or a flipped bit leaves.
 NASTY: list[Any] = [
@@ -257,7 +257,7 @@ def test_whatever_is_stored_no_command_fails_in_an_unforeseen_way(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(900)
 @given(data=st.data())
 @settings(**LONG, **QUIETLY)
 def test_whatever_is_stored_no_command_fails_in_an_unforeseen_way_at_length(
@@ -326,7 +326,7 @@ def test_whatever_file_is_given_no_command_fails_in_an_unforeseen_way(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(900)
 @given(data=st.data())
 @settings(**LONG, **QUIETLY)
 def test_whatever_file_is_given_no_command_fails_in_an_unforeseen_way_at_length(
@@ -375,9 +375,9 @@ def test_whatever_lies_in_a_model_s_folder_evaluate_says_it_in_a_line(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(900)
 @given(data=st.data())
-@settings(max_examples=800, **QUIETLY)
+@settings(max_examples=150, **QUIETLY)
 def test_whatever_lies_in_a_model_s_folder_evaluate_says_it_in_a_line_at_length(
     exported: Path, place: Path, data: st.DataObject
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_disk_that_fills_up_and_grows_loses_nothing(
     assert_sound(disk.folder / "studies.db")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_to_the_last_byte_in_the_middle_of_a_write_loses_nothing(
     tmp_path: Path, small_disk: Callable[[str], SmallDisk]
 ) -> None:
@@ -224,6 +225,7 @@ def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
     assert not list(tmp_path.glob(".*.tmp*"))
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=100, epochs=2)
     file = tmp_path / "studies.db"

@@ -131,6 +131,7 @@ def test_while_another_process_holds_the_database(tmp_path: Path, number: int, c
     assert_sound(file)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_the_next_start_reconciles(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=20, epochs=1)
     file = tmp_path / "studies.db"

@@ -348,6 +348,7 @@ def test_a_worker_that_dies_before_it_trains_is_replaced(moment: str) -> None:
         executor.close()
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_device_ends_the_worker_and_another_one_takes_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,6 +360,7 @@ def test_a_fault_of_the_device_ends_the_worker_and_another_one_takes_over(
     assert len(processes) == 2  # the faulty one was not asked again
 
 
+@pytest.mark.slow
 def test_a_worker_that_lives_but_does_not_get_on_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

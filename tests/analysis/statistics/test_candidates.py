@@ -228,6 +228,7 @@ def halving(
     return found, float(truths[found[0].number])
 
 
+@pytest.mark.slow
 def test_the_correction_is_an_upper_bound_after_halving_over_seeds() -> None:
     rng = np.random.default_rng(2)
     sd, off, corrected, later, later_bound, noises = 0.01, [], [], [], [], []
@@ -250,6 +251,7 @@ def test_the_correction_is_an_upper_bound_after_halving_over_seeds() -> None:
     assert 0 < np.mean(later) < np.mean(later_bound) < np.mean(off)
 
 
+@pytest.mark.slow
 def test_where_candidates_differ_luck_adds_less_than_the_correction() -> None:
     rng = np.random.default_rng(3)
     truths = np.linspace(0.80, 0.92, 60)

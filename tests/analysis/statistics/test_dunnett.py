@@ -25,7 +25,7 @@ def by_scipy(threshold: float, loadings: np.ndarray, freedom: float) -> float:
 
 
 @pytest.mark.parametrize("freedom", [2, 4, 13.5, 84])
-@pytest.mark.parametrize("m", [2, 4, 21])
+@pytest.mark.parametrize("m", [2, 4, pytest.param(21, marks=pytest.mark.slow)])
 def test_the_integral_is_that_of_the_multivariate_t(m: int, freedom: float) -> None:
     unequal = np.linspace(0.3, 0.9, m)
     for threshold in (2.0, 3.0, 4.5):

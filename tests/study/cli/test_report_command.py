@@ -58,6 +58,7 @@ def test_a_format_for_machines_stays_parseable(
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_figures_are_written_as_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("report", "a", "--figures", "svg") == 0
     written = sorted(path.name for path in (folder / "reports" / "a" / "figures").iterdir())

@@ -311,7 +311,7 @@ def test_a_variant_of_very_many_changes_has_a_file_for_its_weights(tmp_path: Pat
     state = run(own, tmp_path / "studies.db")
 
     assert state.failed == 0
-    assert len(list((tmp_path / "checkpoints" / "tiny").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) == 2
 
 
 entries = st.dictionaries(

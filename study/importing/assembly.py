@@ -57,10 +57,14 @@ class ImportedStudy:
     def summary(self) -> str:
         """What it is, in a line: `factorial, 24 settings, 24 runs`."""
         kind = "no design" if self.plan["design"] == "search" else self.plan["design"]
-        settings = len({own.attributes["variant"] for own in self.trials if own.state != "FAIL"})
-        count = Counter(own.state for own in self.trials)
+        settings = len(
+            {trial.attributes["variant"] for trial in self.trials if trial.state != "FAIL"}
+        )
+        count = Counter(trial.state for trial in self.trials)
         words = {"FAIL": "not finished", "PRUNED": "stopped early"}
-        beside = ", ".join(f"{count[own]:,} {word}" for own, word in words.items() if count[own])
+        beside = ", ".join(
+            f"{count[state]:,} {word}" for state, word in words.items() if count[state]
+        )
         plural = "" if len(self.trials) == 1 else "s"
         runs = f"{len(self.trials):,} run{plural}" + (f" ({beside})" if beside else "")
         return f"{kind}, {settings:,} setting{'' if settings == 1 else 's'}, {runs}"
@@ -69,9 +73,9 @@ class ImportedStudy:
 def column_uses(reading: Reading) -> dict[str, str]:
     """Say of every column what it was taken for."""
     columns = (*reading.table.columns, *reading.table.left_out)
-    known = dict.fromkeys(reading.seeds, "replicate seed")
-    known |= dict.fromkeys(reading.doubtful, "not used") | reading.uses
-    return {column: known.get(column, "setting") for column in columns}
+    uses = dict.fromkeys(reading.seeds, "replicate seed")
+    uses |= dict.fromkeys(reading.doubtful, "not used") | reading.uses
+    return {column: uses.get(column, "setting") for column in columns}
 
 
 def describe(
@@ -82,11 +86,11 @@ def describe(
     for column, level in factors.constants.items():
         reading.uses[column] = f"constant: {_text(level)}"
     for column, levels in factors.varying.items():
-        own = levels if live is None else [levels[run] for run in live]
-        reading.uses[column] = f"factor: {_listed(ordered(own))}"
+        levels_present = levels if live is None else [levels[run] for run in live]
+        reading.uses[column] = f"factor: {_listed(ordered(levels_present))}"
         for together in merged.values():
             if reading.text(column) in together:
-                others = [own for own in together if own != reading.text(column)]
+                others = [name for name in together if name != reading.text(column)]
                 reading.uses[column] += f"; changes only together with {', '.join(others)}"
     for column in (*reading.settings, *reading.doubtful):
         reading.uses.setdefault(column, "setting of unfinished runs only")
@@ -122,7 +126,9 @@ class Assembly:
         seeds, numbered = self._seeds(design, places)
         trials = self._trials(design, places, seeds)
         epochs = {trials[run].attributes["config"].get("epochs") for run in self.live}
-        constants = {reading.text(own): level for own, level in self.factors.constants.items()}
+        constants = {
+            reading.text(column): level for column, level in self.factors.constants.items()
+        }
         plan = {
             "name": name,
             "description": f"imported from {reading.table.kind}, {reading.table.file}",
@@ -143,7 +149,7 @@ class Assembly:
                 "metric": compared.column,
                 "selected_on": compared.split,
                 "figure": compared.to_dict(),
-                "merged": {factor: list(own) for factor, own in design.merged.items()},
+                "merged": {factor: list(columns) for factor, columns in design.merged.items()},
                 "numbered": numbered is not None,
                 "columns": column_uses(reading),
             },
@@ -162,7 +168,7 @@ class Assembly:
         columns = self.factors.varying
         design = self._design_of(self.live)
         places = list(self.live)
-        pruned = [n for n, own in enumerate(self.results) if own.state == "PRUNED"]
+        pruned = [n for n, outcome in enumerate(self.results) if outcome.state == "PRUNED"]
         if design.kind == "search" and columns and set(pruned) - set(places):
             places = sorted({*places, *pruned})
             design = self._design_of(places)
@@ -171,7 +177,8 @@ class Assembly:
     def _design_of(self, runs: Sequence[int]) -> Design:
         text = self.reading.text
         columns = {
-            text(name): [own[run] for run in runs] for name, own in self.factors.varying.items()
+            text(name): [levels[run] for run in runs]
+            for name, levels in self.factors.varying.items()
         }
         return find_design(columns, len(runs))
 
@@ -184,7 +191,7 @@ class Assembly:
         why = "the file has no seeds"
         points = [self._point(design, places, run) for run in range(len(self.results))]
         for columns in ([*self.reading.seeds], [self.reading.run]):
-            told = [own for own in columns if own is not None]
+            told = [column for column in columns if column is not None]
             if not told:
                 continue
             seeds, reason = self._told_seeds(told, points, design)
@@ -211,8 +218,8 @@ class Assembly:
     ) -> tuple[list[int] | None, str | None]:
         """Return the seeds of columns, if they tell the runs of every setting apart."""
         table = self.reading.table
-        cells = [levels_of(table.column(own))[0] for own in columns]
-        rows = [tuple(own[run[0]] for own in cells) for run in self.runs.runs]
+        cells = [levels_of(table.column(column))[0] for column in columns]
+        rows = [tuple(levels[run[0]] for levels in cells) for run in self.runs.runs]
         shared = len(set(rows)) < len(rows) or len(set(design.points)) == 1
         if columns == [self.reading.run] and not shared:
             return None, None  # counts all runs: it names them
@@ -220,9 +227,9 @@ class Assembly:
         if len({*zip(points, rows, strict=True)}) < len(rows):
             return None, f"{name} is not a number of its own for each run of a setting"
         if len(columns) == 1 and all(
-            isinstance(own, int) and not isinstance(own, bool) for (own,) in rows
+            isinstance(seed, int) and not isinstance(seed, bool) for (seed,) in rows
         ):
-            return [int(str(own)) for (own,) in rows], None
+            return [int(str(seed)) for (seed,) in rows], None
         if len(columns) == 1:
             return None, f"{name} is not a whole number of its own for each run of a setting"
         number = {row: position for position, row in enumerate(dict.fromkeys(rows))}
@@ -231,14 +238,14 @@ class Assembly:
     def _point(self, design: Design, places: Mapping[int, int], run: int) -> Any:
         if run in places:
             return design.points[places[run]]
-        return tuple(own[run] for own in self.factors.varying.values())
+        return tuple(levels[run] for levels in self.factors.varying.values())
 
     def _trials(
         self, design: Design, places: Mapping[int, int], seeds: Sequence[int]
     ) -> list[ImportedTrial]:
         labels, first = _Labels(), dict[Any, int]()
         config_levels = {
-            self.reading.text(column): own for column, own in self.levels.items()
+            self.reading.text(column): levels for column, levels in self.levels.items()
             if column in self.factors.varying or column in self.factors.constants
         }  # fmt: skip
         made = []
@@ -270,12 +277,14 @@ class Assembly:
             params = design.params(places[run])
             return params, params if design.kind == "search" else design.changes(places[run])
         text = self.reading.text
-        own = {text(name): levels[run] for name, levels in self.factors.varying.items()}
+        run_levels = {text(name): levels[run] for name, levels in self.factors.varying.items()}
         levels = {
-            name: level for name, level in own.items() if level in design.factors.get(name, ())
+            name: level
+            for name, level in run_levels.items()
+            if level in design.factors.get(name, ())
         }
         changes = {
-            name: level for name, level in own.items()
+            name: level for name, level in run_levels.items()
             if name not in design.baseline or design.baseline[name] != level
         }  # fmt: skip
         return levels, changes
@@ -304,20 +313,20 @@ class Assembly:
                 "no design found: neither are all combinations there equally often, nor do most "
                 "runs differ from one baseline in a single factor; kept like a search's trials"
             )
-        failed = sum(own.state == "FAIL" for own in self.results)
+        failed = sum(outcome.state == "FAIL" for outcome in self.results)
         if failed:
             plural = "s" if failed > 1 else ""
             notes.append(
                 f"{failed} run{plural} that did not finish, or without a figure, count nowhere: "
                 "kept as failed trials"
             )
-        if any("fold" in words_of(own) for own in self.reading.seeds):
+        if any("fold" in words_of(name) for name in self.reading.seeds):
             notes.append(
                 "folds are read as replicates: they share training data, so that intervals are "
                 "narrower than those of new runs"
             )
-        folds = [name for name, own in self.reading.names.items() if own.figure
-                 and own.figure.qualifier == SPREAD and "split0" in name]  # fmt: skip
+        folds = [name for name, understood in self.reading.names.items() if understood.figure
+                 and understood.figure.qualifier == SPREAD and "split0" in name]  # fmt: skip
         if folds:
             notes.append(
                 "folds are not runs: they share training data, so a setting's mean counts once"
@@ -329,13 +338,13 @@ class Assembly:
 class _Labels:
     """A name for each setting; two settings never share one, whatever their levels contain."""
 
-    known: dict[str, Any] = field(default_factory=dict)
+    points: dict[str, Any] = field(default_factory=dict)
 
     def of(self, point: Any, changes: Mapping[str, Level]) -> str:
         plain = Variant(tuple(changes.items())).label
         for number in itertools.count(1):
             label = plain if number == 1 else f"{plain} [{number}]"
-            if self.known.setdefault(label, point) == point:
+            if self.points.setdefault(label, point) == point:
                 return label
         raise AssertionError
 
@@ -343,24 +352,26 @@ class _Labels:
 def _plan_of(design: Design, compared: Compared) -> dict[str, Any]:
     """Return the plan's keys that say what varies."""
     if design.kind != "search":
-        variants = [dict(own) for own in design.variants]
+        variants = [dict(variant) for variant in design.variants]
         return {"factors": design.axes(), **({"variants": variants} if variants else {})}
     search = {
         "trials": len(set(design.points)),
         "sampler": "unknown",
         "pruner": "unknown",
         "objectives": ["val_accuracy" if compared.accuracy else compared.name],
-        "space": {name: _space_of(own) for name, own in design.factors.items()},
+        "space": {name: _space_of(levels) for name, levels in design.factors.items()},
     }
     return {"search": search}
 
 
 def _space_of(levels: Sequence[Level]) -> Any:
     """Return levels that were tried as an entry of a search space: a range, or a list."""
-    known = [level for level in levels if level is not None]
-    numbers = [own for own in known if isinstance(own, int | float) and not isinstance(own, bool)]
-    if not numbers or len(numbers) < len(known):
-        return known
+    present = [level for level in levels if level is not None]
+    numbers = [
+        level for level in present if isinstance(level, int | float) and not isinstance(level, bool)
+    ]
+    if not numbers or len(numbers) < len(present):
+        return present
     low, high = min(numbers), max(numbers)
     return {"low": low, "high": high, **({"log": True} if low > 0 and high >= 100 * low else {})}
 

@@ -64,50 +64,52 @@ def levels_of(cells: Sequence[CellValue]) -> tuple[list[Level], list[str]]:
     All true/false, all numbers, or else texts. An empty cell, and a NaN, is no level (None). Texts
     that differ only in case, and numbers that are written differently, are one level.
     """
-    plain = [None if isinstance(own, float) and math.isnan(own) else own for own in cells]
-    known = {own for own in plain if own is not None}
-    truth = _truths(known)
+    plain = [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
+    distinct = {cell for cell in plain if cell is not None}
+    truth = _truths(distinct)
     if truth is not None:
-        made: list[Level] = [None if own is None else truth[own] for own in plain]
-        return made, _alike({own: made[plain.index(own)] for own in known})
-    if all(_is_number(own) for own in known):
-        values = {own: _value(own) for own in known}
-        if all(abs(own) <= MAX_WHOLE for own in values.values()):  # an infinity is not exact
-            if any(isinstance(own, float) for own in values.values()):
-                values = {own: float(value) for own, value in values.items()}
-            return [None if own is None else values[own] for own in plain], []
-    if len({type(own) for own in known}) == 1 and not any(isinstance(own, str) for own in known):
-        return [own if isinstance(own, bool) else None if own is None else level_text(own)
-                for own in plain], []  # fmt: skip
+        made: list[Level] = [None if cell is None else truth[cell] for cell in plain]
+        return made, _alike({cell: made[plain.index(cell)] for cell in distinct})
+    if all(_is_number(cell) for cell in distinct):
+        values = {cell: _value(cell) for cell in distinct}
+        if all(abs(value) <= MAX_WHOLE for value in values.values()):  # an infinity is not exact
+            if any(isinstance(value, float) for value in values.values()):
+                values = {cell: float(value) for cell, value in values.items()}
+            return [None if cell is None else values[cell] for cell in plain], []
+    if len({type(cell) for cell in distinct}) == 1 and not any(
+        isinstance(cell, str) for cell in distinct
+    ):
+        return [cell if isinstance(cell, bool) else None if cell is None else level_text(cell)
+                for cell in plain], []  # fmt: skip
     texts: dict[Any, Level] = {}
     first: dict[str, str] = {}
-    for own in plain:
-        if own is not None and (own, type(own)) not in texts:
-            text = level_text(_value(own)) if _is_plain_number(own) else level_text(own)
-            texts[own, type(own)] = first.setdefault(text.casefold(), text)
-    made = [None if own is None else texts[own, type(own)] for own in plain]
-    return made, _alike({own: level for (own, _), level in texts.items()})
+    for cell in plain:
+        if cell is not None and (cell, type(cell)) not in texts:
+            text = level_text(_value(cell)) if _is_plain_number(cell) else level_text(cell)
+            texts[cell, type(cell)] = first.setdefault(text.casefold(), text)
+    made = [None if cell is None else texts[cell, type(cell)] for cell in plain]
+    return made, _alike({cell: level for (cell, _), level in texts.items()})
 
 
-def _truths(known: set[bool | int | float | str]) -> dict[Any, bool] | None:
+def _truths(cells: set[bool | int | float | str]) -> dict[Any, bool] | None:
     """Return what words mean true and what false, if all of them do; 0 and 1 beside words only."""
     made: dict[Any, bool] = {}
-    for own in known:
-        word = str(own).lower()
+    for cell in cells:
+        word = str(cell).lower()
         if word in _TRUE or word in _FALSE:
-            made[own] = word in _TRUE
+            made[cell] = word in _TRUE
         elif word not in ("0", "1"):
             return None
-    if not any(isinstance(own, str) for own in made) or len(set(made.values())) == 0:
-        return None if not any(isinstance(own, str) for own in made) else made
-    return {own: made.get(own, str(own) == "1") for own in known}
+    if not any(isinstance(cell, str) for cell in made) or len(set(made.values())) == 0:
+        return None if not any(isinstance(cell, str) for cell in made) else made
+    return {cell: made.get(cell, str(cell) == "1") for cell in cells}
 
 
 def _alike(levels: dict[Any, Level]) -> list[str]:
     groups: dict[Level, list[str]] = {}
-    for own, level in levels.items():
-        groups.setdefault(level, []).append(str(own))
-    return [", ".join(sorted(own)) for own in groups.values() if len(set(own)) > 1]
+    for cell, level in levels.items():
+        groups.setdefault(level, []).append(str(cell))
+    return [", ".join(sorted(group)) for group in groups.values() if len(set(group)) > 1]
 
 
 def _is_number(cell: Any) -> bool:
@@ -147,21 +149,21 @@ def accuracies(name: str, rows: Iterable[TableRow], *, percent: bool, unit: str 
         UserError: a cell is no number, out of range, or fractions and percentages are mixed.
     """
     read = [(row.where, number(name, row)) for row in rows]
-    known = [(where, own) for where, own in read if own is not None]
-    signed = [own for own in known if own[1][1]]
-    if signed and len(signed) < len(known):
-        where = next(where for where, own in known if not own[1])
+    present = [(where, figure) for where, figure in read if figure is not None]
+    signed = [entry for entry in present if entry[1][1]]
+    if signed and len(signed) < len(present):
+        where = next(where for where, figure in present if not figure[1])
         raise UserError(f"{where}: {name}: some cells have a % sign and this one has none")
-    large = [own for own in known if own[1][0] > 1]
-    fractions = any(value for _, (value, _) in known) and not large and not signed
+    large = [entry for entry in present if entry[1][0] > 1]
+    fractions = any(value for _, (value, _) in present) and not large and not signed
     if unit is None and percent and fractions:
         raise UserError(
-            f"{known[0][0]}: {name} = {known[0][1][0]}: the heading says per cent, but all "
+            f"{present[0][0]}: {name} = {present[0][1][0]}: the heading says per cent, but all "
             "cells are fractions; say which it is: --unit percent, or --unit fraction"
         )
     told = unit == "percent" or (unit is None and percent) or bool(signed)
     if large and not told and unit is None:
-        for where, (value, _) in known:
+        for where, (value, _) in present:
             if 0 < value <= 1:
                 raise UserError(
                     f"{where}: {name} = {value}: is it a fraction or a percentage? others, such "
@@ -169,13 +171,16 @@ def accuracies(name: str, rows: Iterable[TableRow], *, percent: bool, unit: str 
                     "or say --unit percent"
                 )
     percent = told or (unit is None and bool(large))
-    for where, (value, _) in known:
+    for where, (value, _) in present:
         if not 0 <= value <= (100 if percent else 1):
             raise UserError(
                 f"{where}: {name} = {value}: must be a fraction from 0 to 1, or a percentage"
             )
     return Share(
-        [None if own is None else float(own[0] / 100 if percent else own[0]) for _, own in read],
+        [
+            None if figure is None else float(figure[0] / 100 if percent else figure[0])
+            for _, figure in read
+        ],
         percent,
     )
 
@@ -202,7 +207,7 @@ def number(name: str, row: TableRow) -> tuple[Decimal, bool] | None:
             )
         days = _DURATION.fullmatch(text)
         if days:
-            parts = [Decimal(own or 0) for own in days.groups()]
+            parts = [Decimal(part or 0) for part in days.groups()]
             return ((parts[0] * 24 + parts[1]) * 60 + parts[2]) * 60 + parts[3], False
     elif not isinstance(cell, bool):
         # repr has the fewest digits that mean this very float: 92.69, not 92.689999...
@@ -244,11 +249,11 @@ def numbers(
 
 def opened(name: str, cells: Sequence[CellValue]) -> list[dict[str, Any]] | None:
     """Read cells that all hold an object, as JSON or Python writes it; None if one does not."""
-    known = [own for own in cells if own is not None]
-    if not known or not all(isinstance(own, str) and own[:1] == "{" for own in known):
+    present = [cell for cell in cells if cell is not None]
+    if not present or not all(isinstance(cell, str) and cell[:1] == "{" for cell in present):
         return None
-    parsed = [{} if own is None else _object(str(own)) for own in cells]
-    return None if any(own is None for own in parsed) else [own or {} for own in parsed]
+    parsed = [{} if cell is None else _object(str(cell)) for cell in cells]
+    return None if any(entry is None for entry in parsed) else [entry or {} for entry in parsed]
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -259,5 +264,5 @@ def _object(text: str) -> dict[str, Any] | None:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(value, dict):
-            return {str(name): own for name, own in value.items()}
+            return {str(name): member for name, member in value.items()}
     return None

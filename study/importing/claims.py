@@ -37,8 +37,8 @@ def read_claims(
     for key, entry in listed("claims", values.get("claims", ())):
         claim = checked(key, entry, CLAIM, ("text",))
         check_claim(key, claim, levels)
-        own = levels.get(claim.get("factor", ""), ())
-        by_text = {level_text(level): level for level in own if level is not None}
+        factor_levels = levels.get(claim.get("factor", ""), ())
+        by_text = {level_text(level): level for level in factor_levels if level is not None}
         for word in ("best", "better", "worse", "than"):
             if word in claim:
                 claim[word] = by_text[level_text(claim[word])]
@@ -54,7 +54,7 @@ def parse_model(text: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     """
     if plan["design"] != "factorial":
         raise UserError(f"--model {text}: is for factorials; this is no factorial")
-    first, *pairs = [own.strip() for own in text.split("+")]
+    first, *pairs = [part.strip() for part in text.split("+")]
     if first != ADDITIVE:
         raise UserError(f"--model = {text!r}: must be {ADDITIVE}, or {ADDITIVE} + A:B + ...")
     factors = list(plan["factors"])

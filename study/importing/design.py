@@ -32,25 +32,27 @@ class Design:
         A level that occurs with other changes alone is among `variants`.
         """
         if self.kind == "factorial":
-            return {name: list(own) for name, own in self.factors.items()}
+            return {name: list(levels) for name, levels in self.factors.items()}
         alone = {name: {level} for name, level in self.baseline.items()}
         for run in range(len(self.points)):
             changes = self.changes(run)
             if len(changes) == 1:
                 for name, level in changes.items():
                     alone[name].add(level)
-        own = {
+        axes = {
             name: [level for level in levels if level in alone[name]]
             for name, levels in self.factors.items()
         }
         return {
-            n: found for n, found in own.items() if found != [self.baseline[n]] or not self.variants
+            n: levels
+            for n, levels in axes.items()
+            if levels != [self.baseline[n]] or not self.variants
         }
 
     def changes(self, run: int) -> dict[str, Level]:
         """Return what a run changes of the baseline."""
-        own = zip(self.factors, self.points[run], strict=True)
-        return {name: level for name, level in own if level != self.baseline[name]}
+        pairs = zip(self.factors, self.points[run], strict=True)
+        return {name: level for name, level in pairs if level != self.baseline[name]}
 
     def params(self, run: int) -> dict[str, Level]:
         """Return a run's levels by factor."""
@@ -65,9 +67,9 @@ def find_design(columns: Mapping[str, Sequence[Level]], runs: int) -> Design:
     baseline. *Ablation*: most settings differ from one of them in a single factor; what differs
     in several is listed. Anything else has no design, like the trials of a search.
     """
-    merged, own = merge(columns)
-    factors = {name: ordered(levels) for name, levels in own.items()}
-    points: list[FactorLevels] = list(zip(*own.values(), strict=True)) or [()] * runs
+    merged, factor_levels = merge(columns)
+    factors = {name: ordered(levels) for name, levels in factor_levels.items()}
+    points: list[FactorLevels] = list(zip(*factor_levels.values(), strict=True)) or [()] * runs
     counts = Counter(points)
     cells = math.prod(map(len, factors.values()))
     baseline = points[0]
@@ -107,11 +109,11 @@ def _text(level: Level) -> str:
 
 def ordered(levels: Sequence[Level]) -> list[Level]:
     """List the levels that are there: numbers by size, words as they come, nothing first."""
-    found = list(dict.fromkeys(levels))
-    known = [level for level in found if level is not None]
-    if known and not any(isinstance(level, str) for level in known):
-        known.sort()  # of one kind: numbers, or true and false
-    return [*([None] if None in found else []), *known]
+    present = list(dict.fromkeys(levels))
+    values = [level for level in present if level is not None]
+    if values and not any(isinstance(level, str) for level in values):
+        values.sort()  # of one kind: numbers, or true and false
+    return [*([None] if None in present else []), *values]
 
 
 def _distance(point: FactorLevels, other: FactorLevels) -> int:

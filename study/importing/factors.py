@@ -58,28 +58,28 @@ def find_factors(
         live: the runs that came to an end: failed ones define no level.
         told: whether the user named the factors.
     """
-    found = Factors()
-    seen = {column: [own[run] for run in live] for column, own in levels.items()}
+    factors = Factors()
+    seen = {column: [of_runs[run] for run in live] for column, of_runs in levels.items()}
     for column in reading.settings:
         if column in levels:
-            _add(found, column, levels[column], seen[column], told=told)
-    for column in [own for own, kind in reading.doubtful.items() if kind == "unknown"]:
+            _add(factors, column, levels[column], seen[column], told=told)
+    for column in [name for name, kind in reading.doubtful.items() if kind == "unknown"]:
         if column in levels:
-            _unknown(reading, found, column, levels, seen)
+            _unknown(reading, factors, column, levels, seen)
     for kind, decide in (("identity", _is_variant), ("cost", _is_chosen)):
-        for column in [own for own, other in reading.doubtful.items() if other == kind]:
+        for column in [name for name, other in reading.doubtful.items() if other == kind]:
             if column not in levels:
                 continue
-            if len(set(seen[column])) <= 1 or not decide(reading, found, column, seen):
-                if any(own.column == column for own in reading.figures):
+            if len(set(seen[column])) <= 1 or not decide(reading, factors, column, seen):
+                if any(figure.column == column for figure in reading.figures):
                     reading.uses[column] = _cost_words(reading, column)
                 elif column not in reading.kept:
                     reading.keep(column, reading.uses.get(column) or KEPT)
             else:
-                _add(found, column, levels[column], seen[column], told=False)
-                reading.figures = [own for own in reading.figures if own.column != column]
+                _add(factors, column, levels[column], seen[column], told=False)
+                reading.figures = [figure for figure in reading.figures if figure.column != column]
                 reading.uses.pop(column, None)
-    return found
+    return factors
 
 
 def _cost_words(reading: Reading, column: str) -> str:
@@ -91,45 +91,45 @@ def _cost_words(reading: Reading, column: str) -> str:
 
 
 def _add(
-    found: Factors, column: str, levels: Sequence[Level], seen: Sequence[Level], *, told: bool
+    factors: Factors, column: str, levels: Sequence[Level], seen: Sequence[Level], *, told: bool
 ) -> None:
     if told or len(set(seen)) > 1:
-        found.varying[column] = list(levels)
+        factors.varying[column] = list(levels)
     elif seen:
-        found.constants[column] = seen[0]
+        factors.constants[column] = seen[0]
 
 
 def _unknown(
     reading: Reading,
-    found: Factors,
+    factors: Factors,
     column: str,
     levels: Mapping[str, Sequence[Level]],
     seen: Mapping[str, Sequence[Level]],
 ) -> None:
-    own, others = seen[column], {name: seen[name] for name in found.varying}
-    words = any(isinstance(level, str | bool) for level in own)
-    runs, distinct = len(own), len(set(own))
-    measured = bool(others) and _are_fractions(own) and distinct == runs
+    values, others = seen[column], {name: seen[name] for name in factors.varying}
+    words = any(isinstance(level, str | bool) for level in values)
+    runs, distinct = len(values), len(set(values))
+    measured = bool(others) and _are_fractions(values) and distinct == runs
     if distinct <= 1 or (words and distinct < runs) or (runs <= FEW and not measured):
-        if _counts(own) and others and not _determines(reading, others, runs, seen):
+        if _counts(values) and others and not _determines(reading, others, runs, seen):
             reading.keep(column, "a row number")
         else:
-            _add(found, column, levels[column], own, told=False)
+            _add(factors, column, levels[column], values, told=False)
     elif words:
         if others and _tells_apart(reading, others, runs):
             reading.keep(column, "names the run")
         elif others:
             _ask(reading, column, "a word of its own in every run")
         else:
-            _add(found, column, levels[column], own, told=False)
-    elif _counts(own) and others:
+            _add(factors, column, levels[column], values, told=False)
+    elif _counts(values) and others:
         reading.keep(column, "a row number")
     elif 2 * distinct > runs:
         _ask(reading, column, "hardly a number is there twice")
-    elif _breaks_a_design(own, others, runs):
+    elif _breaks_a_design(values, others, runs):
         _ask(reading, column, "the other columns are a complete design without it")
     else:
-        _add(found, column, levels[column], own, told=False)
+        _add(factors, column, levels[column], values, told=False)
 
 
 def _determines(
@@ -149,7 +149,7 @@ def _ask(reading: Reading, column: str, why: str) -> None:
 
 def _counts(levels: Sequence[Level]) -> bool:
     """Whether whole numbers count the rows, from 0 or 1."""
-    whole = all(isinstance(own, int) and not isinstance(own, bool) for own in levels)
+    whole = all(isinstance(level, int) and not isinstance(level, bool) for level in levels)
     if not whole or not levels or len(levels) < 2:
         return False
     first = levels[0]
@@ -164,7 +164,7 @@ def _tells_apart(reading: Reading, others: Mapping[str, Sequence[Level]], runs: 
 
 
 def _are_fractions(levels: Sequence[Level]) -> bool:
-    return any(isinstance(own, float) and own != int(own) for own in levels)
+    return any(isinstance(level, float) and level != int(level) for level in levels)
 
 
 def _breaks_a_design(
@@ -179,39 +179,39 @@ def _breaks_a_design(
 
 
 def _is_variant(
-    reading: Reading, found: Factors, column: str, seen: Mapping[str, Sequence[Level]]
+    reading: Reading, factors: Factors, column: str, seen: Mapping[str, Sequence[Level]]
 ) -> bool:
-    own, others = seen[column], [seen[name] for name in found.varying]
-    points = list(zip(*others, strict=True)) or [()] * len(own)
-    if others and len(set(zip(points, own, strict=True))) == len(set(points)):
-        what = "run" if len(set(own)) == len(own) else "setting"
+    values, others = seen[column], [seen[name] for name in factors.varying]
+    points = list(zip(*others, strict=True)) or [()] * len(values)
+    if others and len(set(zip(points, values, strict=True))) == len(set(points)):
+        what = "run" if len(set(values)) == len(values) else "setting"
         reading.uses[column] = f"names the {what}: {KEPT}"
         return False
     if not others:
-        return not _counts(own)
-    if 2 * len(set(own)) <= len(own):
+        return not _counts(values)
+    if 2 * len(set(values)) <= len(values):
         return True
     reading.uses[column] = f"names the run: {KEPT}"
     return False
 
 
 def _is_chosen(
-    reading: Reading, found: Factors, column: str, seen: Mapping[str, Sequence[Level]]
+    reading: Reading, factors: Factors, column: str, seen: Mapping[str, Sequence[Level]]
 ) -> bool:
-    own, others = seen[column], [seen[name] for name in found.varying]
-    counts = Counter(own)
+    values, others = seen[column], [seen[name] for name in factors.varying]
+    counts = Counter(values)
     if not others and reading.names[column].key == "parameters":
         return True
-    if None in counts or min(counts.values()) < 2 or 2 * len(counts) > len(own):
+    if None in counts or min(counts.values()) < 2 or 2 * len(counts) > len(values):
         return False
     seeds = [reading_seed for reading_seed in (seen.get(name) for name in reading.seeds)
              if reading_seed is not None]  # fmt: skip
-    alike = list(zip(*others, *seeds, strict=True)) or [()] * len(own)
-    if len(set(zip(alike, own, strict=True))) == len(set(alike)):
+    alike = list(zip(*others, *seeds, strict=True)) or [()] * len(values)
+    if len(set(zip(alike, values, strict=True))) == len(set(alike)):
         return False  # the settings, or the seed, tell it
     if reading.seeds:
         return True
-    if any(own in ("seconds", "s", "sec", "ms", "time") for own in words_of(column)):
+    if any(word in ("seconds", "s", "sec", "ms", "time") for word in words_of(column)):
         return False
     reading.questions.append(
         f"{column}: is called like a cost, but varies as settings do; name it among --factors, or "
@@ -222,18 +222,18 @@ def _is_chosen(
 
 
 def ask_about_merged(
-    reading: Reading, found: Factors, rows: Sequence[int], live: Sequence[int]
+    reading: Reading, factors: Factors, rows: Sequence[int], live: Sequence[int]
 ) -> None:
     """Ask about a column that is no factor, but without which runs of one seed are alike.
 
     Args:
         reading: the columns' roles.
-        found: the factors.
+        factors: what the runs vary.
         rows: of each run that came to an end, its first row.
         live: these runs.
     """
     table = reading.table
-    varying = [[levels[run] for run in live] for levels in found.varying.values()]
+    varying = [[levels[run] for run in live] for levels in factors.varying.values()]
     seeds = [[str(table.column(name)[row]) for row in rows] for name in reading.seeds]
     if not seeds:
         return
@@ -242,14 +242,14 @@ def ask_about_merged(
         return
     compared = reading.compared.column if reading.compared else None
     for column in table.columns:
-        known = reading.uses.get(column, "")
-        if column in found.varying or column == compared or "you said" in known:
+        use = reading.uses.get(column, "")
+        if column in factors.varying or column == compared or "you said" in use:
             continue
-        own = [str(table.rows[row].cells.get(column)) for row in rows]
-        shared = min(Counter(own).values()) > 1 and 2 * len(set(own)) <= len(own)
-        if shared and len(set(own)) > 1 and len({*zip(runs, own, strict=True)}) == len(runs):
+        cells = [str(table.rows[row].cells.get(column)) for row in rows]
+        shared = min(Counter(cells).values()) > 1 and 2 * len(set(cells)) <= len(cells)
+        if shared and len(set(cells)) > 1 and len({*zip(runs, cells, strict=True)}) == len(runs):
             reading.questions.append(
                 f"{column}: runs that agree in all settings and the seed differ in it; name it "
                 "among --factors, or --ignore it"
             )
-            reading.uses[column] = f"a setting, or {known or 'not used'}"
+            reading.uses[column] = f"a setting, or {use or 'not used'}"

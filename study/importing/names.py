@@ -212,8 +212,8 @@ _TOOLS = (  # prefixes that tools give to what is chosen, and to what comes out
 _FOLD = re.compile(r"(split|fold|cv)\d+")  # `split0_test_score`: a part of what is compared
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 _PERCENT = re.compile(r"%|(\b|_)(pct|percent|percentage|perc)(\b|_|$)", re.I)
-_MEASURE_OF = {word: own for own in MEASURES for word in own.words.split()}
-_WORD_OF = {word: own for own in WORDS for word in own.words.split()}
+_MEASURE_OF = {word: measure for measure in MEASURES for word in measure.words.split()}
+_WORD_OF = {word: meaning for meaning in WORDS for word in meaning.words.split()}
 
 
 @dataclass(frozen=True)
@@ -293,24 +293,28 @@ def _figure(text: str) -> FigureName | None:
     """Read a name as a figure: splits and qualifiers anywhere, the measure as its last words."""
     percent = bool(_PERCENT.search(text))
     plain = re.sub(r"\(factor\)|[\[(](%|percent|pct)[\])]|%", " ", text)
-    words = [own for own in words_of(plain) if own not in ("pct", "percent", "percentage", "perc")]
+    words = [
+        word for word in words_of(plain) if word not in ("pct", "percent", "percentage", "perc")
+    ]
     joined = _joined(words)
     if joined is not None:
         words = joined
-    splits = [_SPLIT_OF[own] for own in words if own in _SPLIT_OF]
+    splits = [_SPLIT_OF[word] for word in words if word in _SPLIT_OF]
     negative = words[:1] in (["neg"], ["negative"])
-    rest = [own for own in words[negative:] if own not in _SPLIT_OF and not _FOLD.fullmatch(own)]
-    qualifiers = [QUALIFIERS[own] for own in rest if own in QUALIFIERS]
+    rest = [
+        word for word in words[negative:] if word not in _SPLIT_OF and not _FOLD.fullmatch(word)
+    ]
+    qualifiers = [QUALIFIERS[word] for word in rest if word in QUALIFIERS]
     if "".join(rest) in _MEASURE_OF:  # a mean squared error is no mean of errors
         qualifiers = []
     else:
-        rest = [own for own in rest if own not in QUALIFIERS]
+        rest = [word for word in rest if word not in QUALIFIERS]
     measure, extra = _measure(rest)
     if measure is None or len(set(splits)) > 1:
         return None
-    if any(_FOLD.fullmatch(own) for own in words):
+    if any(_FOLD.fullmatch(word) for word in words):
         qualifiers = [SPREAD]
-    order = [own for own in (SPREAD, MEAN, BEST, LAST) if own in qualifiers]
+    order = [qualifier for qualifier in (SPREAD, MEAN, BEST, LAST) if qualifier in qualifiers]
     name = " ".join([*extra, measure.name]) if extra else measure.name
     turned = {HIGHER: LOWER, LOWER: HIGHER}.get(str(measure.better)) if negative else measure.better
     return FigureName(
@@ -324,10 +328,10 @@ def _joined(words: list[str]) -> list[str] | None:
     if len(words) != 1:
         return None
     for split_words in SPLITS.values():
-        for own in split_words:
-            rest = words[0].removeprefix(own)
-            if len(own) > 2 and rest != words[0] and rest in _MEASURE_OF:
-                return [own, rest]
+        for prefix in split_words:
+            rest = words[0].removeprefix(prefix)
+            if len(prefix) > 2 and rest != words[0] and rest in _MEASURE_OF:
+                return [prefix, rest]
     return None
 
 
@@ -335,11 +339,11 @@ def _measure(words: list[str]) -> tuple[Metric | None, list[str]]:
     """Return the measure that the last words name, and the words that it does not know."""
     for start in range(len(words)):
         for end in range(len(words), start, -1):
-            found = _MEASURE_OF.get("".join(words[start:end]))
+            measure = _MEASURE_OF.get("".join(words[start:end]))
             beside = [*words[:start], *words[end:]]
-            after = all(own in _AFTER or own.isdigit() for own in words[end:])
-            if found is not None and after and not (beside and found.better is None):
-                return found, [own for own in beside if own not in _UNSAID]
+            after = all(word in _AFTER or word.isdigit() for word in words[end:])
+            if measure is not None and after and not (beside and measure.better is None):
+                return measure, [word for word in beside if word not in _UNSAID]
     return None, []
 
 
@@ -362,5 +366,7 @@ def _cost(text: str) -> Name | None:
 
 def _is_setting(text: str) -> bool:
     words = words_of(text)
-    known = [own for own in words if own in SETTINGS]
-    return bool(known) and not (len(words) == 1 and words[0] in _NOT_ALONE and words[0] != "rate")
+    settings = [word for word in words if word in SETTINGS]
+    return bool(settings) and not (
+        len(words) == 1 and words[0] in _NOT_ALONE and words[0] != "rate"
+    )

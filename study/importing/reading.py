@@ -112,7 +112,9 @@ class Reading:
 
     def figure(self, key: str, *, best: bool = False) -> Figure | None:
         """Return the column of a figure, if there is one."""
-        return next((own for own in self.figures if (own.key, own.best) == (key, best)), None)
+        return next(
+            (figure for figure in self.figures if (figure.key, figure.best) == (key, best)), None
+        )
 
 
 def read_columns(table: Table, options: Options) -> Reading:
@@ -180,8 +182,8 @@ def _resolve(reading: Reading, option: str, given: str) -> str:
 
 
 def _told(reading: Reading, options: Options) -> dict[str, str]:
-    told = {_resolve(reading, "--ignore", own): "ignored" for own in options.ignore}
-    told |= {_resolve(reading, "--factors", own): "setting" for own in options.factors or ()}
+    told = {_resolve(reading, "--ignore", name): "ignored" for name in options.ignore}
+    told |= {_resolve(reading, "--factors", name): "setting" for name in options.factors or ()}
     for option, role in (("seed", "seed"), ("epoch", "epoch"), ("metric", "figure")):
         given = getattr(options, option)
         if given is not None:
@@ -196,16 +198,16 @@ def _told(reading: Reading, options: Options) -> dict[str, str]:
 def _role(reading: Reading, column: str) -> str | None:
     """Return a column's role by its source or its name, as far as its cells agree."""
     role = reading.table.roles.get(column) or reading.names[column].role
-    cells = [own for own in reading.table.column(column) if own is not None]
+    cells = [cell for cell in reading.table.column(column) if cell is not None]
     if role == "objective":
         return "figure"
     if role == "state" and not any(map(state_of, cells)):
         return None  # it is called so, but says something else
     if role in ("figure", "cost", "epoch", "step") and cells and not any(map(_numeric, cells)):
         # A loss called focal; a size called large; but a spread such as 91.2 ± 0.3 is a figure.
-        words = all(isinstance(own, bool) or (isinstance(own, str) and not _has_digit(own))
-                    for own in cells)  # fmt: skip
-        return "setting" if words and not all(_missing(own) for own in cells) else role
+        words = all(isinstance(cell, bool) or (isinstance(cell, str) and not _has_digit(cell))
+                    for cell in cells)  # fmt: skip
+        return "setting" if words and not all(_missing(cell) for cell in cells) else role
     return role
 
 
@@ -225,7 +227,7 @@ def _missing(cell: CellValue) -> bool:
 
 
 def _has_digit(text: str) -> bool:
-    return any(own.isdigit() for own in text)
+    return any(character.isdigit() for character in text)
 
 
 def _take(reading: Reading, column: str, role: str | None, *, left_out: bool) -> None:
@@ -259,25 +261,33 @@ def _figure_name(reading: Reading, column: str) -> FigureName:
     """Return what is known of a figure: by its source, else by its name."""
     name = reading.names[column]
     text = name.text
-    own = name.figure or understand(text).figure
-    split = reading.table.split.get(column, own.split if own else None)
-    better = reading.table.better.get(column, own.better if own else None)
-    if own is None and name.role == "cost" and better is None:
+    figure = name.figure or understand(text).figure
+    split = reading.table.split.get(column, figure.split if figure else None)
+    better = reading.table.better.get(column, figure.better if figure else None)
+    if figure is None and name.role == "cost" and better is None:
         better = HIGHER if name.key == "images_per_second" else LOWER
-    if own is None:
+    if figure is None:
         return FigureName(text, better, False, split, None, "%" in text, True)
-    return FigureName(own.name, better, own.share, split, own.qualifier, own.percent, own.plain)
+    return FigureName(
+        figure.name, better, figure.share, split, figure.qualifier, figure.percent, figure.plain
+    )
 
 
 def _unnamed_beside_named(reading: Reading, figures: dict[str, FigureName]) -> None:
     """Take `acc` beside `val_acc` or `test_acc` for the training images, as Keras writes it."""
-    named = {own.name for own in figures.values() if own.split in ("validation", "test")}
-    if any(own.split == "validation" for own in figures.values()):
+    named = {figure.name for figure in figures.values() if figure.split in ("validation", "test")}
+    if any(figure.split == "validation" for figure in figures.values()):
         named.add("loss")
-    for column, own in figures.items():
-        if own.split is None and own.name in named and own.qualifier is None:
+    for column, figure in figures.items():
+        if figure.split is None and figure.name in named and figure.qualifier is None:
             figures[column] = FigureName(
-                own.name, own.better, own.share, "training", None, own.percent, own.plain
+                figure.name,
+                figure.better,
+                figure.share,
+                "training",
+                None,
+                figure.percent,
+                figure.plain,
             )
 
 
@@ -297,10 +307,10 @@ def _choose(reading: Reading, figures: Mapping[str, FigureName]) -> str | None:
     objective = [column for column in figures if reading.table.roles.get(column) == "objective"]
     if objective:
         return objective[0]
-    usable = {c: own for c, own in figures.items() if own.qualifier != SPREAD}
-    ranked = {c: own for c, own in usable.items() if own.split in _SPLITS}
+    usable = {c: figure for c, figure in figures.items() if figure.qualifier != SPREAD}
+    ranked = {c: figure for c, figure in usable.items() if figure.split in _SPLITS}
     if not ranked:
-        training = [c for c, own in usable.items() if own.split == "training"]
+        training = [c for c, figure in usable.items() if figure.split == "training"]
         reading.questions.append(
             f"only figures of training images are there ({', '.join(training)}), which rank "
             f"nothing; to compare one all the same, say --metric {training[0]!r}"
@@ -310,12 +320,12 @@ def _choose(reading: Reading, figures: Mapping[str, FigureName]) -> str | None:
         )
         return None
     rank = min(map(_rank, ranked.values()))
-    same = {c: own for c, own in ranked.items() if _rank(own) == rank}
-    split = next(own for own in _SPLITS if any(name.split == own for name in same.values()))
-    same = {c: own for c, own in same.items() if own.split == split}
+    same = {c: figure for c, figure in ranked.items() if _rank(figure) == rank}
+    split = next(kind for kind in _SPLITS if any(name.split == kind for name in same.values()))
+    same = {c: figure for c, figure in same.items() if figure.split == split}
     order = _QUALIFIERS.get(split or "", _OTHER_QUALIFIERS)
-    first = min(order.index(own.qualifier) for own in same.values())
-    best = [c for c, own in same.items() if order.index(own.qualifier) == first]
+    first = min(order.index(figure.qualifier) for figure in same.values())
+    best = [c for c, figure in same.items() if order.index(figure.qualifier) == first]
     if len(best) > 1:
         reading.questions.append(
             f"{', '.join(best)} could each be what is compared; say which: --metric {best[0]}"
@@ -345,7 +355,7 @@ def _compared(
         values, unit = read.values, "%"
         notes += ["percentages, kept as fractions"] if read.percent else []
     else:
-        signs = {own[1] for row in rows if (own := number(column, row)) is not None}
+        signs = {parsed[1] for row in rows if (parsed := number(column, row)) is not None}
         if len(signs) > 1:
             raise UserError(f"{column}: some cells have a % sign and some have none")
         values = numbers(column, rows, times=reading.names[column].times, whole=False, signed=True)
@@ -369,9 +379,9 @@ def _compared(
 def _refuse_summaries(reading: Reading, column: str, name: FigureName) -> None:
     """Refuse rows that are means with their spread; note a spread beside a plain figure."""
     spreads = [
-        other for other, own in reading.names.items()
-        if own.figure and own.figure.qualifier == SPREAD and other != column
-        and (own.figure.name, own.figure.split) == (name.name, name.split)
+        other for other, other_name in reading.names.items()
+        if other_name.figure and other_name.figure.qualifier == SPREAD and other != column
+        and (other_name.figure.name, other_name.figure.split) == (name.name, name.split)
     ]  # fmt: skip
     if not spreads or reading.table.roles.get(column) == "objective":
         return
@@ -426,5 +436,5 @@ def _read_cost(reading: Reading, column: str) -> None:
         reading.uses[column] = f"{KEPT}: {error}"
         return
     if name.key == "parameters":
-        values = [None if own is None else round(own) for own in values]
+        values = [None if value is None else round(value) for value in values]
     reading.figures.append(Figure(column, name.key, values))

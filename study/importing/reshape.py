@@ -27,14 +27,14 @@ def _refuse_summary_rows(table: Table) -> None:
     Raises:
         UserError: a row is called so, and lacks a cell that all other rows have.
     """
-    texts = [row for row in table.rows if any(_is_summary(own) for own in row.cells.values())]
+    texts = [row for row in table.rows if any(_is_summary(cell) for cell in row.cells.values())]
     for row in texts:
         others = [other for other in table.rows if other not in texts]
         lacking = [name for name in table.columns if row.cells.get(name) is None]
         if others and any(
             all(other.cells.get(name) is not None for other in others) for name in lacking
         ):
-            word = next(own for own in row.cells.values() if _is_summary(own))
+            word = next(cell for cell in row.cells.values() if _is_summary(cell))
             raise UserError(
                 f"{row.where}: {word!r}: is a summary of other rows, not a run; take it out"
             )
@@ -47,21 +47,21 @@ def _is_summary(cell: CellValue) -> bool:
 def _open_objects(table: Table) -> Table:
     """Give what objects in cells hold columns of their own: `{'lr': 0.1}` under config."""
     parts = {name: opened(name, table.column(name)) for name in table.columns}
-    made = {name: own for name, own in parts.items() if own is not None}
+    made = {name: objects for name, objects in parts.items() if objects is not None}
     if not made:
         return table
     rows = []
     for position, row in enumerate(table.rows):
         cells = {name: cell for name, cell in row.cells.items() if name not in made}
         for name, objects in made.items():
-            cells |= {f"{name}.{key}": own for key, own in _flat(objects[position])}
+            cells |= {f"{name}.{key}": value for key, value in _flat(objects[position])}
         rows.append(TableRow(row.where, cells))
     columns = tuple(dict.fromkeys(name for row in rows for name in row.cells))
     order = [name for name in table.columns if name in columns]
     order += [name for name in columns if name not in order]
     roles = {}
     for name in order:
-        parent = next((own for own in made if name.startswith(f"{own}.")), None)
+        parent = next((column for column in made if name.startswith(f"{column}.")), None)
         role = table.roles.get(name if parent is None else parent)
         if role is not None:
             roles[name] = role
@@ -70,13 +70,13 @@ def _open_objects(table: Table) -> Table:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, CellValue]]:
-    for name, own in value.items():
-        if isinstance(own, Mapping):
-            yield from _flat(own, f"{prefix}{name}.")
-        elif isinstance(own, bool | int | float) or own is None:
-            yield f"{prefix}{name}", own
+    for name, entry in value.items():
+        if isinstance(entry, Mapping):
+            yield from _flat(entry, f"{prefix}{name}.")
+        elif isinstance(entry, bool | int | float) or entry is None:
+            yield f"{prefix}{name}", entry
         else:
-            yield f"{prefix}{name}", str(own).strip() or None
+            yield f"{prefix}{name}", str(entry).strip() or None
 
 
 def _one_row_per_run(table: Table) -> Table:
@@ -86,12 +86,12 @@ def _one_row_per_run(table: Table) -> Table:
         UserError: a run has a metric twice.
     """
     names = {squeeze(name): name for name in table.columns}
-    metric = next((names[own] for own in names if own in _METRIC), None)
-    value = next((names[own] for own in names if own in _VALUE), None)
+    metric = next((names[squeezed] for squeezed in names if squeezed in _METRIC), None)
+    value = next((names[squeezed] for squeezed in names if squeezed in _VALUE), None)
     if metric is None or value is None:
         return table
-    words = {own for own in table.column(metric) if own is not None}
-    if not words or not all(isinstance(own, str) and understand(own).figure for own in words):
+    words = {cell for cell in table.column(metric) if cell is not None}
+    if not words or not all(isinstance(word, str) and understand(word).figure for word in words):
         return table
     others = [name for name in table.columns if name not in (metric, value)]
     runs: dict[tuple[CellValue, ...], dict[str, CellValue]] = {}
@@ -107,7 +107,7 @@ def _one_row_per_run(table: Table) -> Table:
             )
         cells[name] = row.cells.get(value)
         where.setdefault(key, row.where)
-    columns = (*others, *dict.fromkeys(str(own) for own in table.column(metric) if own))
+    columns = (*others, *dict.fromkeys(str(cell) for cell in table.column(metric) if cell))
     rows = tuple(TableRow(where[key], cells) for key, cells in runs.items())
     notes = [*table.notes, f"a row per {metric}: read as columns"]
     return replace(table, columns=columns, rows=rows, notes=notes)

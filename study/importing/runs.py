@@ -35,7 +35,7 @@ def make_runs(reading: Reading, keys: Sequence[Hashable], *, told: bool) -> Runs
         UserError: the column is no whole number, or runs are torn.
     """
     if reading.table.one_run_per_id and reading.run is not None:
-        keys = [str(own) for own in reading.table.column(reading.run)]
+        keys = [str(cell) for cell in reading.table.column(reading.run)]
     column, counts = _counts(reading)
     single = [(row,) for row in range(len(keys))]
     if column is None:
@@ -67,7 +67,7 @@ def _counts(reading: Reading) -> tuple[str | None, list[int | None]]:
         reading.keep(column, "a part of an epoch: steps count the rows")  # transformers' logs
         reading.epoch = None
         return _counts(reading)
-    return column, [None if own is None else int(own) for own in read]
+    return column, [None if count is None else int(count) for count in read]
 
 
 def _by_step(
@@ -84,8 +84,8 @@ def _may_be_replicates(
     reading: Reading, column: str, counts: Sequence[int | None], runs: Sequence[Run]
 ) -> bool:
     """Ask about iterations that are counted one by one, as replicates are."""
-    known = [own or 0 for own in counts]
-    distances = {known[b] - known[a] for run in runs for a, b in itertools.pairwise(run)}
+    filled = [count or 0 for count in counts]
+    distances = {filled[b] - filled[a] for run in runs for a, b in itertools.pairwise(run)}
     name = words_of(reading.text(column))[-1]
     if name not in ("iteration", "iterations", "iter") or distances != {1}:
         return False
@@ -102,7 +102,7 @@ def _by_id(
     groups: dict[Hashable, list[int]] = {}
     for row, key in enumerate(keys):
         groups.setdefault(key, []).append(row)
-    runs = [tuple(sorted(own, key=lambda row: counts[row] or 0)) for own in groups.values()]
+    runs = [tuple(sorted(rows, key=lambda row: counts[row] or 0)) for rows in groups.values()]
     if all(len(run) == 1 for run in runs):
         if column == reading.epoch:
             reading.uses[column] = "epochs trained"
@@ -121,12 +121,12 @@ def _is_sequence(
     reading: Reading, column: str, counts: Sequence[int | None], runs: Sequence[Run]
 ) -> bool:
     """Whether the numbers count a run's epochs: from 0 or 1 one by one, or long and even."""
-    known = [own or 0 for own in counts]
-    distances = {known[b] - known[a] for run in runs for a, b in itertools.pairwise(run)}
+    filled = [count or 0 for count in counts]
+    distances = {filled[b] - filled[a] for run in runs for a, b in itertools.pairwise(run)}
     longest = max(map(len, runs))
     if len(distances) > 1 and longest < LONG:
         return False
-    if distances == {1} and min(known) <= 1:
+    if distances == {1} and min(filled) <= 1:
         return longest >= (LONG if _is_plural(reading, column) else 2)
     return longest >= LONG and not _is_plural(reading, column)
 

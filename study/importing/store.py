@@ -41,11 +41,13 @@ def store(made: "ImportedStudy", url: sqlalchemy.URL, command: str) -> None:
             raise UserError(
                 f"--study-name = {made.name!r}: is taken in {location.display(url)}; choose another"
             )
-        own = _distributions(made)
+        distributions = _distributions(made)
         trials = [
             EndedTrial(
                 NewTrial(
-                    trial.params, {name: own[name] for name in trial.params}, trial.attributes
+                    trial.params,
+                    {name: distributions[name] for name in trial.params},
+                    trial.attributes,
                 ),
                 TrialState[trial.state],
                 None if trial.value is None else [trial.value],
@@ -82,11 +84,13 @@ def _distributions(made: "ImportedStudy") -> "dict[str, BaseDistribution]":
     from study.store.writer import categorical
 
     space = made.plan.get("search", {}).get("space", {})
-    found = {name: categorical(own) for name, own in made.levels.items() if name not in space}
-    for name, own in space.items():
-        if isinstance(own, list):
-            found[name] = categorical(own)
+    distributions = {
+        name: categorical(levels) for name, levels in made.levels.items() if name not in space
+    }
+    for name, entry in space.items():
+        if isinstance(entry, list):
+            distributions[name] = categorical(entry)
         else:
-            kind = IntDistribution if isinstance(own["low"], int) else FloatDistribution
-            found[name] = kind(own["low"], own["high"], log=own.get("log", False))
-    return found
+            kind = IntDistribution if isinstance(entry["low"], int) else FloatDistribution
+            distributions[name] = kind(entry["low"], entry["high"], log=entry.get("log", False))
+    return distributions

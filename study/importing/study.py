@@ -67,9 +67,9 @@ def make_study(
 def _make(table: Table, name: str, dataset: str | None, options: Options) -> ImportedStudy:
     reading = read_columns(table, options)
     rows = _levels_of_rows(reading)
-    key_columns = [own for own in rows if reading.doubtful.get(own) != "cost"]
-    named = [table.column(own) for own in (*reading.seeds, reading.run) if own]
-    keys = list(zip(*(rows[own] for own in key_columns), *named, strict=True))
+    key_columns = [column for column in rows if reading.doubtful.get(column) != "cost"]
+    named = [table.column(column) for column in (*reading.seeds, reading.run) if column]
+    keys = list(zip(*(rows[column] for column in key_columns), *named, strict=True))
     runs = make_runs(reading, keys or [()] * len(table.rows), told=options.epoch is not None)
     if reading.compared is None:
         raise UnclearError(reading.questions, column_uses(reading))
@@ -82,8 +82,8 @@ def _make(table: Table, name: str, dataset: str | None, options: Options) -> Imp
         column = str(reading.epoch)
         levels[column] = [runs.trained[run[0]] for run in runs.runs]
         reading.settings.append(column)
-    live = [n for n, own in enumerate(results) if own.state == "COMPLETE"]
-    live = live or [n for n, own in enumerate(results) if own.state == "PRUNED"]
+    live = [n for n, outcome in enumerate(results) if outcome.state == "COMPLETE"]
+    live = live or [n for n, outcome in enumerate(results) if outcome.state == "PRUNED"]
     if not live:
         reason = results[0].attributes["failure_reason"]
         raise UserError(f"holds no run with a {reading.compared.column} to compare ({reason})")
@@ -101,7 +101,7 @@ def _levels_of_rows(reading: Reading) -> dict[str, list[Level]]:
     for column in (*reading.settings, *reading.doubtful, *reading.seeds):
         rows[column], alike = levels_of(reading.table.column(column))
         if column not in reading.seeds:
-            reading.notes += [f"{column}: {own} are one level" for own in alike]
+            reading.notes += [f"{column}: {texts} are one level" for texts in alike]
     return rows
 
 
@@ -137,7 +137,7 @@ def _without_copies(reading: Reading, runs: Runs, *, keep: bool) -> Runs:
             copies[original].append(row.where)
     if copies:
         rows = reading.table.rows
-        told = [f"{', '.join(own[:SHOWN])} of {rows[n].where}" for n, own in copies.items()]
+        told = [f"{', '.join(places[:SHOWN])} of {rows[n].where}" for n, places in copies.items()]
         count = sum(map(len, copies.values()))
         words = "are counted as runs, as you said" if keep else (
             "are counted once; if they are runs of their own, say --keep-copies"

@@ -35,35 +35,37 @@ def outcomes(reading: Reading, runs: Runs) -> list[Outcome]:
 
 
 def _outcome(reading: Reading, compared: Compared, runs: Runs, run: Run) -> Outcome:
-    known = {(own.key, own.best): [own.values[row] for row in run] for own in reading.figures}
+    by_key = {
+        (column.key, column.best): [column.values[row] for row in run] for column in reading.figures
+    }
     values = [compared.values[row] for row in run]
     chosen = _chosen_epoch(reading, compared, values)
     history, steps = _history(reading, compared, runs, run)
     value = values[chosen]
 
     def figure(key: str) -> float | int | None:
-        best = known.get((key, True), [None])[-1]
-        course = known.get((key, False), [])
+        best = by_key.get((key, True), [None])[-1]
+        course = by_key.get((key, False), [])
         if best is not None or not course:
             return best
-        told = [own for own in course if own is not None]
+        told = [cell for cell in course if cell is not None]
         # A figure that stands in one row only is the run's, such as a test after training.
         return told[0] if len(told) == 1 else course[chosen]
 
     attributes: dict[str, Any] = {"history": history} if history else {}
     attributes |= {key: figure(key) for key in AT_THE_EPOCH if key != key_of(compared)}
     for key in OF_THE_RUN:
-        told = [own for own in known.get((key, False), ()) if own is not None]
+        told = [cell for cell in by_key.get((key, False), ()) if cell is not None]
         attributes[key] = told[-1] if told else None
-    attributes["seconds"] = _seconds(known.get(("seconds", False), []))
-    trained = known.get(("epochs_trained", False), [None])[-1]
+    attributes["seconds"] = _seconds(by_key.get(("seconds", False), []))
+    trained = by_key.get(("epochs_trained", False), [None])[-1]
     if runs.epochs is not None and len(run) > 1:
         trained = history[-1]["epoch"]
-        if sum(own is not None for own in values) > 1:
+        if sum(cell is not None for cell in values) > 1:
             attributes["best_epoch"] = history[chosen]["epoch"]
     elif runs.trained is not None:
         trained = runs.trained[run[-1]]
-    attributes = {key: own for key, own in attributes.items() if own is not None}
+    attributes = {key: entry for key, entry in attributes.items() if entry is not None}
     state, reason = _state(reading, compared, run, value)
     if reason is not None:
         kept = {} if value is None else {"figure": value}
@@ -83,14 +85,14 @@ def key_of(compared: Compared) -> str:
 
 def _chosen_epoch(reading: Reading, compared: Compared, values: Sequence[float | None]) -> int:
     """Choose a run's epoch: the best by validation data, else the last: others may not choose."""
-    known = [(own, row) for row, own in enumerate(values) if own is not None]
-    if not known:
+    present = [(value, row) for row, value in enumerate(values) if value is not None]
+    if not present:
         return len(values) - 1
     name = reading.names[compared.column].figure
     if compared.split != "validation" or (name and name.qualifier in (BEST, LAST)):
-        return known[-1][1]
+        return present[-1][1]
     sign = 1 if compared.better == HIGHER else -1
-    return max(known, key=lambda own: (sign * own[0], -own[1]))[1]
+    return max(present, key=lambda pair: (sign * pair[0], -pair[1]))[1]
 
 
 def _state(
@@ -117,7 +119,7 @@ def _history(
 ) -> tuple[list[dict[str, Any]], dict[int, float]]:
     """Return a run's epochs, counted from 1, and the compared figure of each."""
     of_epoch: dict[str, Sequence[float | int | None]] = {
-        own.key: own.values for own in reading.figures if not own.best
+        figure.key: figure.values for figure in reading.figures if not figure.best
     }
     sequence = runs.epochs is not None and len(run) > 1
     counts = runs.epochs if sequence else runs.trained
@@ -130,8 +132,8 @@ def _history(
     history, steps = [], {}
     for number, row in zip(counted, run, strict=True):
         figures = {key: of_epoch[key][row] for key in HISTORY if key in of_epoch}
-        known = {key: own for key, own in figures.items() if own is not None}
-        history.append({"epoch": number + shift, **known})
+        present = {key: figure for key, figure in figures.items() if figure is not None}
+        history.append({"epoch": number + shift, **present})
         value = compared.values[row]
         if sequence and value is not None:
             steps[number + shift] = float(value)
@@ -140,11 +142,11 @@ def _history(
 
 def _seconds(values: Sequence[float | int | None]) -> float | None:
     """Return a run's seconds: those of its epochs added up, unless they count on."""
-    known = [own for own in values if own is not None]
-    if not known:
+    present = [value for value in values if value is not None]
+    if not present:
         return None
-    counting = len(known) > 2 and all(b > a for a, b in itertools.pairwise(known))
-    return float(known[-1] if counting and known[-1] > 2 * known[0] else math.fsum(known))
+    counting = len(present) > 2 and all(b > a for a, b in itertools.pairwise(present))
+    return float(present[-1] if counting and present[-1] > 2 * present[0] else math.fsum(present))
 
 
 def source_of(reading: Reading, run: Run) -> dict[str, CellValue]:

@@ -20,11 +20,13 @@ from trainer.errors import UserError, choose
 GENERIC = "table"
 
 
-def _dialect(own: dialects.Dialect) -> Reader:
+def _dialect(dialect: dialects.Dialect) -> Reader:
     def recognises(source: Source) -> bool:
-        return not source.path.is_dir() and own.fits(plain.read(source).columns)
+        return not source.path.is_dir() and dialect.fits(plain.read(source).columns)
 
-    return Reader(own.kind, own.title, recognises, lambda source: own.read(plain.read(source)))
+    return Reader(
+        dialect.kind, dialect.title, recognises, lambda source: dialect.read(plain.read(source))
+    )
 
 
 READERS = (
@@ -41,7 +43,7 @@ READERS = (
     tensorboard.CSV,
     Reader(GENERIC, "a table", lambda source: not source.path.is_dir(), plain.read),
 )
-KINDS = tuple(dict.fromkeys(own.kind for own in READERS))
+KINDS = tuple(dict.fromkeys(reader.kind for reader in READERS))
 
 
 def read_table(path: Path, kind: str | None = None, pick: str | None = None) -> Table:
@@ -59,7 +61,7 @@ def read_table(path: Path, kind: str | None = None, pick: str | None = None) -> 
         raise UserError(choose("--from", kind, KINDS))
     try:
         source = Source(path, pick)
-        readers = [own for own in READERS if kind in (None, own.kind)]
+        readers = [reader for reader in READERS if kind in (None, reader.kind)]
         for reader in readers:
             if reader.recognises(source):
                 return reader.read(source)

@@ -26,7 +26,7 @@ class Dialect:
 
     def fits(self, columns: Sequence[str]) -> bool:
         """Whether the headings are this tool's."""
-        return all(any(re.fullmatch(p, own) for own in columns) for p in self.required)
+        return all(any(re.fullmatch(p, column) for column in columns) for p in self.required)
 
     def read(self, table: Table, title: str | None = None) -> Table:
         """Return the table with the roles that its tool gives."""
@@ -41,11 +41,11 @@ class Dialect:
         )
 
     def _first(self, column: str, patterns: Mapping[str, str], others: str) -> str:
-        return next((own for p, own in patterns.items() if re.fullmatch(p, column)), others)
+        return next((meaning for p, meaning in patterns.items() if re.fullmatch(p, column)), others)
 
     def _all(self, columns: Sequence[str], patterns: Mapping[str, str] | None) -> dict[str, str]:
         given = {column: self._first(column, patterns or {}, "") for column in columns}
-        return {column: own for column, own in given.items() if own}
+        return {column: meaning for column, meaning in given.items() if meaning}
 
 
 DIALECTS = (
@@ -100,4 +100,4 @@ DIALECTS = (
 
 def by_kind(kind: str) -> Dialect:
     """Return a tool's dialect."""
-    return next(own for own in DIALECTS if own.kind == kind)
+    return next(dialect for dialect in DIALECTS if dialect.kind == kind)

@@ -27,7 +27,7 @@ def load(path: Path) -> dict[str, Any]:
         value = _yaml(path, content)
     if not isinstance(value, dict):
         raise UserError(f"{path.name} in {path.parent.name}: holds no object")
-    return {str(name): own for name, own in value.items()}
+    return {str(name): entry for name, entry in value.items()}
 
 
 def read_text(path: Path) -> str:
@@ -59,10 +59,10 @@ def _yaml(path: Path, content: str) -> Any:
 
 def flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, CellValue]]:
     """Yield what nested objects hold under its path: `config.lr`."""
-    for name, own in value.items():
-        if isinstance(own, Mapping):
-            yield from flat(own, f"{prefix}{name}.")
-        elif isinstance(own, bool | int | float) or own is None:
-            yield f"{prefix}{name}", own
-        elif not isinstance(own, list) or len(own) <= records.MANY:
-            yield f"{prefix}{name}", str(own).strip() or None
+    for name, entry in value.items():
+        if isinstance(entry, Mapping):
+            yield from flat(entry, f"{prefix}{name}.")
+        elif isinstance(entry, bool | int | float) or entry is None:
+            yield f"{prefix}{name}", entry
+        elif not isinstance(entry, list) or len(entry) <= records.MANY:
+            yield f"{prefix}{name}", str(entry).strip() or None

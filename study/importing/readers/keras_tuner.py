@@ -17,13 +17,13 @@ def _read(source: Source) -> Table:
         number = str(trial.get("trial_id", path.parent.name.removeprefix("trial_")))
         cells: dict[str, CellValue] = {"trial_id": number, "status": str(trial.get("status"))}
         chosen = _object(_object(trial.get("hyperparameters")).get("values"))
-        kept = {name: own for name, own in chosen.items() if not name.startswith("tuner/")}
+        kept = {name: level for name, level in chosen.items() if not name.startswith("tuner/")}
         cells |= dict(documents.flat(kept, "hp/"))
         metrics = _object(_object(trial.get("metrics")).get("metrics"))
         for name, metric in metrics.items():
-            own = _object(metric)
-            cells[name] = _best(own)
-            better[name] = LOWER if own.get("direction") == "min" else HIGHER
+            entry = _object(metric)
+            cells[name] = _best(entry)
+            better[name] = LOWER if entry.get("direction") == "min" else HIGHER
         rows.append(TableRow(f"trial {number}", cells))
     table = make_table(source, "a Keras Tuner folder", rows, digest(files, source.path))
     objective = _objective(source)
@@ -40,7 +40,7 @@ def _best(metric: dict[str, Any]) -> float | None:
     means = []
     for observation in metric.get("observations") or ():
         values = _object(observation).get("value") or ()
-        numbers = [float(own) for own in values if isinstance(own, int | float)]
+        numbers = [float(number) for number in values if isinstance(number, int | float)]
         means += [sum(numbers) / len(numbers)] if numbers else []
     pick = min if metric.get("direction") == "min" else max
     return pick(means, default=None)

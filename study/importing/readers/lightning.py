@@ -30,7 +30,7 @@ def _read(source: Source) -> Table:
     root = source.path if source.path.is_dir() else source.path.parent
     for path in logs:
         settings = path.with_name(SETTINGS)
-        files += [own for own in (path, settings) if own.is_file()]
+        files += [file for file in (path, settings) if file.is_file()]
         chosen = documents.load(settings) if _is_filled(settings) else {}
         cells = dict(documents.flat(chosen, "hparams/"))
         name = path.parent.relative_to(root).as_posix()
@@ -39,7 +39,11 @@ def _read(source: Source) -> Table:
             where = f"{name}, {row.where}" if len(logs) > 1 else row.where
             rows.append(TableRow(where, {**run, **cells, **row.cells}))
     table = make_table(source, "Lightning's CSV log", rows, digest(files, root))
-    roles = {own: understand(own).role or "setting" for own in table.columns if "hparams/" in own}
+    roles = {
+        column: understand(column).role or "setting"
+        for column in table.columns
+        if "hparams/" in column
+    }
     return replace(
         table,
         roles={**roles, **({"run": "run"} if len(logs) > 1 else {})},

@@ -18,14 +18,14 @@ def _runs(source: Source) -> list[Path]:
     if not source.path.is_dir():
         return []
     metas = source.files("meta.yaml")
-    return [own.parent for own in metas if "run_uuid" in own.read_text("utf-8", "replace")
-            or (own.parent / "metrics").is_dir()]  # fmt: skip
+    return [meta.parent for meta in metas if "run_uuid" in meta.read_text("utf-8", "replace")
+            or (meta.parent / "metrics").is_dir()]  # fmt: skip
 
 
 def _read_folder(source: Source) -> Table:
     runs = _runs(source)
-    experiment = source.choose("experiments", [own.parent.name for own in runs])
-    files = [own for run in runs for own in run.rglob("*") if own.is_file()]
+    experiment = source.choose("experiments", [run.parent.name for run in runs])
+    files = [path for run in runs for path in run.rglob("*") if path.is_file()]
     rows: list[TableRow] = []
     for run in runs:
         meta = documents.load(run / "meta.yaml")
@@ -53,20 +53,24 @@ def _metrics(folder: Path) -> Metrics:
             parts = [line.split() for line in documents.read_text(path).splitlines() if line]
             name = path.relative_to(folder).as_posix()
             # A line is a time in ms, a value and a step; the oldest stores have no step.
-            made[name] = {int(own[2]) if len(own) > 2 else 0: float(own[1]) for own in parts}
+            made[name] = {int(part[2]) if len(part) > 2 else 0: float(part[1]) for part in parts}
     return made
 
 
 def _epochs(where: str, cells: dict[str, CellValue], metrics: Metrics) -> Iterator[TableRow]:
     """Yield a run's row, or a row per step where a metric was logged at several."""
-    steps = sorted({step for own in metrics.values() for step in own})
-    several = any(len(own) > 1 for own in metrics.values())
+    steps = sorted({step for course in metrics.values() for step in course})
+    several = any(len(course) > 1 for course in metrics.values())
     if not several:
-        last = {f"metrics.{name}": [*own.values()][-1] for name, own in metrics.items() if own}
+        last = {
+            f"metrics.{name}": [*course.values()][-1] for name, course in metrics.items() if course
+        }
         yield TableRow(where, cells | last)
         return
     for step in steps:
-        values = {f"metrics.{name}": own[step] for name, own in metrics.items() if step in own}
+        values = {
+            f"metrics.{name}": course[step] for name, course in metrics.items() if step in course
+        }
         yield TableRow(f"{where}, step {step}", {**cells, "step": step, **values})
 
 
@@ -84,7 +88,7 @@ def _read_database(source: Source) -> Table:
             connection,
             "SELECT run_uuid, key, step, value, is_nan FROM metrics ORDER BY timestamp, step",
         )
-    experiment = source.choose("experiments", [str(names.get(own[2], own[2])) for own in runs])
+    experiment = source.choose("experiments", [str(names.get(run[2], run[2])) for run in runs])
     chosen: dict[str, dict[str, CellValue]] = defaultdict(dict)
     courses: dict[str, Metrics] = defaultdict(lambda: defaultdict(dict))
     for run, key, value in params:

@@ -23,7 +23,7 @@ def _read(source: Source) -> Table:
         studies = dict(rows("SELECT study_name, study_id FROM studies ORDER BY study_id"))
         name = source.choose("studies", studies)
         number = studies[name]
-        directions = [own for (own,) in rows(
+        directions = [direction for (direction,) in rows(
             "SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective", number
         )]  # fmt: skip
         of_study = "WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)"
@@ -54,21 +54,21 @@ def _read(source: Source) -> Table:
     ]
     table = _named(make_table(source, "an Optuna database", made))
     better = {
-        f"values_{n}" if several else "value": LOWER if own == "MINIMIZE" else HIGHER
-        for n, own in enumerate(directions) if own in ("MINIMIZE", "MAXIMIZE")
+        f"values_{n}" if several else "value": LOWER if direction == "MINIMIZE" else HIGHER
+        for n, direction in enumerate(directions) if direction in ("MINIMIZE", "MAXIMIZE")
     }  # fmt: skip
     return replace(table, better=better)
 
 
 def _level(value: float, distribution: str) -> CellValue:
     """Return the value that a number stands for."""
-    own = json.loads(distribution)
+    parsed = json.loads(distribution)
     try:
-        if own["name"] == "CategoricalDistribution":
-            choice = own["attributes"]["choices"][int(value)]
+        if parsed["name"] == "CategoricalDistribution":
+            choice = parsed["attributes"]["choices"][int(value)]
             plain = isinstance(choice, bool | int | float | str) or choice is None
             return choice if plain else json.dumps(choice)
-        return int(value) if own["name"].startswith("Int") else value
+        return int(value) if parsed["name"].startswith("Int") else value
     except (LookupError, TypeError) as error:
         raise UserError("is an Optuna database with a distribution that is unknown") from error
 

@@ -10,22 +10,22 @@ from study.importing.table import CellValue, Table, TableRow
 def _trials(source: Source) -> list[Path]:
     if not source.path.is_dir():
         return []
-    parents = {own.parent for own in source.files("result.json", "progress.csv")}
-    return sorted(own for own in parents if (own / "params.json").is_file())
+    parents = {path.parent for path in source.files("result.json", "progress.csv")}
+    return sorted(folder for folder in parents if (folder / "params.json").is_file())
 
 
 def _read(source: Source) -> Table:
     rows: list[TableRow] = []
     files: list[Path] = []
     for folder in _trials(source):
-        found = [folder / name for name in ("params.json", "result.json", "progress.csv")]
-        files += [own for own in found if own.is_file()]
+        possible = [folder / name for name in ("params.json", "result.json", "progress.csv")]
+        files += [path for path in possible if path.is_file()]
         cells: dict[str, CellValue] = {"trial_id": folder.name}
         cells |= dict(documents.flat(documents.load(folder / "params.json"), "config/"))
         cells["state"] = "ERROR" if (folder / "error.txt").exists() else "TERMINATED"
         results = _results(folder)
         for number, row in enumerate(results, 1):
-            measured = {name: own for name, own in row.items() if not name.startswith("config")}
+            measured = {name: value for name, value in row.items() if not name.startswith("config")}
             counted = {"training_iteration": number} | measured
             rows.append(TableRow(f"{folder.name}, result {number}", counted | cells))
         if not results:
@@ -39,7 +39,9 @@ def _results(folder: Path) -> list[dict[str, CellValue]]:
     path = folder / "result.json"
     if path.is_file() and path.stat().st_size:
         parsed = records.lines(documents.read_text(path))
-        return [dict(documents.flat(own, "")) for _, own in parsed if isinstance(own, dict)]
+        return [
+            dict(documents.flat(record, "")) for _, record in parsed if isinstance(record, dict)
+        ]
     path = folder / "progress.csv"
     if path.is_file() and path.stat().st_size:
         return [dict(row.cells) for row in plain.read(Source(path)).rows]

@@ -28,7 +28,7 @@ def read(source: Source) -> Table:
     """
     content, _ = text.decode(source.data)
     records = _documents(content)
-    rows = [row for where, own in records for row in _rows(where, own)]
+    rows = [row for where, record in records for row in _rows(where, record)]
     table = make_table(source, "JSON", rows)
     lists = {name: "holds a long list" for row in rows for name, cell in row.cells.items()
              if cell is LONG}  # fmt: skip
@@ -36,7 +36,7 @@ def read(source: Source) -> Table:
         return table
     kept = tuple(name for name in table.columns if name not in lists)
     cells = ({n: row.cells[n] for n in kept if n in row.cells} for row in rows)
-    made = tuple(TableRow(row.where, own) for row, own in zip(rows, cells, strict=True))
+    made = tuple(TableRow(row.where, row_cells) for row, row_cells in zip(rows, cells, strict=True))
     return replace(table, columns=kept, rows=made, left_out=lists)
 
 
@@ -98,14 +98,14 @@ def _documents(content: str) -> Iterable[tuple[str, Any]]:
         raise UserError("is JSON, but neither a list of objects nor an object that holds one")
     if isinstance(document.get("datapoints"), list):  # HiPlot
         return _numbered(map(_datapoint, document["datapoints"]))
-    lists = [own for own in document.values() if _holds_objects(own)]
+    lists = [value for value in document.values() if _holds_objects(value)]
     if len(lists) == 1:
         return _numbered(lists[0])
     if len(lists) > 1:
-        names = [name for name, own in document.items() if _holds_objects(own)]
+        names = [name for name, value in document.items() if _holds_objects(value)]
         raise UserError(f"holds several lists of objects: {', '.join(names)}; keep the runs' one")
     if document and all(map(_has_figure, document.values())):
-        return [(f"run {name!r}", {"name": name, **own}) for name, own in document.items()]
+        return [(f"run {name!r}", {"name": name, **record}) for name, record in document.items()]
     if _has_figure(document):
         return [("record 1", document)]
     raise UserError(
@@ -121,11 +121,11 @@ def _has_figure(value: Any) -> bool:
 
 
 def _holds_objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(own, dict) for own in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def _numbered(records: Iterable[Any]) -> list[tuple[str, Any]]:
-    return [(f"record {number}", own) for number, own in enumerate(records, 1)]
+    return [(f"record {number}", record) for number, record in enumerate(records, 1)]
 
 
 def _datapoint(point: Any) -> Any:
@@ -144,22 +144,22 @@ def _rows(where: str, record: Any) -> Iterator[TableRow]:
         if name in cells:
             raise UserError(f"{where}: has {name!r} twice")
         cells[name] = value
-    courses = {name: own for name, own in cells.items() if _is_course(name, own)}
+    courses = {name: cell for name, cell in cells.items() if _is_course(name, cell)}
     for name in [name for name in courses if _singular(name) in cells and _singular(name) != name]:
         del courses[name], cells[name]  # `val_accs` beside the run's own `val_acc`
-    rest = {name: _cell(own) for name, own in cells.items() if name not in courses}
+    rest = {name: _cell(cell) for name, cell in cells.items() if name not in courses}
     length = max(map(len, courses.values()), default=0)
     if not courses:
         yield TableRow(where, rest)
     for epoch in range(length):
-        own = {n: _cell(v[epoch]) if epoch < len(v) else None for n, v in courses.items()}
-        counted = {} if {"epoch"} & {*rest, *own} else {"epoch": epoch + 1}
-        yield TableRow(f"{where}, epoch {epoch + 1}", {"run": where, **rest, **counted, **own})
+        at_epoch = {n: _cell(v[epoch]) if epoch < len(v) else None for n, v in courses.items()}
+        counted = {} if {"epoch"} & {*rest, *at_epoch} else {"epoch": epoch + 1}
+        yield TableRow(f"{where}, epoch {epoch + 1}", {"run": where, **rest, **counted, **at_epoch})
 
 
 def _is_course(name: str, value: Any) -> bool:
     """Whether a value is a figure of every epoch; a course may have any length."""
-    numbers = isinstance(value, list) and all(isinstance(own, int | float) for own in value)
+    numbers = isinstance(value, list) and all(isinstance(item, int | float) for item in value)
     named = understand(_singular(name)).figure is not None or _singular(name) == "epoch"
     return numbers and named and len(value) > 0
 

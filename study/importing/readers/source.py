@@ -37,7 +37,7 @@ class Source:
 
     def files(self, *patterns: str) -> list[Path]:
         """List the files below a folder that match any pattern, sorted."""
-        return sorted({own for p in patterns for own in self.path.rglob(p) if own.is_file()})
+        return sorted({path for p in patterns for path in self.path.rglob(p) if path.is_file()})
 
     def choose(self, plural: str, names: Iterable[str]) -> str:
         """Return the one that is there, or the one that was picked.
@@ -73,8 +73,8 @@ def digest(files: Iterable[Path], root: Path) -> str:
     """Return one SHA-256 over files of a folder, names and contents."""
     total = hashlib.sha256()
     for path in sorted(files):
-        own = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f"{path.relative_to(root).as_posix()} {own}\n".encode())
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{path.relative_to(root).as_posix()} {checksum}\n".encode())
     return total.hexdigest()
 
 

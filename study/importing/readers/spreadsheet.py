@@ -83,7 +83,7 @@ def _sheet(source: Source) -> "pd.DataFrame":
             source.path, sheet_name=None, dtype=object, engine="openpyxl"
         ).items()
     }
-    filled = [name for name, own in frames.items() if len(own) and len(own.columns) > 1]
+    filled = [name for name, sheet in frames.items() if len(sheet) and len(sheet.columns) > 1]
     frame = frames[source.choose("sheets", filled)].dropna(how="all").dropna(axis=1, how="all")
     unnamed = [n for n in frame.columns if str(n).startswith("Unnamed: ")]
     if unnamed == [frame.columns[0]]:

@@ -56,7 +56,7 @@ def _read_events(source: Source) -> Table:
 def _of(frame: Any, *names: str) -> list[tuple[Any, ...]]:
     """Return columns of a data frame row by row; none of an empty one."""
     columns = [frame.get(name) for name in names]
-    return [] if any(own is None for own in columns) else list(zip(*columns, strict=True))
+    return [] if any(column is None for column in columns) else list(zip(*columns, strict=True))
 
 
 def _run(folder: object) -> str:
@@ -81,7 +81,7 @@ def _read_csv(source: Source) -> Table:
     tag = match["tag"].replace("_", "/") if match else "Value"
     names = {name: {"step": "step", "value": tag}.get(name.lower(), name) for name in table.columns}
     rows = [
-        TableRow(row.where, {names[n]: own for n, own in row.cells.items()}) for row in table.rows
+        TableRow(row.where, {names[n]: cell for n, cell in row.cells.items()}) for row in table.rows
     ]
     return replace(make_table(source, "TensorBoard's CSV", rows), roles={"Wall time": "note"})
 

@@ -43,7 +43,7 @@ def decode(data: bytes) -> tuple[str, list[str]]:
         text = data.decode("cp1252")
     except UnicodeDecodeError as error:
         raise UserError("is not text in UTF-8, UTF-16 or Windows-1252") from error
-    if any(ord(own) < 32 and own not in "\t\r\n" for own in text):
+    if any(ord(character) < 32 and character not in "\t\r\n" for character in text):
         raise UserError("is not text in UTF-8, UTF-16 or Windows-1252")
     return text, ["read as Windows-1252, as it is not UTF-8"]
 
@@ -99,7 +99,7 @@ def _opening(text: str, suffix: str) -> tuple[str, str, int]:
         skipped += 1
     rest = "".join(lines[skipped:])
     heading = _heading_line(rest)
-    best = max(",\t;|", key=lambda own: len(next(csv.reader([heading], delimiter=own), [])))
+    best = max(",\t;|", key=lambda mark: len(next(csv.reader([heading], delimiter=mark), [])))
     return rest, told or best, skipped
 
 
@@ -153,10 +153,10 @@ def _same_length(records: Records) -> tuple[tuple[str, list[str]], Records]:
     (where, heading), *rows = records
     width = len(heading)
     if rows and all(len(cells) > width and not any(cells[width:]) for _, cells in rows):
-        rows = [(own, cells[:width]) for own, cells in rows]
-    for own, cells in rows:
+        rows = [(place, cells[:width]) for place, cells in rows]
+    for place, cells in rows:
         if len(cells) != width:
-            raise UserError(f"{own}: {len(cells)} cells, but the heading has {width}")
+            raise UserError(f"{place}: {len(cells)} cells, but the heading has {width}")
     return (where, heading), rows
 
 
@@ -174,7 +174,7 @@ def _name(heading: tuple[str, list[str]], position: int, rows: Records) -> str:
 
 def _has_decimal_commas(rows: Records) -> bool:
     """Whether numbers are written with commas: some must be, and none with a point."""
-    cells = [cell for _, own in rows for cell in own]
+    cells = [cell for _, row in rows for cell in row]
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
     if all(_THOUSANDS.fullmatch(cell) for cell in commas):
         return False

@@ -19,7 +19,7 @@ _AXES = frozenset(
 def _runs(source: Source) -> list[str]:
     if not source.path.is_dir():
         return []
-    return [own.as_posix() for own in source.files("wandb-summary.json")]
+    return [path.as_posix() for path in source.files("wandb-summary.json")]
 
 
 def _read_runs(source: Source) -> Table:
@@ -31,11 +31,17 @@ def _read_runs(source: Source) -> Table:
         config = path.with_name("config.yaml")
         if config.is_file():
             files.append(config)
-            for name, own in documents.load(config).items():
+            for name, entry in documents.load(config).items():
                 if not name.startswith("_") and name != "wandb_version":
-                    value = own.get("value") if isinstance(own, dict) and "value" in own else own
+                    value = (
+                        entry.get("value")
+                        if isinstance(entry, dict) and "value" in entry
+                        else entry
+                    )
                     cells |= dict(documents.flat({name: value}, "config/"))
-        summary = {n: own for n, own in documents.load(path).items() if not n.startswith("_wandb")}
+        summary = {
+            n: figure for n, figure in documents.load(path).items() if not n.startswith("_wandb")
+        }
         cells |= dict(documents.flat(summary, ""))
         rows.append(TableRow(run, cells))
     table = make_table(source, "W&B run folders", rows, digest(files, source.path))
@@ -65,7 +71,7 @@ def _read_chart(source: Source) -> Table:
     for run, columns in runs.items():
         for row in table.rows:
             cells = {metric: row.cells.get(column) for column, metric in columns.items()}
-            if any(own is not None for own in cells.values()):
+            if any(cell is not None for cell in cells.values()):
                 where = f"{run}, {row.where}"
                 rows.append(TableRow(where, {"name": run, "step": row.cells.get(axis), **cells}))
     made = make_table(source, "a W&B chart", rows)

@@ -99,21 +99,21 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
     if not stored:
         raise UserError(f"storage {location.display(url)}: holds no study yet")
     if name is None:
-        found = stored[-1]
+        chosen = stored[-1]
     else:
         plan_name = load_plan(name).name if name.endswith(".toml") else name
         exact = [study for study in stored if study.name in (name, plan_name)]
         of_plan = [study for study in stored if study.plan.get("name") == plan_name]
         if not exact and not of_plan:
             raise UserError(choose("study", name, [study.name for study in stored]))
-        found = (exact or of_plan)[-1]
-    if found.damage:
+        chosen = (exact or of_plan)[-1]
+    if chosen.damage:
         raise UserError(
-            f"storage {location.display(url)}: study {found.name!r} is damaged: {found.damage}"
+            f"storage {location.display(url)}: study {chosen.name!r} is damaged: {chosen.damage}"
         )
-    trials = trials_of(url, found)
-    _tell_of_damage(found, trials)
-    return found, trials
+    trials = trials_of(url, chosen)
+    _tell_of_damage(chosen, trials)
+    return chosen, trials
 
 
 def _tell_of_damage(study: "Study", trials: "list[Trial]") -> None:

@@ -22,14 +22,14 @@ def data(
     """Download a data set, or check it."""
     from trainer.data import load
 
-    found = load(dataset or "fashion-mnist", data_dir, download=not verify)
-    mean, std = found.normalisation
+    images = load(dataset or "fashion-mnist", data_dir, download=not verify)
+    mean, std = images.normalisation
     print(
-        f"{found.name}: {len(found.train_labels)} training and {len(found.test_labels)} test "
-        f"images of {found.side}x{found.side}, {len(found.classes)} classes"
+        f"{images.name}: {len(images.train_labels)} training and {len(images.test_labels)} test "
+        f"images of {images.side}x{images.side}, {len(images.classes)} classes"
     )
     print(f"pixels: mean {mean:.4f}, standard deviation {std:.4f}")
-    print(f"sha256: {found.sha256}")
+    print(f"sha256: {images.sha256}")
 
 
 @app.command()

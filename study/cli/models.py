@@ -34,14 +34,14 @@ def best(
     from analysis.trials import finished
 
     url = location.locate(storage_option)
-    found, trials = read(url, study)
-    winner = progress(found, trials).best
+    chosen, trials = read(url, study)
+    winner = progress(chosen, trials).best
     if winner is None:
         why = "every variant failed on a seed" if finished(trials) else "no trial has finished yet"
-        raise UserError(f"study {found.name!r}: {why}")
-    own = [trial for trial in finished(trials) if trial.label == winner.variant]
+        raise UserError(f"study {chosen.name!r}: {why}")
+    replicates = [trial for trial in finished(trials) if trial.label == winner.variant]
     # Of the winner's replicates, the weights with the best validation accuracy.
-    trial = max(own, key=lambda trial: trial.value or 0.0)
+    trial = max(replicates, key=lambda trial: trial.value or 0.0)
     fault = weights.fault(trial, _folder(url))
     checkpoint = None if fault else weights.path_of(trial, _folder(url))
     written: list[Path] = []
@@ -49,14 +49,14 @@ def best(
         from trainer.export import export as write
 
         if trial.checkpoint is None:
-            raise UserError(f"study {found.name!r}: trial {trial.number} has no weights to export")
+            raise UserError(f"study {chosen.name!r}: trial {trial.number} has no weights to export")
         if checkpoint is None:
-            raise UserError(f"study {found.name!r}: nothing is exported: {fault}")
+            raise UserError(f"study {chosen.name!r}: nothing is exported: {fault}")
         written = write(checkpoint, export)
     if as_json:
         print_json(
             {
-                "study": found.name,
+                "study": chosen.name,
                 "variant": winner.variant,
                 "n": winner.n,
                 "val_accuracy_mean": winner.mean,
@@ -71,8 +71,8 @@ def best(
         )
         return
     spread = "" if winner.std is None else f" ± {percent(winner.std)}"
-    print(f"{printable(found.name)}: {printable(winner.variant)}, best by {found.compared}")
-    print(f"{found.compared} {percent(winner.mean)}{spread} %, n = {winner.n}")
+    print(f"{printable(chosen.name)}: {printable(winner.variant)}, best by {chosen.compared}")
+    print(f"{chosen.compared} {percent(winner.mean)}{spread} %, n = {winner.n}")
     if trial.test_accuracy is not None:
         which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
         whose = "" if checkpoint is None else ", whose weights these are"
@@ -116,7 +116,7 @@ def evaluate(
 
     trained = evaluate.read(weights)
     images = data.load(trained.dataset["name"], data_dir)
-    found = evaluate.evaluate(trained, images, resolve(device))
+    measured = evaluate.evaluate(trained, images, resolve(device))
     size = weights.stat().st_size
     stored = trained.result["test_accuracy"]
     if as_json:
@@ -125,21 +125,21 @@ def evaluate(
                 "folder": str(folder),
                 "dataset": images.name,
                 "config": trained.config.to_dict(),
-                **evaluation.as_dict(found.confusion, images.classes),
+                **evaluation.as_dict(measured.confusion, images.classes),
                 "stored_test_accuracy": stored,
-                "parameters": found.parameters,
+                "parameters": measured.parameters,
                 "model_bytes": size,
-                "inference": found.inference,
-                "device": found.device,
-                "precision": found.precision,
+                "inference": measured.inference,
+                "device": measured.device,
+                "precision": measured.precision,
             }
         )
         return
     facts = [
-        f"{trained.config.architecture} on {images.name}, {found.parameters:,} parameters, "
-        f"{size / 1e6:.2f} MB, evaluated in {found.precision} on {found.device}."
+        f"{trained.config.architecture} on {images.name}, {measured.parameters:,} parameters, "
+        f"{size / 1e6:.2f} MB, evaluated in {measured.precision} on {measured.device}."
     ]
-    if found.test_accuracy == stored:
+    if measured.test_accuracy == stored:
         facts.append("The test accuracy is the one that was stored when it was trained.")
     else:
         facts.append(
@@ -147,7 +147,9 @@ def evaluate(
             f"{percent(stored)} %: processors round differently, and some images lie on the edge."
         )
     print(
-        evaluation.render(str(folder), facts, found.confusion, images.classes, found.inference),
+        evaluation.render(
+            str(folder), facts, measured.confusion, images.classes, measured.inference
+        ),
         end="",
     )
 
@@ -173,12 +175,13 @@ def ensemble(
     from analysis.ensemble import ENOUGH_SHARED, Ensemble, Member, as_dict, candidates, render, vote
 
     url = location.locate(storage_option)
-    found, trials = read(url, study)
+    stored_study, trials = read(url, study)
     chosen = candidates(trials, distinct=distinct)[:top]
     if len(chosen) < top:
         kind = "variants with a finished trial" if distinct else "finished trials"
         raise UserError(
-            f"top = {top}: study {found.name!r} has {len(chosen)} {kind} whose weights are kept"
+            f"top = {top}: study {stored_study.name!r} has {len(chosen)} {kind} "
+            "whose weights are kept"
         )
     from trainer import data
     from trainer.device import resolve
@@ -188,23 +191,25 @@ def ensemble(
     images = data.load(same_data(networks), data_dir)
     if random_forest:
         say("training a random forest ...", parseable=True)
-    own = votes(networks, images, resolve(device), forest=random_forest)
+    all_votes = votes(networks, images, resolve(device), forest=random_forest)
     members = [
         Member(trial.number, trial.label, trial.seed, trial.value, network.path.stat().st_size)
         for trial, network in zip(chosen, networks, strict=True)
     ]
-    if own.forest_bytes is not None:
-        members.append(Member(None, None, None, None, own.forest_bytes))
-    shared = len(own.shared_labels)
+    if all_votes.forest_bytes is not None:
+        members.append(Member(None, None, None, None, all_votes.forest_bytes))
+    shared = len(all_votes.shared_labels)
     result = Ensemble(
-        study=found.name,
+        study=stored_study.name,
         dataset=images.name,
         top=top,
         distinct=distinct,
         members=members,
-        test=vote(own.test, own.test_labels),
+        test=vote(all_votes.test, all_votes.test_labels),
         shared=shared,
-        validation=vote(own.shared, own.shared_labels) if shared >= ENOUGH_SHARED else None,
+        validation=vote(all_votes.shared, all_votes.shared_labels)
+        if shared >= ENOUGH_SHARED
+        else None,
     )
     if as_json:
         print_json(as_dict(result))

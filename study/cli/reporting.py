@@ -76,14 +76,14 @@ def report(
         from study.importing.claims import parse_model
 
         chosen = replace(chosen, plan={**chosen.plan, "model": parse_model(model, chosen.plan)})
-    found = results(chosen, trials, strict=strict)
-    print(render(found.table, output_format))
+    study_results = results(chosen, trials, strict=strict)
+    print(render(study_results.table, output_format))
     parseable, pages = output_format != "text", []
     if hiplot:
         pages.append(write_hiplot(chosen, trials, out))
         say(f"HiPlot page: {pages[-1]}", parseable=parseable)
     if html or figures or (open_page and not hiplot):
-        page, *drawn = write_report(found, url, out, figures)
+        page, *drawn = write_report(study_results, url, out, figures)
         pages.append(page)
         say(f"report page: {page}", parseable=parseable)
         if drawn:
@@ -135,18 +135,18 @@ def lint(
 
         from analysis.text import printable
 
-        count = {word: sum(own.severity == word for own in findings) for word in SEVERITIES}
+        count = {word: sum(finding.severity == word for finding in findings) for word in SEVERITIES}
         told = ", ".join(f"{n or 'no'} {word}{'' if n == 1 else 's'}" for word, n in count.items())
         what = f"the plan and {len(trials)} trials" if trials else "the plan, without results"
         print(f"{printable(name)}, {what}: {told}")
-        for own in findings:
-            print(f"\n{own.severity}: {own.code} ({printable(own.where)})")
+        for finding in findings:
+            print(f"\n{finding.severity}: {finding.code} ({printable(finding.where)})")
             print(
                 textwrap.fill(
-                    printable(own.message), 80, initial_indent="  ", subsequent_indent="  "
+                    printable(finding.message), 80, initial_indent="  ", subsequent_indent="  "
                 )
             )
-    if any(own.severity == "error" for own in findings):
+    if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
 
 
@@ -158,11 +158,15 @@ def _examined(
     A plan file has the results of a study of its name if that was made with this very plan.
     """
     url = location.locate(storage_option)
-    stored = {own.name: own for own in studies_if_any(url)}
+    stored = {candidate.name: candidate for candidate in studies_if_any(url)}
     if study is None or (study in stored and dataset is None):
-        found, trials = read(url, study)
-        return found.name, found.plan, trials
+        stored_study, trials = read(url, study)
+        return stored_study.name, stored_study.plan, trials
     plan = plan_for(study, storage_option, dataset)
-    own = stored.get(plan.name)
-    same = own is not None and own.attributes.get("plan_hash") == plan.hash
-    return plan.name, plan.to_dict(), trials_of(url, own) if own is not None and same else []
+    namesake = stored.get(plan.name)
+    same = namesake is not None and namesake.attributes.get("plan_hash") == plan.hash
+    return (
+        plan.name,
+        plan.to_dict(),
+        trials_of(url, namesake) if namesake is not None and same else [],
+    )

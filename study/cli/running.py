@@ -221,22 +221,22 @@ def _show_results(
     from analysis.documents import render
     from analysis.progress import as_dict, progress
 
-    found = results(study, trials)
+    study_results = results(study, trials)
     pages = {"hiplot": write_hiplot(study, trials, None)}
     if report:
-        pages["html"] = write_report(found, url, None)[0]
+        pages["html"] = write_report(study_results, url, None)[0]
     if as_json:
         print_json(
             {
                 "study": study.name,
                 "ended": ended,
                 "progress": as_dict(progress(study, trials)),
-                "report": found.table.as_dict(),
+                "report": study_results.table.as_dict(),
                 **{kind: str(page) for kind, page in pages.items()},
             }
         )
         return
-    print(render(found.table, "text"))
+    print(render(study_results.table, "text"))
     print()
     for kind, page in pages.items():
         print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")

@@ -16,7 +16,7 @@ def _conclusions(context: Context) -> Iterator[Finding]:
     """Contradict a claim only where the opposite is proven."""
     source = context.source["name"] if context.source else "the author"
     for number, claim in enumerate(context.plan.get("claims", ()), 1):
-        check = next((own for word, own in _CHECKS.items() if word in claim), None)
+        check = next((candidate for word, candidate in _CHECKS.items() if word in claim), None)
         if check is None or claim.get("factor") not in _varied(context):
             continue
         levels = _levels(context, claim["factor"], claim.get("with", {}))
@@ -48,7 +48,7 @@ def _levels(context: Context, factor: str, given: Mapping[str, Any]) -> Levels:
         )
         level = trial.params.get(factor)
         if fits and level is not None and trial.value is not None:
-            others = frozenset((n, repr(own)) for n, own in trial.params.items() if n != factor)
+            others = frozenset((n, repr(value)) for n, value in trial.params.items() if n != factor)
             groups[level_text(level)][others, trial.seed] = context.sign * trial.value
     return groups
 
@@ -83,8 +83,8 @@ def _of_no_effect(context: Context, claim: Mapping[str, Any], levels: Levels) ->
 def _text(context: Context, ahead: Lead) -> str:
     if context.is_accuracy:
         return str(ahead)
-    known = ahead.low is not None and ahead.high is not None
-    interval = f" [{ahead.low:.4g}, {ahead.high:.4g}]" if known else ""
+    is_bounded = ahead.low is not None and ahead.high is not None
+    interval = f" [{ahead.low:.4g}, {ahead.high:.4g}]" if is_bounded else ""
     return f"{ahead.mean:.4g}{f' {context.unit}' if context.unit else ''}{interval}"
 
 

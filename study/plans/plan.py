@@ -145,14 +145,16 @@ class Plan:
 
     def _check_fields_are_read(self) -> None:
         """Refuse what would train the same network under two names."""
-        own = [self.base_config.architecture]
+        architectures = [self.base_config.architecture]
         tried: Mapping[str, Sequence[Level]] = self.factors
         if self.search is not None:
             tried = {parameter.name: parameter.levels for parameter in self.search.space}
         if self.design != "ablation":
-            own += map(str, tried.get("architecture", ()))
+            architectures += map(str, tried.get("architecture", ()))
         for name in tried:
-            check_is_read(f"{'search.space' if self.search else 'factors'}.{name}", name, own)
+            check_is_read(
+                f"{'search.space' if self.search else 'factors'}.{name}", name, architectures
+            )
         for number, row in enumerate(self.listed, 1):
             changes = dict(row.variant.changes)
             architecture = str(changes.get("architecture", self.base_config.architecture))
@@ -226,8 +228,8 @@ class Plan:
             combinations = [(), *single]
         variants = (
             # In the order of TrainConfig's fields, so that a plan's factors may be rearranged.
-            Variant(tuple((n, own[n]) for n in FACTOR_NAMES if n in own and own[n] != base[n]))
-            for own in map(dict, combinations)
+            Variant(tuple((n, cell[n]) for n in FACTOR_NAMES if n in cell and cell[n] != base[n]))
+            for cell in map(dict, combinations)
         )
         return tuple(dict.fromkeys(variants))
 
@@ -269,13 +271,13 @@ class Plan:
             **self.figures.to_dict(),
         }
 
-    def _search_table(self, own: Search) -> dict[str, Any]:
+    def _search_table(self, search: Search) -> dict[str, Any]:
         return {
-            **own.given,
-            "trials": own.trials,
-            "sampler": own.sampler,
-            "pruner": own.pruner,
-            "objectives": list(own.objectives),
+            **search.given,
+            "trials": search.trials,
+            "sampler": search.sampler,
+            "pruner": search.pruner,
+            "objectives": list(search.objectives),
         }
 
     @classmethod
@@ -360,7 +362,7 @@ class Plan:
             **{f"baseline.{name}": value for name, value in config.items()},
             **{f"factors.{name}": list(levels) for name, levels in self.factors.items()},
             # The rows' names and what they are compared with do not change results.
-            **{f"variants.{own.label}": "listed" for own in listed},
+            **{f"variants.{variant.label}": "listed" for variant in listed},
             **self._search_identity(),
         }
 
@@ -368,14 +370,18 @@ class Plan:
         # More trials, another sampler or pruner go on with the same study.
         if self.search is None:
             return {}
-        space = {f"search.space.{name}": own for name, own in self.search.given["space"].items()}
+        space = {
+            f"search.space.{name}": entry for name, entry in self.search.given["space"].items()
+        }
         return {"search.objectives": list(self.search.objectives), **space}
 
     @property
     def epoch_counts(self) -> tuple[int, ...]:
         """The numbers of epochs that variants train for, ascending: mostly one."""
-        own = [dict(row.variant.changes).get("epochs") for row in self.listed]
-        return tuple(sorted({self.epochs, *(epochs for epochs in own if isinstance(epochs, int))}))
+        row_epochs = [dict(row.variant.changes).get("epochs") for row in self.listed]
+        return tuple(
+            sorted({self.epochs, *(epochs for epochs in row_epochs if isinstance(epochs, int))})
+        )
 
     @property
     def hash(self) -> str:

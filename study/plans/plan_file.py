@@ -77,13 +77,13 @@ def for_dataset(values: Mapping[str, Any], dataset: str | None, default: str) ->
     chosen = own_dataset if dataset is None else dataset
     if chosen != own_dataset:
         plan = on_dataset(plan, chosen)
-    own = tables.get(chosen, {}) if isinstance(chosen, str) else {}
-    if "epochs" in own:
-        plan = with_epochs(plan, own["epochs"])
-    merged = {**plan, **own}
+    overlay = tables.get(chosen, {}) if isinstance(chosen, str) else {}
+    if "epochs" in overlay:
+        plan = with_epochs(plan, overlay["epochs"])
+    merged = {**plan, **overlay}
     for key in TABLES:
-        if key in plan and key in own:
-            merged[key] = _overlaid(plan[key], own[key])
+        if key in plan and key in overlay:
+            merged[key] = _overlaid(plan[key], overlay[key])
     return merged
 
 
@@ -154,10 +154,10 @@ def _without_epochs(entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
     return {
-        key: {name: value for name, value in own.items() if name != "epochs"}
-        if key in ("changes", "against") and isinstance(own, dict)
-        else own
-        for key, own in entry.items()
+        key: {name: value for name, value in content.items() if name != "epochs"}
+        if key in ("changes", "against") and isinstance(content, dict)
+        else content
+        for key, content in entry.items()
     }
 
 
@@ -168,7 +168,7 @@ def _overlaid(table: Any, changes: Any) -> Any:
     return {
         **table,
         **{
-            key: _overlaid(table.get(key), own) if key in table else own
-            for key, own in changes.items()
+            key: _overlaid(table.get(key), change) if key in table else change
+            for key, change in changes.items()
         },
     }

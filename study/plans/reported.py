@@ -118,7 +118,7 @@ class Figures:
             "reported": [dict(entry) for entry in self.reported],
             "claims": [dict(entry) for entry in self.claims],
         }
-        return {key: own for key, own in tables.items() if own}
+        return {key: content for key, content in tables.items() if content}
 
 
 def parse_figures(
@@ -156,18 +156,18 @@ def _reported(
     left = Counter(row.variant for row in rows)
     reported = []
     for key, entry in listed("reported", entries):
-        own = checked(key, entry, _REPORTED, ("changes",))
-        if not own.keys() & _FIGURES.keys():
+        fields = checked(key, entry, _REPORTED, ("changes",))
+        if not fields.keys() & _FIGURES.keys():
             raise UserError(f"{key}: has no figure; give one of {', '.join(_FIGURES)}")
-        if "test_accuracy" in own and "test_accuracy_range" in own:
+        if "test_accuracy" in fields and "test_accuracy_range" in fields:
             raise UserError(f"{key}: give test_accuracy or test_accuracy_range, not both")
-        variant = variant_of(f"{key}.changes", own["changes"], base)
+        variant = variant_of(f"{key}.changes", fields["changes"], base)
         if variant not in left:
             raise UserError(f"{key}.changes: {variant.label} is no variant of the plan")
         if not left[variant]:
             raise UserError(f"{key}.changes: {variant.label} is reported twice")
         left[variant] -= 1
-        reported.append({**own, "changes": dict(variant.changes)})
+        reported.append({**fields, "changes": dict(variant.changes)})
     return tuple(reported)
 
 
@@ -204,6 +204,6 @@ def check_claim(key: str, claim: Mapping[str, Any], levels: Mapping[str, Sequenc
             raise UserError(choose(f"{key}.with", factor, others))
         named.append((f"with.{factor}", factor, level))
     for word, factor, level in named:
-        names = [level_text(own) for own in levels[factor] if own is not None]
+        names = [level_text(choice) for choice in levels[factor] if choice is not None]
         if level_text(level) not in names:
             raise UserError(choose(f"{key}.{word}", level, names))

@@ -124,7 +124,7 @@ class Parameter:
 
     @property
     def _step_count(self) -> int:
-        low, high, step = (Decimal(repr(own)) for own in (self.low, self.high, self.step))
+        low, high, step = (Decimal(repr(number)) for number in (self.low, self.high, self.step))
         return int((high - low) // step) + 1
 
     def _step(self, number: int) -> Any:
@@ -162,11 +162,11 @@ def parse_search(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[st
     if not isinstance(given, Mapping) or not given:
         raise UserError("search.space: is missing; give at least one parameter, space.NAME = ...")
     space = tuple(parse(given, base, valid))
-    for own in space:
-        if own.matters(base, {}) and not own.holds(getattr(base, own.name)):
+    for parameter in space:
+        if parameter.matters(base, {}) and not parameter.holds(getattr(base, parameter.name)):
             raise UserError(
-                f"search.space.{own.name}: does not hold the baseline's "
-                f"{getattr(base, own.name)!r}; the baseline is always the first trial"
+                f"search.space.{parameter.name}: does not hold the baseline's "
+                f"{getattr(base, parameter.name)!r}; the baseline is always the first trial"
             )
     sampler = _choice(table, "sampler", "tpe", SAMPLERS)
     objectives = _objectives(table)
@@ -207,9 +207,11 @@ def _objectives(table: Mapping[str, Any]) -> tuple[str, ...]:
 def _trials(table: Mapping[str, Any], sampler: str, space: Sequence[Parameter]) -> int:
     trials = _whole(table, "trials", None)
     if sampler == "grid":
-        for own in space:
-            if own.grid() is None:
-                raise UserError(f"search.space.{own.name}: the grid sampler needs levels or a step")
+        for parameter in space:
+            if parameter.grid() is None:
+                raise UserError(
+                    f"search.space.{parameter.name}: the grid sampler needs levels or a step"
+                )
         return trials or MAX_POINTS
     if sampler == "gp" and (trials or 0) > GP_TRIALS:
         raise UserError(f"search.trials = {trials}: gp is for up to {GP_TRIALS} trials; use tpe")
@@ -220,16 +222,16 @@ def _count(
     space: Sequence[Parameter], base: TrainConfig, points: Sequence[Mapping[str, Any]], most: int
 ) -> int:
     """Count the different points of a search; more than `most` are counted no further."""
-    if any(own.values() is None for own in space):
+    if any(parameter.values() is None for parameter in space):
         return most + 1
     return sum(1 for _ in islice(every_point(space, base, points), most + 1))
 
 
 def _points(table: Mapping[str, Any], space: Sequence[Parameter]) -> tuple[Mapping[str, Any], ...]:
     points = table.get("points", [])
-    if not isinstance(points, list) or not all(isinstance(own, Mapping) for own in points):
+    if not isinstance(points, list) or not all(isinstance(entry, Mapping) for entry in points):
         raise UserError(f"search.points = {points!r}: must be a list of tables")
-    by_name = {own.name: own for own in space}
+    by_name = {parameter.name: parameter for parameter in space}
     for point in points:
         for name, value in point.items():
             if name not in by_name:
@@ -269,11 +271,11 @@ def parse(table: Mapping[str, Any], base: TrainConfig, valid: Sequence[str]) -> 
         entry = {"levels": given} if isinstance(given, list) else given
         if not isinstance(entry, Mapping):
             raise UserError(f"{key} = {given!r}: must be a list of levels or {{ low, high, ... }}")
-        known = ("levels", "when") if "levels" in entry else _RANGE_KEYS
-        for own in entry:
-            if own not in known:
-                raise UserError(choose(f"{key} key", own, known))
-        later = table.keys() - {own.name for own in space}
+        valid_keys = ("levels", "when") if "levels" in entry else _RANGE_KEYS
+        for option in entry:
+            if option not in valid_keys:
+                raise UserError(choose(f"{key} key", option, valid_keys))
+        later = table.keys() - {previous.name for previous in space}
         when = _conditions(key, entry.get("when", {}), space, later, base)
         parameter = _levels if "levels" in entry else _range
         space.append(parameter(key, name, entry, base, when))
@@ -295,10 +297,10 @@ def _levels(
 def _range(
     key: str, name: str, entry: Mapping[str, Any], base: TrainConfig, when: Any
 ) -> Parameter:
-    for own in ("low", "high"):
-        if own not in entry:
-            raise UserError(f"{key}: needs {own}")
-    low, high = (_value(f"{key}.{own}", name, entry[own], base) for own in ("low", "high"))
+    for bound in ("low", "high"):
+        if bound not in entry:
+            raise UserError(f"{key}: needs {bound}")
+    low, high = (_value(f"{key}.{bound}", name, entry[bound], base) for bound in ("low", "high"))
     if isinstance(low, (bool, str)) or not low < high:
         raise UserError(f"{key}: needs numbers, low < high; got {low!r} to {high!r}")
     log, step = entry.get("log", False), entry.get("step")
@@ -341,7 +343,7 @@ def _conditions(
 ) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if not isinstance(table, Mapping):
         raise UserError(f"{key}.when = {table!r}: must be a table, {{ NAME = [levels] }}")
-    by_name = {own.name: own for own in earlier}
+    by_name = {parameter.name: parameter for parameter in earlier}
     conditions = []
     for name, levels in table.items():
         if not hasattr(base, name):
@@ -360,10 +362,10 @@ def _conditions(
     return tuple(conditions)
 
 
-def _range_text(own: Parameter) -> str:
-    if own.levels:
-        return f"choose from its levels {', '.join(map(str, own.levels))}"
-    return f"lies outside its range from {own.low:g} to {own.high:g}"
+def _range_text(parameter: Parameter) -> str:
+    if parameter.levels:
+        return f"choose from its levels {', '.join(map(str, parameter.levels))}"
+    return f"lies outside its range from {parameter.low:g} to {parameter.high:g}"
 
 
 def suggest(trial: "BaseTrial", space: Sequence[Parameter], base: TrainConfig) -> dict[str, Any]:
@@ -373,15 +375,21 @@ def suggest(trial: "BaseTrial", space: Sequence[Parameter], base: TrainConfig) -
     times faster by TPE than the groups that conditions cut it into.
     """
     everything: dict[str, Any] = {}
-    for own in space:
-        if own.levels:
-            value: Any = trial.suggest_categorical(own.name, list(own.levels))
-        elif own.whole:
-            low, high, step = int(own.low), int(own.last), int(own.step or 1)
-            value = trial.suggest_int(own.name, low, high, step=step, log=own.log)
+    for parameter in space:
+        if parameter.levels:
+            value: Any = trial.suggest_categorical(parameter.name, list(parameter.levels))
+        elif parameter.whole:
+            low, high, step = int(parameter.low), int(parameter.last), int(parameter.step or 1)
+            value = trial.suggest_int(parameter.name, low, high, step=step, log=parameter.log)
         else:
-            value = trial.suggest_float(own.name, own.low, own.last, step=own.step, log=own.log)
-        everything[own.name] = own.nearest(value)
+            value = trial.suggest_float(
+                parameter.name,
+                parameter.low,
+                parameter.last,
+                step=parameter.step,
+                log=parameter.log,
+            )
+        everything[parameter.name] = parameter.nearest(value)
     return that_matter(everything, space, base)
 
 
@@ -390,9 +398,9 @@ def that_matter(
 ) -> dict[str, Any]:
     """Return a point's parameters that matter; the baseline's value where it has none."""
     params: dict[str, Any] = {}
-    for own in space:
-        if own.matters(base, params):
-            params[own.name] = point.get(own.name, getattr(base, own.name))
+    for parameter in space:
+        if parameter.matters(base, params):
+            params[parameter.name] = point.get(parameter.name, getattr(base, parameter.name))
     return params
 
 

@@ -70,8 +70,8 @@ def variant_of(key: str, changes: Mapping[str, Any], base: TrainConfig) -> Varia
     except UserError as error:
         raise UserError(f"{key}.{error}") from error
     # In the order of TrainConfig's fields, so that a plan's tables may be rearranged.
-    own = ((name, getattr(config, name)) for name in VARIANT_FIELDS if name in changes)
-    return Variant(tuple((name, value) for name, value in own if value != getattr(base, name)))
+    values = ((name, getattr(config, name)) for name in VARIANT_FIELDS if name in changes)
+    return Variant(tuple((name, value) for name, value in values if value != getattr(base, name)))
 
 
 def parse_rows(entries: Any, base: TrainConfig) -> tuple[Row, ...]:
@@ -83,10 +83,10 @@ def parse_rows(entries: Any, base: TrainConfig) -> tuple[Row, ...]:
     checks = {"factor": text, "level": _level, "changes": table, "against": table}
     rows = []
     for key, entry in listed("variants", entries):
-        own = checked(key, entry, checks, required=("factor", "level", "changes"))
-        variant = variant_of(f"{key}.changes", own["changes"], base)
-        against = variant_of(f"{key}.against", own.get("against", {}), base)
-        rows.append(Row(own["factor"], own["level"], variant, against))
+        fields = checked(key, entry, checks, required=("factor", "level", "changes"))
+        variant = variant_of(f"{key}.changes", fields["changes"], base)
+        against = variant_of(f"{key}.against", fields.get("against", {}), base)
+        rows.append(Row(fields["factor"], fields["level"], variant, against))
     return tuple(rows)
 
 
@@ -103,7 +103,11 @@ def check_rows(
     Raises:
         UserError: the message names entry and key.
     """
-    taken = {(name, level_text(level)) for name, own in levels.items() for level in own}
+    taken = {
+        (name, level_text(level))
+        for name, factor_levels in levels.items()
+        for level in factor_levels
+    }
     for number, row in enumerate(rows, 1):
         place = (str(row.factor), level_text(row.level))
         if place in taken:
@@ -125,7 +129,7 @@ def check_is_read(key: str, field: str, architectures: Sequence[str]) -> None:
         UserError: none does; the message says which do.
     """
     if field in _NETWORK_FIELDS and not any(field in ARCHITECTURE_FIELDS[a] for a in architectures):
-        reading = ", ".join(name for name, own in ARCHITECTURE_FIELDS.items() if field in own)
+        reading = ", ".join(name for name, fields in ARCHITECTURE_FIELDS.items() if field in fields)
         raise UserError(f"{key}: is not read by {', '.join(architectures)}; it is by {reading}")
 
 

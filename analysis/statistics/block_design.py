@@ -179,8 +179,8 @@ class BlockDesign:
         estimable = freedoms > 0
         if np.any(variances > ROUNDING**2):
             shared = np.array([variant in self.references for variant in self.variants])
-            found = moderate(variances[estimable], freedoms[estimable], shared[estimable])
-            variances[estimable], freedoms[estimable] = found.variances, found.freedoms
+            moderated = moderate(variances[estimable], freedoms[estimable], shared[estimable])
+            variances[estimable], freedoms[estimable] = moderated.variances, moderated.freedoms
         return variances, freedoms
 
     @cached_property
@@ -192,11 +192,11 @@ class BlockDesign:
     @cached_property
     def freedoms(self) -> Array:
         """Degrees of freedom of each difference's variance (Satterthwaite 1946)."""
-        variances, own = self.scatter
+        variances, variant_freedoms = self.scatter
         parts = np.zeros((len(self.variants), len(self.comparisons)))  # of the variances
         np.add.at(parts, self.row, (self.weights**2 * variances[self.row]).T)
-        usable = own > 0
-        below = np.sum(parts[usable] ** 2 / own[usable, None], axis=0)
+        usable = variant_freedoms > 0
+        below = np.sum(parts[usable] ** 2 / variant_freedoms[usable, None], axis=0)
         freedoms: Array = np.minimum(parts.sum(axis=0) ** 2 / below, self.residual_degrees)
         return freedoms
 
@@ -218,13 +218,13 @@ class BlockDesign:
         """For each reference, what its comparisons load on its error; see `dunnett`."""
         sd = np.sqrt(np.diag(self.covariance))
         correlation = self.covariance / np.outer(sd, sd)
-        found = []
+        groups = []
         for reference in dict.fromkeys(reference for _, reference in self.comparisons):
             inside = np.array([reference == other for _, other in self.comparisons])
             cells = self.row == self.variants.index(reference)
             shared = self.weights[np.ix_(inside, cells)] ** 2 @ self.scatter[0][self.row[cells]]
-            found.append(loadings(correlation[np.ix_(inside, inside)], shared / sd[inside] ** 2))
-        return found
+            groups.append(loadings(correlation[np.ix_(inside, inside)], shared / sd[inside] ** 2))
+        return groups
 
     def estimate(self, pair: Comparison) -> Estimate | None:
         """Estimate a comparison by itself: in the model or, with too few pairs, by Welch's t."""

@@ -114,8 +114,8 @@ def replicates(trials: Sequence[Trial]) -> list[Trial]:
 
 def tried(trials: Sequence[Trial]) -> int:
     """Count the candidates that had a chance to be the best: those finished and those pruned."""
-    own = first_trials(trials)
-    return len({_number(trial) for trial in own if trial.state in ("COMPLETE", "PRUNED")})
+    search = first_trials(trials)
+    return len({_number(trial) for trial in search if trial.state in ("COMPLETE", "PRUNED")})
 
 
 def _number(trial: Trial) -> int:
@@ -147,29 +147,29 @@ def ranked(
     groups: dict[int, list[Trial]] = defaultdict(list)
     for trial in finished(trials):
         groups[_number(trial)].append(trial)
-    found = [_candidate(number, own, firsts, fractions) for number, own in groups.items()]
+    candidates = [_candidate(number, group, firsts, fractions) for number, group in groups.items()]
     sign = 1 if lower_is_better else -1
 
-    def rank(own: Candidate) -> tuple[float, ...]:
-        seeds = own.n if sure_from is None else min(own.n, sure_from)
-        return -seeds, sign * (own.val_accuracy_mean or 0.0), own.number
+    def rank(candidate: Candidate) -> tuple[float, ...]:
+        seeds = candidate.n if sure_from is None else min(candidate.n, sure_from)
+        return -seeds, sign * (candidate.val_accuracy_mean or 0.0), candidate.number
 
-    return sorted(found, key=rank)
+    return sorted(candidates, key=rank)
 
 
 def _candidate(
     number: int, trials: Sequence[Trial], firsts: Iterable[int], fractions: bool
 ) -> Candidate:
-    own = trials[0]
+    example = trials[0]
     values = [trial.value for trial in trials if trial.value is not None]
     low, high = mean_interval(values, fractions=fractions)
     first = [trial.value for trial in trials if trial.number in firsts]
     later = [trial for trial in trials if trial.value is not None and trial.number not in firsts]
     return Candidate(
         number=number,
-        variant=own.label,
-        changes=own.changes,
-        config=own.config,
+        variant=example.label,
+        changes=example.changes,
+        config=example.config,
         val_accuracy_low=low,
         val_accuracy_high=high,
         first=first[0] if first else None,
@@ -188,17 +188,21 @@ def mean_interval(
     Of fractions it ends at 0 and at 1, as accuracies do, which Student's t does not know. None for
     fewer than two values, and for values without any spread, which is a coincidence.
     """
-    own = summarize(values)
-    if own.mean is None or own.std is None or own.std < ROUNDING:
+    summary = summarize(values)
+    if summary.mean is None or summary.std is None or summary.std < ROUNDING:
         return None, None
-    half = float(special.stdtrit(own.n - 1, (1 + CONFIDENCE) / 2)) * own.std / math.sqrt(own.n)
-    low, high = own.mean - half, own.mean + half
+    half = (
+        float(special.stdtrit(summary.n - 1, (1 + CONFIDENCE) / 2))
+        * summary.std
+        / math.sqrt(summary.n)
+    )
+    low, high = summary.mean - half, summary.mean + half
     return (max(0.0, low), min(1.0, high)) if fractions else (low, high)
 
 
 def baseline(candidates: Iterable[Candidate]) -> Candidate | None:
     """Pick the baseline's candidate, if it has finished."""
-    return next((own for own in candidates if own.variant == BASELINE), None)
+    return next((candidate for candidate in candidates if candidate.variant == BASELINE), None)
 
 
 def on_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> list[Candidate]:
@@ -206,10 +210,10 @@ def on_front(candidates: Sequence[Candidate], directions: Sequence[str]) -> list
 
     A search of several objectives without pruning repeats few: a front holds lucky single runs.
     """
-    marked = front([own.objectives for own in candidates], directions)
-    chosen = [own for own, on in zip(candidates, marked, strict=True) if on]
+    marked = front([candidate.objectives for candidate in candidates], directions)
+    chosen = [candidate for candidate, on in zip(candidates, marked, strict=True) if on]
     sign = 1 if directions[0] == "MINIMIZE" else -1
-    return sorted(chosen, key=lambda own: (sign * own.objectives[0], own.number))
+    return sorted(chosen, key=lambda candidate: (sign * candidate.objectives[0], candidate.number))
 
 
 def expected_maximum(m: int) -> float:
@@ -251,12 +255,12 @@ def winners_curse(
     if not candidates or candidates[0].val_accuracy_mean is None:
         return None
     best, mean = candidates[0], candidates[0].val_accuracy_mean
-    found = noise(candidates, validation_images)
-    if found is None:
+    estimate = noise(candidates, validation_images)
+    if estimate is None:
         return None
-    sd, source = found
+    sd, source = estimate
     m = max(1, tried)
-    repeated = sum(bool(own.later) for own in candidates)
+    repeated = sum(bool(candidate.later) for candidate in candidates)
     overestimate = expected_maximum(m) * sd / math.sqrt(best.n)
     low, high = mean_interval(best.later, fractions=fractions)
     return WinnersCurse(
@@ -292,17 +296,17 @@ def noise(
     images, which knows nothing of the luck of the initialisation.
     """
     runs: dict[Hashable, dict[Any, float]] = {
-        own.number: ({} if own.first is None else {"first": own.first})
-        | dict(zip(own.later_seeds, own.later, strict=True))
-        for own in candidates
+        row.number: ({} if row.first is None else {"first": row.first})
+        | dict(zip(row.later_seeds, row.later, strict=True))
+        for row in candidates
     }
     if (residual := crossed_deviation(runs)) is not None:
         return residual, "residual"
     for source, values in (
-        ("later seeds", [own.later for own in candidates]),
-        ("all seeds", [(own.first, *own.later) for own in candidates if own.first is not None]),
+        ("later seeds", [row.later for row in candidates]),
+        ("all seeds", [(row.first, *row.later) for row in candidates if row.first is not None]),
     ):
-        sd = pooled_std([own for own in values if len(own) > 1])
+        sd = pooled_std([sample for sample in values if len(sample) > 1])
         if sd is not None:
             return sd, source
     p = candidates[0].val_accuracy_mean
@@ -352,8 +356,8 @@ def crossed_deviation(runs: Mapping[Hashable, Mapping[Any, float]]) -> float | N
 
 def pooled_std(groups: Sequence[Sequence[float]]) -> float | None:
     """Return the standard deviation within groups of at least two values; None without any."""
-    squares = sum(float(np.var(own)) * len(own) for own in groups)
-    freedom = sum(len(own) - 1 for own in groups)
+    squares = sum(float(np.var(group)) * len(group) for group in groups)
+    freedom = sum(len(group) - 1 for group in groups)
     return math.sqrt(squares / freedom) if freedom else None
 
 
@@ -394,18 +398,18 @@ def best_so_far(trials: Sequence[Trial]) -> Curve:
 
     A finished trial may raise it; a pruned or diverged one only costs epochs.
     """
-    own = sorted(
+    search = sorted(
         (trial for trial in first_trials(trials) if settled(trial)),
         key=lambda trial: (trial.completed is None, trial.completed, trial.number),
     )
-    counted = {trial.number for trial in finished(own)}
+    counted = {trial.number for trial in finished(search)}
     values = [
         trial.value if trial.number in counted and trial.value is not None else -np.inf
-        for trial in own
+        for trial in search
     ]
     best = np.maximum.accumulate(np.array(values, float))
     return Curve(
-        trials=np.array([trial.number for trial in own], np.int64),
-        epochs=np.cumsum(np.array([trial.epochs for trial in own], np.int64)),
+        trials=np.array([trial.number for trial in search], np.int64),
+        epochs=np.cumsum(np.array([trial.epochs for trial in search], np.int64)),
         best=np.where(np.isfinite(best), best, np.nan),
     )

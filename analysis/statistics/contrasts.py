@@ -36,10 +36,10 @@ class ContrastFit:
 
     def estimate(self, term: tuple[str, ...], contrast: Array) -> tuple[float, float, float]:
         """Return the value of a contrast of a term's coefficients, and its 95 % interval."""
-        own = self.where[term]
-        value = float(contrast @ self.coefficients[own])
+        part = self.where[term]
+        value = float(contrast @ self.coefficients[part])
         error = self.errors[term]
-        squared = error.variance * float(contrast @ self.covariance[own, own] @ contrast)
+        squared = error.variance * float(contrast @ self.covariance[part, part] @ contrast)
         half = float(special.stdtrit(error.degrees, (1 + CONFIDENCE) / 2)) * math.sqrt(squared)
         return value, value - half, value + half
 

@@ -69,39 +69,43 @@ def dependences(
     Returns:
         One for each parameter that has at least two values; none for fewer than 11 trials.
     """
-    own = finished(first_trials(trials))
-    known = _parameters(own)
-    wanted = [known[name] for name in parameters if name in known]
-    if len(own) < FEWEST or not wanted:
+    done = finished(first_trials(trials))
+    by_name = _parameters(done)
+    wanted = [by_name[name] for name in parameters if name in by_name]
+    if len(done) < FEWEST or not wanted:
         return []
     rng = np.random.default_rng(seed)
-    features = list(known.values())
-    x = _features(features, own)
-    y = np.array([trial.value for trial in own], float)
+    features = list(by_name.values())
+    x = _features(features, done)
+    y = np.array([trial.value for trial in done], float)
     forests = _forests(x, y, rng)
-    return [_dependence(parameter, features, own, x, forests) for parameter in wanted]
+    return [_dependence(parameter, features, done, x, forests) for parameter in wanted]
 
 
 def _parameters(trials: Iterable[Trial]) -> dict[str, _Parameter]:
-    found = {}
+    parameters = {}
     for trial in trials:
         for name, text in trial.distributions.items():
-            if name not in found:
+            if name not in parameters:
                 distribution = json.loads(text)
                 attributes = distribution["attributes"]
-                found[name] = _Parameter(
+                parameters[name] = _Parameter(
                     name, attributes.get("choices"), bool(attributes.get("log"))
                 )
-    values: dict[str, set[str]] = {name: set() for name in found}
+    values: dict[str, set[str]] = {name: set() for name in parameters}
     for trial in trials:
         for name, value in trial.params.items():
             values[name].add(repr(value))
-    return {name: own for name, own in found.items() if len(values[name]) > 1}
+    return {name: parameter for name, parameter in parameters.items() if len(values[name]) > 1}
 
 
 def _features(parameters: Sequence[_Parameter], trials: Sequence[Trial]) -> NDArray[np.float64]:
     rows = [
-        [number for own in parameters for number in own.encode(trial.params.get(own.name))]
+        [
+            number
+            for parameter in parameters
+            for number in parameter.encode(trial.params.get(parameter.name))
+        ]
         for trial in trials
     ]
     x = np.array(rows, float)
@@ -140,9 +144,9 @@ def _dependence(
     having = [index for index, trial in enumerate(trials) if parameter.name in trial.params]
     background = x[[having[round(i)] for i in np.linspace(0, len(having) - 1, BACKGROUND)]]
     start = 0
-    for own in features:
-        width = 1 if own.choices is None else len(own.choices)
-        if own is parameter:
+    for feature in features:
+        width = 1 if feature.choices is None else len(feature.choices)
+        if feature is parameter:
             break
         start += width
     values = [trials[index].params[parameter.name] for index in having]

@@ -84,44 +84,45 @@ def evidence(
     deltas = np.sort([level[condition] - baseline[condition] for condition in common])
     rng = np.random.default_rng(seed)
     low, high = bca_interval(deltas, rng) or (None, None)
-    found = paired_improvement(deltas)
+    improvement = paired_improvement(deltas)
     smallest = detectable(len(deltas))
     sd = float(np.std(deltas, ddof=1))
     made = Evidence(
         delta_bca_low=low,
         delta_bca_high=high,
         p_permutation=sign_flip(deltas, rng),
-        improvement=found.probability,
-        improvement_low=found.low,
-        improvement_high=found.high,
+        improvement=improvement.probability,
+        improvement_low=improvement.low,
+        improvement_high=improvement.high,
         standardized=paired_standardized(deltas),
         detectable=None if smallest is None or sd < ROUNDING else smallest * sd,
     )
     return _turned(made) if lower_is_better else made
 
 
-def _turned(found: Evidence) -> Evidence:
+def _turned(figures: Evidence) -> Evidence:
     """Turn the chance that a run's value is higher into the chance that it is lower."""
-    if found.improvement is None:
-        return found
+    if figures.improvement is None:
+        return figures
     low, high = (
-        None if end is None else 1 - end for end in (found.improvement_high, found.improvement_low)
+        None if end is None else 1 - end
+        for end in (figures.improvement_high, figures.improvement_low)
     )
     return replace(
-        found, improvement=1 - found.improvement, improvement_low=low, improvement_high=high
+        figures, improvement=1 - figures.improvement, improvement_low=low, improvement_high=high
     )
 
 
 def _unpaired(baseline: list[float], level: list[float]) -> Evidence:
     if min(len(baseline), len(level)) < 2:
         return NO_EVIDENCE
-    found = unpaired_improvement(baseline, level)
+    improvement = unpaired_improvement(baseline, level)
     return Evidence(
         **asdict(NO_EVIDENCE)
         | {
-            "improvement": found.probability,
-            "improvement_low": found.low,
-            "improvement_high": found.high,
+            "improvement": improvement.probability,
+            "improvement_low": improvement.low,
+            "improvement_high": improvement.high,
             "standardized": unpaired_standardized(baseline, level),
         }
     )
@@ -133,9 +134,9 @@ def paired_improvement(differences: ArrayLike) -> Improvement:
     The share of positive differences, shape (n,), with Wilson's interval: it needs no distribution,
     and has a width where all differences have one sign.
     """
-    own = np.asarray(differences, float)
-    wins = float(np.sum(own > ROUNDING) + np.sum(np.abs(own) <= ROUNDING) / 2)
-    return Improvement(wins / own.size, *wilson(wins, own.size))
+    deltas = np.asarray(differences, float)
+    wins = float(np.sum(deltas > ROUNDING) + np.sum(np.abs(deltas) <= ROUNDING) / 2)
+    return Improvement(wins / deltas.size, *wilson(wins, deltas.size))
 
 
 def unpaired_improvement(baseline: ArrayLike, level: ArrayLike) -> Improvement:
@@ -151,7 +152,7 @@ def unpaired_improvement(baseline: ArrayLike, level: ArrayLike) -> Improvement:
     won = (apart > ROUNDING) + (np.abs(apart) <= ROUNDING) / 2  # [level, baseline]
     probability = float(won.mean())
     placements: list[NDArray[np.float64]] = [won.mean(axis=0), won.mean(axis=1)]
-    parts = np.array([own.var(ddof=1) / own.size for own in placements])
+    parts = np.array([placement.var(ddof=1) / placement.size for placement in placements])
     if parts.sum() == 0:
         return Improvement(probability, None, None)
     freedom = parts.sum() ** 2 / (parts**2 / (np.array([a.size, b.size]) - 1)).sum()
@@ -166,9 +167,9 @@ def paired_standardized(differences: ArrayLike) -> float | None:
 
     Cohen's d_z with the correction of Hedges for few values. None without a spread.
     """
-    own = np.asarray(differences, float)
-    sd = float(own.std(ddof=1))
-    return None if sd < ROUNDING else _correction(own.size - 1) * float(own.mean()) / sd
+    deltas = np.asarray(differences, float)
+    sd = float(deltas.std(ddof=1))
+    return None if sd < ROUNDING else _correction(deltas.size - 1) * float(deltas.mean()) / sd
 
 
 def unpaired_standardized(baseline: ArrayLike, level: ArrayLike) -> float | None:

@@ -186,11 +186,13 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
     test = _judged(plan, rows, done, "test_accuracy", strict)
     method = STRICT if strict else SIMULTANEOUS
     effects = []
-    for (row, own, other), (_, failed, failed_there) in zip(rows, groups(plan, lost), strict=True):
+    for (row, group, other), (_, failed, failed_there) in zip(
+        rows, groups(plan, lost), strict=True
+    ):
         pair = _comparison(row)
         more = NO_EVIDENCE
         if not row.is_reference:
-            more = evidence(*_samples(plan, own, other), lower_is_better=lower)
+            more = evidence(*_samples(plan, group, other), lower_is_better=lower)
         test_judged = test.get(pair, nothing_judged(method))
         effects.append(
             Effect(
@@ -207,7 +209,7 @@ def ablation(plan: Mapping[str, Any], trials: Iterable[Trial], strict: bool = Fa
                 against=row.against,
                 **vars(values.get(pair, nothing_judged(method))),
                 **vars(more),
-                **columns(list(own.values()), list(failed.values())),
+                **columns(list(group.values()), list(failed.values())),
             )
         )
     baseline, failed_baseline = (
@@ -239,8 +241,8 @@ def _judged(
     negligible = plan.get("negligible") if name == "value" else None
     margin = None if negligible is None else negligible / 100
     samples: dict[Comparison, tuple[BySeed, BySeed]] = {
-        _comparison(row): _samples(plan, own, other, name)
-        for row, own, other in rows
+        _comparison(row): _samples(plan, group, other, name)
+        for row, group, other in rows
         if not row.is_reference
     }
     if strict:
@@ -277,14 +279,14 @@ def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hasha
 
 
 def _samples(
-    plan: Mapping[str, Any], own: Group, other: Group, name: str = "value"
+    plan: Mapping[str, Any], group: Group, other: Group, name: str = "value"
 ) -> tuple[BySeed, BySeed]:
     """Return the values of the reference and of the level by seed.
 
     Of a factorial, each seed's mean over the cells that both have.
     """
     reference: Mapping[Any, float] = _values(other, name)
-    level: Mapping[Any, float] = _values(own, name)
+    level: Mapping[Any, float] = _values(group, name)
     if plan.get("design") != "factorial":
         return reference, level
     cells: defaultdict[Hashable, list[Any]] = defaultdict(list)
@@ -293,7 +295,7 @@ def _samples(
             _, seed = cell  # the other factors' levels, and the seed
             cells[seed].append(cell)
     reference, level = (
-        {seed: float(np.mean([sample[cell] for cell in own])) for seed, own in cells.items()}
+        {seed: float(np.mean([sample[cell] for cell in common])) for seed, common in cells.items()}
         for sample in (reference, level)
     )
     return reference, level
@@ -314,7 +316,9 @@ def _factor_tests(
         row for row, _, _ in rows if not row.is_reference and variant_key(row.changes) not in odd
     ]
     references = {variant_key(row.against) for row in compared}
-    values = {name: own for name, own in values.items() if name not in odd or name in references}
+    values = {
+        name: sample for name, sample in values.items() if name not in odd or name in references
+    }
     design = BlockDesign([_comparison(row) for row in compared], values)
     tests = {
         factor: test
@@ -346,17 +350,17 @@ def spread_of_differences(plan: Mapping[str, Any], trials: Iterable[Trial]) -> f
     does not count for more than another. None without two pairs anywhere, or any spread.
     """
     variances = []
-    for row, own, other in groups(plan, finished(trials)):
+    for row, group, other in groups(plan, finished(trials)):
         if row.is_reference:
             continue
-        baseline, level = _samples(plan, own, other)
+        baseline, level = _samples(plan, group, other)
         seeds = baseline.keys() & level.keys()
         if len(seeds) > 1:
             freedom = len(seeds) - 1
             variance = float(np.var([level[seed] - baseline[seed] for seed in seeds], ddof=1))
             variances.append(variance * freedom / (2 * special.gammaincinv(freedom / 2, 0.5)))
-    found = math.sqrt(np.median(variances)) if variances else 0.0
-    return found if found > ROUNDING else None
+    spread = math.sqrt(np.median(variances)) if variances else 0.0
+    return spread if spread > ROUNDING else None
 
 
 def _values(trials: Group, name: str = "value") -> BySeed:

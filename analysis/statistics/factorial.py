@@ -158,9 +158,9 @@ def analyse(
         for name, levels in factors.items()
     }
     left_out = {
-        name: "has results of one level only" for name, own in seen.items() if len(own) == 1
+        name: "has results of one level only" for name, levels in seen.items() if len(levels) == 1
     }
-    varied = {name: own for name, own in seen.items() if len(own) > 1}
+    varied = {name: levels for name, levels in seen.items() if len(levels) > 1}
     if not varied:
         return "no factor has results of two levels"
     design = _Design(varied, observations)
@@ -206,35 +206,37 @@ def _fitted(
     general = TermError(variance, degrees, source)
 
     def term(
-        names: tuple[str, ...], squares: float, own: int, by: TermError | None = general
+        names: tuple[str, ...], squares: float, freedom: int, by: TermError | None = general
     ) -> Term:
-        f = None if by is None else squares / own / by.variance
+        f = None if by is None else squares / freedom / by.variance
         return Term(
             factors=names,
             sum_squares=squares,
-            degrees=own,
+            degrees=freedom,
             f=f,
             error_degrees=None if by is None else by.degrees,
             error_source=None if by is None else by.source,
-            p_value=None if by is None or f is None else float(special.fdtrc(own, by.degrees, f)),
+            p_value=None
+            if by is None or f is None
+            else float(special.fdtrc(freedom, by.degrees, f)),
             p_holm=None,
             eta_squared=squares / total,
             omega_squared=None
             if by is None
-            else max(0.0, (squares - own * by.variance) / (total + by.variance)),
+            else max(0.0, (squares - freedom * by.variance) / (total + by.variance)),
         )
 
     squares = design.sums_of_squares(pairs)
     names = [*((name,) for name in design.factors), *pairs]
     errors = {name: design.between_seeds(name, pairs) or general for name in names}
     terms = [term(name, *squares[name], errors[name]) for name in names]
-    corrected = holm([own.p_value for own in terms])
+    corrected = holm([row.p_value for row in terms])
     further = residual[0] - error_squares, residual[1] - degrees
     fit = design.fit(pairs, errors)
     return Anova(
         observations=len(design.values),
         blocks=len(design.blocks),
-        terms=[Term(**{**vars(own), "p_holm": p}) for own, p in zip(terms, corrected, strict=True)],
+        terms=[Term(**{**vars(row), "p_holm": p}) for row, p in zip(terms, corrected, strict=True)],
         block=term((), *squares[()]) if () in squares else None,
         higher=term((), *further) if pure is not None and further[1] > 0 else None,
         error=term((), error_squares, degrees, None),
@@ -259,25 +261,25 @@ class _Design:
         self, factors: Mapping[str, Sequence[Hashable]], observations: Sequence[Observation]
     ) -> None:
         self.factors = factors
-        known = [
+        usable = [
             run
             for run in observations
             if all(run.levels[name] in levels for name, levels in factors.items())
         ]
-        self.values = np.array([run.value for run in known])
+        self.values = np.array([run.value for run in usable])
         self.codes = {
-            name: np.array([list(levels).index(run.levels[name]) for run in known])
+            name: np.array([list(levels).index(run.levels[name]) for run in usable])
             for name, levels in factors.items()
         }
-        cells = [tuple(run.levels[name] for name in factors) for run in known]
+        cells = [tuple(run.levels[name] for name in factors) for run in usable]
         numbers = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
         self.cells = np.array([numbers[cell] for cell in cells])
-        shared = Counter(run.block for run in known)
-        blocks = list(dict.fromkeys(run.block for run in known))
+        shared = Counter(run.block for run in usable)
+        blocks = list(dict.fromkeys(run.block for run in usable))
         # Blocks that no two runs share would explain everything.
         self.blocks = blocks if max(shared.values()) > 1 else blocks[:1]
         self.block = np.array(
-            [self.blocks.index(run.block) if len(self.blocks) > 1 else 0 for run in known]
+            [self.blocks.index(run.block) if len(self.blocks) > 1 else 0 for run in usable]
         )
         runs = Counter(zip(self.cells.tolist(), self.block.tolist(), strict=True))
         full = math.prod(map(len, factors.values())) * len(self.blocks)
@@ -291,16 +293,16 @@ class _Design:
 
     def _columns(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, ...], Array]:
         """Return the model's columns by term; `()` are the blocks, if there are several."""
-        own: dict[tuple[str, ...], Array] = {
+        columns: dict[tuple[str, ...], Array] = {
             (name,): effect_coding(len(levels))[self.codes[name]]
             for name, levels in self.factors.items()
         }
         for first, second in pairs:
-            a, b = own[first,], own[second,]
-            own[first, second] = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
+            a, b = columns[first,], columns[second,]
+            columns[first, second] = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
         if len(self.blocks) > 1:
-            own[()] = effect_coding(len(self.blocks))[self.block]
-        return own
+            columns[()] = effect_coding(len(self.blocks))[self.block]
+        return columns
 
     def _matrix(self, pairs: Iterable[tuple[str, str]]) -> Array:
         ones = np.ones((len(self.values), 1))
@@ -329,8 +331,8 @@ class _Design:
         if len(self.blocks) == 1:
             return None
         columns = self._columns(pairs)
-        own, seeds = columns[term], columns[()]
-        crossed = (own[:, :, None] * seeds[:, None, :]).reshape(len(own), -1)
+        effect, seeds = columns[term], columns[()]
+        crossed = (effect[:, :, None] * seeds[:, None, :]).reshape(len(effect), -1)
         matrix = self._matrix(pairs)
         within = np.linalg.qr(matrix)[0]
         crossed = crossed - within @ (within.T @ crossed)
@@ -344,7 +346,7 @@ class _Design:
     def pure_error(self) -> tuple[float, int] | None:
         """Return what is left when every cell and block has its mean; None without replicates."""
         blocks = effect_coding(len(self.blocks))[self.block]
-        y, x = (self._within_cells(own) for own in (self.values[:, None], blocks))
+        y, x = (self._within_cells(columns) for columns in (self.values[:, None], blocks))
         degrees = len(y) - len(set(self.cells)) - int(np.linalg.matrix_rank(x) if x.size else 0)
         if degrees <= 0:
             return None
@@ -372,11 +374,11 @@ class _Design:
         terms |= {f"{names[a]}:{names[b]}": (a, b) for a, b in pairs}
         if len(self.blocks) > 1:
             terms["C(block)"] = ()
-        data = {f"f{number}": own for number, own in enumerate(self.codes.values())}
+        data = {f"f{number}": codes for number, codes in enumerate(self.codes.values())}
         frame = DataFrame(data | {"block": self.block, "y": self.values - self.values.mean()})
-        found = anova_lm(ols(f"y ~ {' + '.join(terms)}", frame).fit(), typ=2)
+        table = anova_lm(ols(f"y ~ {' + '.join(terms)}", frame).fit(), typ=2)
         return {
-            name: (float(found["sum_sq"][text]), int(found["df"][text]))
+            name: (float(table["sum_sq"][text]), int(table["df"][text]))
             for text, name in terms.items()
         }
 
@@ -398,7 +400,7 @@ class _Design:
 
     def level_means(self, fit: ContrastFit) -> list[LevelMean]:
         """Estimate each level, averaged evenly over the levels of the other factors."""
-        found = []
+        means = []
         for name, levels in self.factors.items():
             rows = effect_coding(len(levels))
             for number, level in enumerate(levels):
@@ -406,12 +408,12 @@ class _Design:
                 apart = fit.estimate((name,), rows[number] - rows[0])
                 n = int(np.sum(self.codes[name] == number))
                 mean = fit.mean + deviation[0]
-                found.append(LevelMean(name, level, n, mean, *deviation, *apart))
-        return found
+                means.append(LevelMean(name, level, n, mean, *deviation, *apart))
+        return means
 
     def pair_means(self, fit: ContrastFit, pairs: Iterable[tuple[str, str]]) -> list[PairMean]:
         """Estimate each pair of levels, and how far it is from the sum of both effects."""
-        found = []
+        means = []
         for first, second in pairs:
             rows, others = (effect_coding(len(self.factors[name])) for name in (first, second))
             for i, level in enumerate(self.factors[first]):
@@ -422,5 +424,5 @@ class _Design:
                     )
                     n = int(np.sum((self.codes[first] == i) & (self.codes[second] == j)))
                     mean = fit.mean + alone + deviation[0]
-                    found.append(PairMean((first, second), (level, other), n, mean, *deviation))
-        return found
+                    means.append(PairMean((first, second), (level, other), n, mean, *deviation))
+        return means

@@ -111,11 +111,11 @@ def importances(
     """
     learns = sampler not in INDEPENDENT_SAMPLERS
     method = FANOVA if learns else PED_ANOVA
-    own = finished(first_trials(trials))
-    if len(own) < FEWEST:
-        return Importances(len(own), method, [], {}, _warning(len(own), 2, sampler))
-    distributions, left_out = _distributions(own)
-    rows = _frozen(own, distributions)
+    done = finished(first_trials(trials))
+    if len(done) < FEWEST:
+        return Importances(len(done), method, [], {}, _warning(len(done), 2, sampler))
+    distributions, left_out = _distributions(done)
+    rows = _frozen(done, distributions)
     values = {row.value for row in rows}
     warning = _warning(len(rows), len(values), sampler)
     if len(rows) < FEWEST or len(values) < 2 or not distributions:
@@ -134,9 +134,11 @@ def importances(
         ped_shares = _shares(rows, ped, list(distributions), RESAMPLES, rng)
         forest = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
         fanova_shares = _shares(rows, forest, everywhere, FOREST_RESAMPLES, rng)
-    found = [Importance(name, share, fanova_shares.get(name)) for name, share in ped_shares.items()]
-    found.sort(key=lambda one: (-_share_by(one, method), one.parameter))
-    return Importances(len(rows), method, found, left_out, warning)
+    ranked = [
+        Importance(name, share, fanova_shares.get(name)) for name, share in ped_shares.items()
+    ]
+    ranked.sort(key=lambda importance: (-_share_by(importance, method), importance.parameter))
+    return Importances(len(rows), method, ranked, left_out, warning)
 
 
 def _share_by(importance: Importance, method: str) -> float:
@@ -177,9 +179,9 @@ def _distributions(
             texts[name].add(text)
     usable: dict[str, BaseDistribution] = {}
     left_out = {}
-    for name, own in texts.items():
-        distribution = json_to_distribution(min(own))
-        if len(own) > 1:
+    for name, ranges in texts.items():
+        distribution = json_to_distribution(min(ranges))
+        if len(ranges) > 1:
             left_out[name] = "left out, as its range changed during the study"
         elif distribution.single():
             left_out[name] = "left out, as it has one value only"
@@ -211,9 +213,9 @@ def _frozen(
     from optuna.trial import create_trial
 
     logarithmic = {
-        name: FloatDistribution(math.log(own.low), math.log(own.high))
-        for name, own in distributions.items()
-        if isinstance(own, FloatDistribution | IntDistribution) and own.log
+        name: FloatDistribution(math.log(distribution.low), math.log(distribution.high))
+        for name, distribution in distributions.items()
+        if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log
     }
     ranges = {**distributions, **logarithmic}
     rows = []
@@ -247,9 +249,9 @@ def _shares(
         sample = [rows[index] for index in chosen]
         if len({row.value for row in sample}) > 1:
             # A parameter that only few trials have may be in none of those drawn.
-            known = {name for row in sample for name in row.params}
-            own = _evaluate(sample, evaluator, [name for name in parameters if name in known])
-            drawn.append([own.get(name, 0.0) for name in parameters])
+            present = {name for row in sample for name in row.params}
+            shares = _evaluate(sample, evaluator, [name for name in parameters if name in present])
+            drawn.append([shares.get(name, 0.0) for name in parameters])
     tail = (1 - CONFIDENCE) / 2
     lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return {
@@ -270,10 +272,10 @@ def _evaluate(
     with warnings.catch_warnings():
         # Said once by our own warning about few trials, not at every resample.
         warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)
-        found = optuna.importance.get_param_importances(
+        shares = optuna.importance.get_param_importances(
             study, evaluator=evaluator, params=parameters
         )
-    return {name: float(share) for name, share in found.items()}
+    return {name: float(share) for name, share in shares.items()}
 
 
 @contextmanager

@@ -48,13 +48,13 @@ def marginals(trials: Sequence[Trial], *, fractions: bool = True) -> list[Margin
         trials: of the search.
         fractions: whether values are accuracies.
     """
-    own = finished(first_trials(trials))
-    names = dict.fromkeys(name for trial in own for name in trial.params)
-    found = [
-        _marginal(name, [trial for trial in own if name in trial.params], fractions)
+    done = finished(first_trials(trials))
+    names = dict.fromkeys(name for trial in done for name in trial.params)
+    averages = [
+        _marginal(name, [trial for trial in done if name in trial.params], fractions)
         for name in names
     ]
-    return [one for one in found if len(one.parts) > 1]
+    return [marginal for marginal in averages if len(marginal.parts) > 1]
 
 
 def _marginal(name: str, trials: Sequence[Trial], fractions: bool) -> Marginal:
@@ -63,7 +63,7 @@ def _marginal(name: str, trials: Sequence[Trial], fractions: bool) -> Marginal:
         if trial.value is not None:
             by_value.setdefault(trial.params[name], []).append(trial.value)
     values = list(by_value)
-    number = all(isinstance(own, int | float) and not isinstance(own, bool) for own in values)
+    number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     if number:
         values.sort()
     groups = [[value] for value in values]
@@ -72,14 +72,14 @@ def _marginal(name: str, trials: Sequence[Trial], fractions: bool) -> Marginal:
         counts = np.array([len(by_value[value]) for value in values])
         place = (np.cumsum(counts) - counts) * PARTS // counts.sum()
         groups = [
-            [value for value, own in zip(values, place, strict=True) if own == part]
+            [value for value, assigned in zip(values, place, strict=True) if assigned == part]
             for part in range(PARTS)
         ]
     return Marginal(
         name,
         [
             _part(
-                group[0], group[-1], [one for value in group for one in by_value[value]], fractions
+                group[0], group[-1], [value for key in group for value in by_value[key]], fractions
             )
             for group in groups
             if group
@@ -88,6 +88,6 @@ def _marginal(name: str, trials: Sequence[Trial], fractions: bool) -> Marginal:
 
 
 def _part(first: Any, last: Any, values: Sequence[float], fractions: bool) -> ValueRange:
-    own = summarize(values)
+    summary = summarize(values)
     ends = mean_interval(values, fractions=fractions)
-    return ValueRange(first, last, own.n, own.mean or 0.0, *ends)
+    return ValueRange(first, last, summary.n, summary.mean or 0.0, *ends)

@@ -81,10 +81,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     The chance that any true null hypothesis among them falls below a threshold stays below it.
     None stays None and does not count.
     """
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    ordered = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
-    for rank, (p, index) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
+    for rank, (p, index) in enumerate(ordered):
+        highest = max(highest, min(1.0, (len(ordered) - rank) * p))
         corrected[index] = highest
     return corrected

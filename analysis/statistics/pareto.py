@@ -27,10 +27,10 @@ def front(points: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
     # In lexicographic order a point can be dominated by earlier ones only, and, as dominance is
     # transitive, by one of the front so far: n comparisons with the front (Kung et al. 1975).
     for index in np.lexsort(costs.T[::-1]):
-        own = costs[index]
-        if not np.isfinite(own).all():
+        cost = costs[index]
+        if not np.isfinite(cost).all():
             continue
-        if not ((kept <= own).all(axis=1) & (kept < own).any(axis=1)).any():
+        if not ((kept <= cost).all(axis=1) & (kept < cost).any(axis=1)).any():
             marked[index] = True
-            kept = np.vstack([kept, own])
+            kept = np.vstack([kept, cost])
     return marked

@@ -33,15 +33,15 @@ def bca_interval(
     Returns:
         Low and high; None for fewer than two values and for values that are all the same.
     """
-    own = np.asarray(values, float)
-    n = own.size
-    if n < 2 or np.ptp(own) == 0:
+    sample = np.asarray(values, float)
+    n = sample.size
+    if n < 2 or np.ptp(sample) == 0:
         return None
-    means = _resampled_means(own, rng)
-    mean = own.mean()
+    means = _resampled_means(sample, rng)
+    mean = sample.mean()
     below = float(np.mean(means < mean) + np.mean(means <= mean)) / 2
     bias = special.ndtri(below)
-    acceleration = _acceleration(own)
+    acceleration = _acceleration(sample)
     tail = special.ndtri((1 - confidence) / 2)
     z = bias + np.array([tail, -tail])
     low, high = np.quantile(means, special.ndtr(bias + z / (1 - acceleration * z)))
@@ -77,16 +77,16 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator) -> float | None:
     Returns:
         The p-value; None for fewer than two differences.
     """
-    own = np.asarray(differences, float)
-    n = own.size
+    deltas = np.asarray(differences, float)
+    n = deltas.size
     if n < 2:
         return None
-    observed = abs(own.sum())
-    reached = observed - 1e-9 * np.abs(own).sum()  # equal but for the rounding of floats
+    observed = abs(deltas.sum())
+    reached = observed - 1e-9 * np.abs(deltas).sum()  # equal but for the rounding of floats
     if n <= MOST_EXACT:
         patterns = 1 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-        return float(np.mean(np.abs(patterns @ own) >= reached))
-    return (1 + _drawn_beyond(reached, own, rng)) / (1 + RESAMPLES)
+        return float(np.mean(np.abs(patterns @ deltas) >= reached))
+    return (1 + _drawn_beyond(reached, deltas, rng)) / (1 + RESAMPLES)
 
 
 def _drawn_beyond(

@@ -46,12 +46,12 @@ def planned_rows(plan: Mapping[str, Any]) -> list[PlannedRow]:
     ]
     return rows + [
         PlannedRow(
-            own["factor"],
-            own["level"],
-            differing(plan, own["changes"]),
-            differing(plan, own.get("against") or {}),
+            variant["factor"],
+            variant["level"],
+            differing(plan, variant["changes"]),
+            differing(plan, variant.get("against") or {}),
         )
-        for own in plan.get("variants") or []
+        for variant in plan.get("variants") or []
     ]
 
 

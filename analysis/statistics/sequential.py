@@ -57,7 +57,9 @@ class Look:
     @property
     def decided(self) -> list[Comparison]:
         """The comparisons that it settled."""
-        return [pair for pair, own in self.decisions.items() if own.verdict != "undecided"]
+        return [
+            pair for pair, decision in self.decisions.items() if decision.verdict != "undecided"
+        ]
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,12 @@ def looks(max_seeds: int, first: int = FIRST) -> tuple[int, ...]:
 
     The last is `max_seeds`, and also the first if that is fewer than `first`.
     """
-    found = []
+    counts = []
     n = first
     while n < max_seeds:
-        found.append(n)
+        counts.append(n)
         n += max(1, n // 6)
-    return (*found, max_seeds)
+    return (*counts, max_seeds)
 
 
 def follow(
@@ -177,7 +179,7 @@ class _Study:
     def advance(self, seeds: int) -> None:
         """Fit the model to what is there at a look."""
         self.seeds |= {variant: seeds for pair in self.open for variant in pair}
-        known = {
+        present = {
             variant: {
                 seed: value
                 for seed in range(count)
@@ -185,10 +187,10 @@ class _Study:
             }
             for variant, count in self.seeds.items()
         }
-        design = BlockDesign(self.all, known)
+        design = BlockDesign(self.all, present)
         self.statistics = dict(zip(design.comparisons, design.statistics(), strict=True))
         self.pairs = {
-            (variant, reference): len(known[variant].keys() & known[reference].keys())
+            (variant, reference): len(present[variant].keys() & present[reference].keys())
             for variant, reference in self.open
         }
 
@@ -250,10 +252,10 @@ class _Rule:
         return float(
             np.median(
                 [
-                    (float(two_sided_quantile(level, own.freedom * growth)) + POWER_QUANTILE)
-                    * own.error
+                    (float(two_sided_quantile(level, statistic.freedom * growth)) + POWER_QUANTILE)
+                    * statistic.error
                     / growth**0.5
-                    for own in errors
+                    for statistic in errors
                 ]
             )
         )

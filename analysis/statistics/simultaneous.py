@@ -116,7 +116,9 @@ def half_widths(
 def _errors(statistics: Sequence[Statistic]) -> tuple["_Errors", "_Errors"]:
     fields = ("error", "freedom"), ("pair_error", "pair_freedom")
     model, pairs = (
-        _Errors(*(np.array([getattr(own, name) for own in statistics]) for name in names))
+        _Errors(
+            *(np.array([getattr(statistic, name) for statistic in statistics]) for name in names)
+        )
         for names in fields
     )
     return model, pairs

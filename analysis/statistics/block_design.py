@@ -13,10 +13,11 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import linalg, special
 
 from analysis.statistics.arrays import Array
 from analysis.statistics.dunnett import loadings, two_sided_tail
@@ -28,6 +29,7 @@ from analysis.statistics.simultaneous import Judgement, Statistic, judge
 Comparison = tuple[Hashable, Hashable]  # a variant, and the one it is compared with
 Values = Mapping[Hashable, Mapping[Any, float]]  # by variant and seed
 FEWEST_PAIRS = 2
+ROOT = 1e-6  # of a covariance's root, smallest to largest: else some differences follow from others
 ESTIMABLE = 1e-9  # of numbers that are at most 1, and would be 0 but for rounding
 
 
@@ -107,19 +109,19 @@ class BlockDesign:
         self.variants = [variant for variant, row in values.items() if row]
         self.references = {reference for _, reference in comparisons}
         seeds = list(dict.fromkeys(seed for row in values.values() for seed in row))
-        cells = [
-            (row, seeds.index(seed))
-            for row, variant in enumerate(self.variants)
-            for seed in values[variant]
-        ]
         self.y = np.array([value for name in self.variants for value in values[name].values()])
-        self.row = np.array([row for row, _ in cells], int)  # of each value, as `seed`
-        seed = np.array([seed for _, seed in cells], int)
-        columns = np.zeros((len(cells), len(self.variants) + len(seeds)))
-        columns[np.arange(len(cells)), self.row] = 1
-        columns[np.arange(len(cells)), len(self.variants) + seed] = 1
-        self._basis, self._solve = _least_squares(columns)
-        self.residual_degrees = len(cells) - self._basis.shape[1]
+        counts = [len(values[name]) for name in self.variants]
+        self.row = np.repeat(np.arange(len(counts)), counts)  # of each value
+        ends = np.cumsum([0, *counts])
+        self._cells = [slice(*bounds) for bounds in pairwise(ends.tolist())]  # of each variant
+        number = {seed: place for place, seed in enumerate(seeds)}
+        column = [number[seed] for name in self.variants for seed in values[name]]
+        # Least squares in two steps: variants are taken out of values and seeds by their means,
+        # then what is left of the values is explained by what is left of the few seeds.
+        indicators = np.eye(len(seeds))[column].reshape(len(column), len(seeds))
+        self._seed_shares = self._means(indicators)
+        self._basis, self._solve = _least_squares(indicators - self._seed_shares[self.row])
+        self.residual_degrees = len(column) - len(counts) - self._basis.shape[1]
         self.comparisons = [
             pair for pair in dict.fromkeys(comparisons) if pair[0] != pair[1] and self._spread(pair)
         ]
@@ -130,12 +132,22 @@ class BlockDesign:
         variance = float(np.sum(self._weights([pair]) ** 2 * self.scatter[0][self.row]))
         return variance > ROUNDING**2
 
+    def _means(self, values: Array) -> Array:
+        """Average values, [cell] or [cell, ...], over each variant."""
+        means = [values[cells].mean(axis=0) for cells in self._cells]
+        return np.array(means).reshape(len(self._cells), *values.shape[1:])
+
     def _weights(self, comparisons: Sequence[Comparison]) -> Array:
         index = {variant: row for row, variant in enumerate(self.variants)}
-        contrasts = np.zeros((len(comparisons), self._solve.shape[1]))
-        for number, (variant, reference) in enumerate(comparisons):
-            contrasts[number, [index[variant], index[reference]]] = 1, -1
-        weights: Array = contrasts @ self._solve.T @ self._basis.T
+        weights: Array = np.zeros((len(comparisons), len(self.y)))
+        for number, pair in enumerate(comparisons):
+            level, reference = (index[variant] for variant in pair)
+            weights[number] = (self._seed_shares[reference] - self._seed_shares[level]) @ (
+                self._solve.T @ self._basis.T
+            )
+            for row, sign in ((level, 1), (reference, -1)):
+                cells = self._cells[row]
+                weights[number, cells] += sign / (cells.stop - cells.start)
         return weights
 
     @cached_property
@@ -151,7 +163,8 @@ class BlockDesign:
 
     @property
     def _residual(self) -> Array:
-        residual: Array = self.y - self._basis @ (self._basis.T @ self.y)
+        inside = self.y - self._means(self.y)[self.row]  # about the variants' means
+        residual: Array = inside - self._basis @ (self._basis.T @ inside)
         return residual
 
     @property
@@ -170,9 +183,9 @@ class BlockDesign:
         """
         residual = self._residual
         variances, freedoms = np.zeros(len(self.variants)), np.zeros(len(self.variants))
-        for row in range(len(self.variants)):
-            cells = self.row == row
-            free = np.eye(int(cells.sum())) - self._basis[cells] @ self._basis[cells].T
+        for row, cells in enumerate(self._cells):
+            size = cells.stop - cells.start
+            free = np.eye(size) - 1 / size - self._basis[cells] @ self._basis[cells].T
             if (trace := float(np.trace(free))) > ESTIMABLE:
                 variances[row] = np.sum(residual[cells] ** 2) / trace
                 freedoms[row] = trace**2 / np.sum(free**2)
@@ -221,8 +234,9 @@ class BlockDesign:
         groups = []
         for reference in dict.fromkeys(reference for _, reference in self.comparisons):
             inside = np.array([reference == other for _, other in self.comparisons])
-            cells = self.row == self.variants.index(reference)
-            shared = self.weights[np.ix_(inside, cells)] ** 2 @ self.scatter[0][self.row[cells]]
+            row = self.variants.index(reference)
+            weights = self.weights[inside, self._cells[row]]
+            shared = np.sum(weights**2, axis=1) * self.scatter[0][row]
             groups.append(loadings(correlation[np.ix_(inside, inside)], shared / sd[inside] ** 2))
         return groups
 
@@ -258,8 +272,8 @@ class BlockDesign:
         if not which:
             return None
         deltas, covariance = self.deltas[which], self.covariance[np.ix_(which, which)]
-        degrees = int(np.linalg.matrix_rank(covariance))
-        f = float(deltas @ np.linalg.pinv(covariance) @ deltas) / degrees
+        degrees, squares = _squares(deltas, covariance)
+        f = squares / degrees
         error_degrees = float(self.freedoms[which].min())
         p_value = float(special.fdtrc(degrees, error_degrees, f))
         if len(which) == 1:
@@ -274,8 +288,20 @@ def _least_squares(columns: Array) -> tuple[Array, Array]:
     if not columns.size:
         return np.zeros((len(columns), 0)), np.zeros((0, columns.shape[1]))
     left, sizes, right = np.linalg.svd(columns, full_matrices=False)
-    rank = int(np.sum(sizes > ESTIMABLE * sizes.max()))
+    rank = int(np.sum(sizes > ESTIMABLE * max(1.0, sizes.max())))
     return left[:, :rank], right[:rank] / sizes[:rank, None]
+
+
+def _squares(deltas: Array, covariance: Array) -> tuple[int, float]:
+    """Return the rank of a covariance, and the squared length of deltas in its units."""
+    try:
+        root = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        root = np.zeros_like(covariance)
+    if (diagonal := np.diag(root)).min() > ROOT * diagonal.max():
+        return len(deltas), float(np.sum(linalg.solve_triangular(root, deltas, lower=True) ** 2))
+    rank = int(np.linalg.matrix_rank(covariance))
+    return rank, float(deltas @ np.linalg.pinv(covariance) @ deltas)
 
 
 def paired(values: Values, pair: Comparison) -> Array:

@@ -28,6 +28,7 @@ CONTROL = np.linspace(-8.5, 8.5, 61)  # the control's error, in standard deviati
 CONTROL_WEIGHT = np.exp(-(CONTROL**2) / 2) / np.sqrt(2 * np.pi) * (CONTROL[1] - CONTROL[0])
 SPREADS = 49
 MOST_LOADING = 0.98  # narrower integrands would fall between the nodes; less is the safe side
+MANY = 200  # comparisons with a control
 TINY = 1e-300
 MOST_STEPS = 500  # of the search for loadings
 CLOSE = 1e-7  # between two of them
@@ -72,8 +73,10 @@ def exceedance(
 
 def _inside(thresholds: Array, loadings: Array, spread: Array) -> Array:
     """Return the chance that all statistics of a control are inside, [threshold, spread]."""
-    # Equal loadings have equal chances: count them instead of computing them again.
-    distinct, count = np.unique(np.round(loadings, 9), return_counts=True)
+    # Equal loadings have equal chances: count them instead of computing them again. Of many, those
+    # that are nearly equal: towards 0, which errs on the safe side.
+    scale = 1e9 if loadings.size <= MANY else 1e2
+    distinct, count = np.unique(np.trunc(loadings * scale) / scale, return_counts=True)
     limit = thresholds[:, None, None, None] * spread[:, None, None]
     shift = CONTROL[:, None] * distinct
     rest = np.sqrt(1 - distinct**2)

@@ -1,5 +1,6 @@
 """The largest of many t statistics: against scipy's integrals, and at its limits."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.statistics import dunnett
 from analysis.statistics.dunnett import critical, exceedance, loadings, two_sided_tail
 
 EQUAL = 0.5**0.5
@@ -87,3 +89,15 @@ def test_loadings_of_a_common_control_are_found_exactly() -> None:
     np.fill_diagonal(correlation, 1)
     assert loadings(correlation, np.full(4, 0.5)) == pytest.approx(own, abs=1e-4)
     assert loadings(correlation, own**2) == pytest.approx(own, abs=1e-6)
+
+
+def test_of_many_comparisons_nearly_equal_loadings_count_as_equal_and_err_on_the_safe_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spread = [np.random.default_rng(0).uniform(0.5, 0.9, 300)]
+    thresholds = [2.5, 3.5, 4.5]
+    quick = dunnett.exceedance(thresholds, spread, math.inf)
+    monkeypatch.setattr(dunnett, "MANY", 300)
+    exact = dunnett.exceedance(thresholds, spread, math.inf)
+    assert np.all(quick >= exact)
+    assert quick == pytest.approx(exact, rel=0.02)

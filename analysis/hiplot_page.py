@@ -110,7 +110,7 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
         for trial in trials
     ]
     lines = [
-        {compared if name == LAST[-1] else name: v for name, v in own.items()} for own in lines
+        {compared if name == LAST[-1] else name: v for name, v in line.items()} for line in lines
     ]
     made = hiplot.Experiment.from_iterable(lines)
     ranges = _ranges(trials)
@@ -153,21 +153,24 @@ def _factors(study: Study, trials: Iterable[Trial]) -> list[str]:
 def _ranges(trials: Iterable[Trial]) -> dict[str, hiplot.ValueType]:
     """Return the axes of the parameters that a search drew from a range, by column."""
     drawn = {name: text for trial in trials for name, text in trial.distributions.items()}
-    found = {}
+    axes = {}
     for name, text in drawn.items():
         distribution = json.loads(text)
         if distribution["name"] != "CategoricalDistribution":
             log = distribution["attributes"].get("log")
             numeric, by_magnitude = hiplot.ValueType.NUMERIC, hiplot.ValueType.NUMERIC_LOG
-            found[_factor_column(name)] = by_magnitude if log else numeric
-    return found
+            axes[_factor_column(name)] = by_magnitude if log else numeric
+    return axes
 
 
 def _pareto(study: Study, trials: Sequence[Trial]) -> dict[int, dict[str, str]]:
     """Say of each finished trial of a search with several objectives if it is on the front."""
     if len(study.directions) < 2 or study.plan.get("design") != "search":
         return {}
-    chosen = {own.variant for own in on_front(ranked(trials, **ranking(study)), study.directions)}
+    chosen = {
+        candidate.variant
+        for candidate in on_front(ranked(trials, **ranking(study)), study.directions)
+    }
     return {
         trial.number: {"pareto": "yes" if trial.label in chosen else "no"}
         for trial in trials

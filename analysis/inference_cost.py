@@ -46,16 +46,16 @@ def median(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[st
     Medians, because trainings beside it may slow one measurement to half the speed of the next.
     """
     values: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for own in measured:
-        for device, sizes in own.items():
+    for devices in measured:
+        for device, sizes in devices.items():
             for size, figures in _entries(sizes):
                 for name, value in _entries(figures):
                     if name in FIGURES and isinstance(value, int | float) and math.isfinite(value):
                         values[device, size, name].append(value)
     medians: dict[str, dict[str, dict[str, float]]] = {}
-    for (device, size, name), found in values.items():
+    for (device, size, name), measurements in values.items():
         sizes_of = medians.setdefault(device, {})
-        sizes_of.setdefault(size, {})[name] = statistics.median(found)
+        sizes_of.setdefault(size, {})[name] = statistics.median(measurements)
     return medians
 
 

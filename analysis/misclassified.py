@@ -40,13 +40,13 @@ def mistakes(checkpoint: Path) -> list[Mistake]:
     """Read the mistakes beside a checkpoint's weights, the most confident first."""
     kept = description(checkpoint).get("confused")
     entries = kept if isinstance(kept, list) else []
-    return [found for entry in entries[:MOST] if (found := _mistake(entry)) is not None]
+    return [mistake for entry in entries[:MOST] if (mistake := _mistake(entry)) is not None]
 
 
 def _mistake(entry: Any) -> Mistake | None:
     try:
         pixels = base64.b64decode(entry["pixels"], validate=True)
-        found = Mistake(
+        mistake = Mistake(
             int(entry["index"]),
             int(entry["label"]),
             int(entry["predicted"]),
@@ -55,8 +55,8 @@ def _mistake(entry: Any) -> Mistake | None:
         )
     except (TypeError, KeyError, ValueError, binascii.Error):
         return None
-    square = 0 < found.side <= LARGEST and found.side**2 == len(pixels)
-    return found if square and 0 <= found.probability <= 1 else None
+    square = 0 < mistake.side <= LARGEST and mistake.side**2 == len(pixels)
+    return mistake if square and 0 <= mistake.probability <= 1 else None
 
 
 def png(pixels: bytes, side: int) -> bytes:

@@ -191,9 +191,14 @@ def ranking(study: Study) -> dict[str, Any]:
 
 
 def _best_candidate(study: Study, trials: Sequence[Trial]) -> Best | None:
-    for own in ranked(trials, **ranking(study))[:1]:
-        if own.val_accuracy_mean is not None:
-            return Best(own.variant, own.n, own.val_accuracy_mean, own.val_accuracy_std)
+    for candidate in ranked(trials, **ranking(study))[:1]:
+        if candidate.val_accuracy_mean is not None:
+            return Best(
+                candidate.variant,
+                candidate.n,
+                candidate.val_accuracy_mean,
+                candidate.val_accuracy_std,
+            )
     return None
 
 

@@ -104,7 +104,7 @@ def record(quantity: Quantity, row: dict[str, Any]) -> dict[str, Any]:
     `val_accuracy_*` are the same of accuracies, and empty where the figure is none.
     """
     named = {name: row[name] for name in row if name.startswith("val_accuracy_")}
-    values = {name.replace("val_accuracy", "value"): own for name, own in named.items()}
+    values = {name.replace("val_accuracy", "value"): value for name, value in named.items()}
     return row | values | ({} if quantity.is_accuracy else dict.fromkeys(named))
 
 

@@ -45,8 +45,8 @@ def adjusted_means(values: Mapping[Variant, Mapping[Seed, float]]) -> dict[Varia
     """
     if not values:
         return {}
-    found = dict.fromkeys(seed for row in values.values() for seed in row)
-    seeds = {seed: index for index, seed in enumerate(found)}
+    seeds_present = dict.fromkeys(seed for row in values.values() for seed in row)
+    seeds = {seed: index for index, seed in enumerate(seeds_present)}
     variant = np.array([index for index, row in enumerate(values.values()) for _ in row], int)
     seed = np.array([seeds[s] for row in values.values() for s in row], int)
     y = np.array([value for row in values.values() for value in row.values()])

@@ -41,7 +41,9 @@ class Report:
     @property
     def figures(self) -> list[Figure]:
         """Every figure of the page, in order."""
-        return [one for section in self.sections for part in section.parts for one in part.figures]
+        return [
+            figure for section in self.sections for part in section.parts for figure in part.figures
+        ]
 
 
 def build(

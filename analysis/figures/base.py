@@ -228,6 +228,6 @@ def clipped(
     return limits(values, inside) if quantity.is_accuracy else None
 
 
-def within(found: tuple[float, float] | None) -> dict[str, Any]:
+def within(bounds: tuple[float, float] | None) -> dict[str, Any]:
     """Return an axis' part with these limits, given as fractions."""
-    return {} if found is None else {"range": percents(found)}
+    return {} if bounds is None else {"range": percents(bounds)}

@@ -43,32 +43,32 @@ def courses(trials: Sequence[Trial], metric: str) -> NDArray[np.float64]:
 
 def course(trial: Trial, metric: str) -> list[float]:
     """Return a metric of one trial epoch by epoch; NaN where it is not known."""
-    found = {
+    values = {
         entry["epoch"]: entry[metric]
         for entry in trial.history
         if isinstance(entry, dict)
         and isinstance(entry.get("epoch"), int)
         and isinstance(entry.get(metric), int | float)
     }
-    if not found and metric == "val_accuracy":
-        found = dict(trial.intermediate)
-    last = min(max(found, default=0), LONGEST)
-    return [float(found.get(epoch, math.nan)) for epoch in range(1, last + 1)]
+    if not values and metric == "val_accuracy":
+        values = dict(trial.intermediate)
+    last = min(max(values, default=0), LONGEST)
+    return [float(values.get(epoch, math.nan)) for epoch in range(1, last + 1)]
 
 
 def level_courses(factor: str, levels: Sequence[Level], name: str) -> Figure | None:
     """Draw the mean learning curves of a factor's levels; None where no epochs were kept."""
     data = []
     for level, shade in zip(levels, shades(levels), strict=True):
-        own = list(level.trials.values())
-        validation = courses(own, "val_accuracy")
+        trials = list(level.trials.values())
+        validation = courses(trials, "val_accuracy")
         if not validation.size:
             continue
         label = plain(level.label, LABEL)
         x, low, mean, high = _spread(validation)
         data.append(band(x, low, high, shade))
         data.append(_line(x, mean, label, shade))
-        training = courses(own, "train_accuracy")
+        training = courses(trials, "train_accuracy")
         if training.size:
             x, _, mean, _ = _spread(training)
             data.append(_line(x, mean, label, shade, training=True))
@@ -93,8 +93,8 @@ def _spread(
     """Return epochs, and the lowest, mean and highest trial, for as long as all of them train."""
     together = np.isfinite(values).all(axis=0)
     last = together.size if together.all() else int(together.argmin())
-    own = scale * values[:, :last]
-    return list(range(1, last + 1)), own.min(axis=0), own.mean(axis=0), own.max(axis=0)
+    scaled = scale * values[:, :last]
+    return list(range(1, last + 1)), scaled.min(axis=0), scaled.mean(axis=0), scaled.max(axis=0)
 
 
 def _line(
@@ -206,11 +206,13 @@ def _trial_line(
 
 def _quantiles(trials: Sequence[Trial], metric: str) -> list[dict[str, Any]]:
     values = courses(trials, metric)
-    known = np.isfinite(values).any(axis=0) if values.size else np.zeros(0, bool)
-    if not known.any():
+    measured = np.isfinite(values).any(axis=0) if values.size else np.zeros(0, bool)
+    if not measured.any():
         return []
-    x = (np.flatnonzero(known) + 1).tolist()
-    lowest, low, median, high, highest = 100 * np.nanquantile(values[:, known], QUANTILES, axis=0)
+    x = (np.flatnonzero(measured) + 1).tolist()
+    lowest, low, median, high, highest = 100 * np.nanquantile(
+        values[:, measured], QUANTILES, axis=0
+    )
     return [
         band(x, lowest, highest, SKY),
         band(x, low, high, SKY, "4d"),

@@ -68,32 +68,32 @@ def _trace(dimensions: Sequence[Dimension], colours: Sequence[float]) -> dict[st
     }
 
 
-def _dimension(own: Dimension) -> dict[str, Any]:
-    label = plain(own.label, 18)
-    if own.kind == "categories":
-        names = list(own.order or dict.fromkeys(own.values))
+def _dimension(dimension: Dimension) -> dict[str, Any]:
+    label = plain(dimension.label, 18)
+    if dimension.kind == "categories":
+        names = list(dimension.order or dict.fromkeys(dimension.values))
         places = {name: index for index, name in enumerate(names)}
         return {
             "label": label,
-            "values": [places[value] for value in own.values],
+            "values": [places[value] for value in dimension.values],
             "range": [-0.3, max(0.3, len(names) - 0.7)],
             "tickvals": sample(range(len(names)), MOST_TICKS),
             "ticktext": [plain(level_text(name), 14) for name in sample(names, MOST_TICKS)],
         }
     # These axes know neither logarithms nor gaps: both are written by hand, as are the ticks.
-    scale = math.log10 if own.kind == "logarithmic" else float
-    levels = sorted({value for value in own.values if value is not None})
-    ticks = levels if len(levels) <= FEW else _ticks_between(levels[0], levels[-1], own.kind)
+    scale = math.log10 if dimension.kind == "logarithmic" else float
+    levels = sorted({value for value in dimension.values if value is not None})
+    ticks = levels if len(levels) <= FEW else _ticks_between(levels[0], levels[-1], dimension.kind)
     low, high = scale(levels[0]), scale(levels[-1])
     ticks = _apart(ticks, scale, (high - low) * CLOSEST)
     gap = low - 0.1 * ((high - low) or 1.0)
-    known = None not in own.values
+    complete = None not in dimension.values
     return {
         "label": label,
-        "values": rounded(gap if value is None else scale(value) for value in own.values),
-        "range": rounded([low if known else gap, high if high > low else low + 1]),
-        "tickvals": rounded([*([] if known else [gap]), *map(scale, ticks)]),
-        "ticktext": [*([] if known else ["–"]), *map(_short, ticks)],
+        "values": rounded(gap if value is None else scale(value) for value in dimension.values),
+        "range": rounded([low if complete else gap, high if high > low else low + 1]),
+        "tickvals": rounded([*([] if complete else [gap]), *map(scale, ticks)]),
+        "ticktext": [*([] if complete else ["–"]), *map(_short, ticks)],
     }
 
 

@@ -93,10 +93,10 @@ def _reported(row: ReportedRow) -> tuple[float, float, float]:
     return _bounds(row.reported)
 
 
-def _bounds(own: Figures) -> tuple[float, float, float]:
-    middle = own.test_accuracy or 0.0
+def _bounds(figures: Figures) -> tuple[float, float, float]:
+    middle = figures.test_accuracy or 0.0
     return (
-        middle if own.low is None else own.low,
+        middle if figures.low is None else figures.low,
         middle,
-        middle if own.high is None else own.high,
+        middle if figures.high is None else figures.high,
     )

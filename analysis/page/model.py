@@ -20,8 +20,8 @@ def best_model(
     """Show the confusion matrix and the most confident mistakes of the best model."""
     if best is None or not study.plan:
         return []
-    own = [trial for trial in finished(trials) if trial.label == best.variant]
-    chosen = max(own, key=lambda trial: trial.value or 0.0)
+    replicates = [trial for trial in finished(trials) if trial.label == best.variant]
+    chosen = max(replicates, key=lambda trial: trial.value or 0.0)
     name = printable(best.variant)
     seed = "" if chosen.seed is None else f" on seed {chosen.seed}"
     test = (
@@ -105,15 +105,16 @@ def _images(trial: Trial, folder: Path | None, classes: Sequence[str]) -> list[I
     def name(index: int) -> str:
         return classes[index] if 0 <= index < len(classes) else str(index)
 
-    found = []
-    for one in mistakes(path):
-        picture = base64.b64encode(png(one.pixels, one.side)).decode()
-        sure = f"{100 * one.probability:.0f} %"
-        found.append(
+    images = []
+    for mistake in mistakes(path):
+        picture = base64.b64encode(png(mistake.pixels, mistake.side)).decode()
+        taken = f"{name(mistake.label)}, taken for {name(mistake.predicted)}"
+        sure = f"{100 * mistake.probability:.0f} %"
+        images.append(
             Image(
                 f"data:image/png;base64,{picture}",
-                f"Test image {one.index}: {name(one.label)}, taken for {name(one.predicted)}",
-                f"{name(one.label)}, taken for {name(one.predicted)} ({sure})",
+                f"Test image {mistake.index}: {taken}",
+                f"{taken} ({sure})",
             )
         )
-    return found
+    return images

@@ -108,16 +108,16 @@ def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
     for trial in trials:
         variants[trial.label].append(trial)
     rows = []
-    for label, own in variants.items():
-        compute = sum(trial.seconds or 0.0 for trial in own)
-        wall = wall_seconds(own)
-        ended = max((trial.completed for trial in own if trial.completed), default=None)
-        devices = dict.fromkeys(printable(trial.device) for trial in own if trial.device)
-        done = sum(trial.state == "COMPLETE" for trial in own)
+    for label, replicates in variants.items():
+        compute = sum(trial.seconds or 0.0 for trial in replicates)
+        wall = wall_seconds(replicates)
+        ended = max((trial.completed for trial in replicates if trial.completed), default=None)
+        devices = dict.fromkeys(printable(trial.device) for trial in replicates if trial.device)
+        done = sum(trial.state == "COMPLETE" for trial in replicates)
         rows.append(
             [
                 Cell(printable(label), kind="label"),
-                Cell(f"{len(own):,}", len(own), "number"),
+                Cell(f"{len(replicates):,}", len(replicates), "number"),
                 Cell(f"{done:,}", done, "number"),
                 Cell(duration(compute), compute, "number"),
                 Cell(duration(wall), wall, "number"),

@@ -36,7 +36,11 @@ def answers(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Sentences
 
 def _important(table: SearchTable) -> list[str]:
     method, parameters = table.importances.ranked_by, table.importances.parameters
-    shares = [(one.parameter, share) for one in parameters if (share := one.by(method)) is not None]
+    shares = [
+        (importance.parameter, share)
+        for importance in parameters
+        if (share := importance.by(method)) is not None
+    ]
     if not shares:
         return []
     (first, share), *others = shares[:3]

@@ -114,7 +114,7 @@ class EffectFigures:
             pairs = max((effect.compared for effect in usual), default=0)
             smallest = detectable(pairs, ALPHA / max(1, self.family))
             return None if smallest is None or self.spread is None else smallest * self.spread
-        found = [
+        differences = [
             (effect.delta_high - effect.delta_low) / 2 * self._with_power(effect.freedom)
             for effect in usual
             if effect.delta_low is not None
@@ -122,7 +122,7 @@ class EffectFigures:
             and effect.freedom is not None
             and effect.delta_high > effect.delta_low
         ]
-        return float(np.median(found)) if found else None
+        return float(np.median(differences)) if differences else None
 
     def _with_power(self, freedom: float) -> float:
         quantile = float(special.stdtrit(freedom, 1 - ALPHA / (2 * max(1, self.family))))
@@ -138,7 +138,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         strict: judge every comparison by its own values alone, and correct by Holm.
     """
     plan = study.plan
-    found = ablation(plan, trials, strict)
+    comparison = ablation(plan, trials, strict)
     cells, names = _cells(trials)
     now = progress(study, trials)
     points = plan.get("negligible")
@@ -153,14 +153,14 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "quantity": study.quantity,
         "progress": now,
         "facts": facts(study, now),
-        "baseline": found.baseline,
-        "effects": found.effects if path is None else decided(found.effects, path),
+        "baseline": comparison.baseline,
+        "effects": comparison.effects if path is None else decided(comparison.effects, path),
         # An F test knows nothing of looks.
-        "factors": found.factors if path is None else [],
-        "method": found.method if path is None else SEQUENTIAL,
+        "factors": comparison.factors if path is None else [],
+        "method": comparison.method if path is None else SEQUENTIAL,
         "negligible": None if points is None else points / 100,
-        "family": found.family,
-        "spread": found.spread,
+        "family": comparison.family,
+        "spread": comparison.spread,
         "reported": compare_reported(study, trials),
         "source": plan.get("source") or {},
         "test_images": study.dataset.get("test_images"),

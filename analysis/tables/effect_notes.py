@@ -220,8 +220,8 @@ def _of_power(table: EffectFigures) -> list[str]:
     if smallest is None:
         return []
     among = f" among its {table.family} comparisons" if table.family > 1 else ""
-    found = table.quantity.gap(smallest)
+    difference = table.quantity.gap(smallest)
     return [
-        f"Power: the study finds a true difference of about {found}{among} in 4 "
+        f"Power: the study finds a true difference of about {difference}{among} in 4 "
         "of 5 cases. Smaller ones are missed more often."
     ]

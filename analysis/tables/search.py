@@ -375,8 +375,8 @@ def _csv(table: SearchTable) -> str:
                 " ".join(f"{name}={level_text(value)}" for name, value in candidate.changes.items())
             ),
         }
-        known = record(table.quantity, asdict(candidate))
-        rows.append(known | flat(candidate.inference) | words)
+        row = record(table.quantity, asdict(candidate))
+        rows.append(row | flat(candidate.inference) | words)
     return csv_text([*head, "changes"], rows)
 
 

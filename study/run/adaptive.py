@@ -216,8 +216,8 @@ def told(path: SeedPath, seconds: float) -> Iterator[str]:
     if path.wanted and path.forecast:
         variants = len({variant for variant, _ in path.wanted})
         cost = f", about {duration(seconds)} of training" if seconds else ""
-        found = path.forecast.detectable
-        power = f"; it finds differences from {100 * found:.2f} points on" if found else ""
+        smallest = path.forecast.detectable
+        power = f"; it finds differences from {100 * smallest:.2f} points on" if smallest else ""
         yield (
             f"next: {variants} variants up to {path.round} seeds, "
             f"{path.forecast.trainings} trainings{cost}{power}"

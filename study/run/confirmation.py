@@ -26,10 +26,10 @@ class Candidate:
 
     def mean_before(self, seed: int) -> float:
         """Mean over the seeds before this one; -inf where one gave no result."""
-        known = [self.values[own] for own in sorted(self.values) if own < seed]
-        if not known or None in known:
+        values = [self.values[earlier] for earlier in sorted(self.values) if earlier < seed]
+        if not values or None in values:
             return -math.inf
-        return statistics.fmean(value for value in known if value is not None)
+        return statistics.fmean(value for value in values if value is not None)
 
 
 def next_replicates(
@@ -39,7 +39,7 @@ def next_replicates(
 
     A round is one more seed; it starts when the round before is complete.
     """
-    ranked = [n for n, own in candidates.items() if own.values.get(0) is not None]
+    ranked = [n for n, candidate in candidates.items() if candidate.values.get(0) is not None]
     count = len(ranked)
     for seed in range(1, seeds):
         kept = max(FINALISTS, math.ceil(count / pruners.ETA**seed))
@@ -58,7 +58,7 @@ def next_by_wilcoxon(candidates: Mapping[int, Candidate], seeds: int) -> list[tu
     Worse: a one-sided Wilcoxon signed-rank test against the best candidate, paired by seed, has
     p <= 0.1 (as Optuna's WilcoxonPruner does over instances).
     """
-    means = {n: own.mean_before(seeds) for n, own in candidates.items()}
+    means = {n: candidate.mean_before(seeds) for n, candidate in candidates.items()}
     alive = [n for n, mean in means.items() if mean > -math.inf]
     complete = [n for n in alive if len(candidates[n].values) == seeds]
     best = max(complete or alive, key=means.__getitem__, default=None)

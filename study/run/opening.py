@@ -83,7 +83,7 @@ def store_plan(writer: StudyWriter, plan: Plan, **attributes: Any) -> None:
 def attempts(trials: Sequence[FrozenTrial]) -> Counter[tuple[str, int]]:
     """Count how often each cell (variant, seed) was begun."""
     attributes = (trial.user_attrs for trial in trials)
-    return Counter((own["variant"], own["seed"]) for own in attributes if "variant" in own)
+    return Counter((attrs["variant"], attrs["seed"]) for attrs in attributes if "variant" in attrs)
 
 
 def _refuse(name: str, differences: Sequence[str]) -> None:

@@ -74,9 +74,13 @@ class Proposals:
     def __init__(self, plan: Plan, before: int) -> None:
         assert plan.search is not None
         self.search, self.base = plan.search, plan.base_config
-        self.space = {own.name: own for own in self.search.space}
-        self.distributions = {name: own.distribution() for name, own in self.space.items()}
-        self.defaults = {name: own.default(self.base) for name, own in self.space.items()}
+        self.space = {parameter.name: parameter for parameter in self.search.space}
+        self.distributions = {
+            name: parameter.distribution() for name, parameter in self.space.items()
+        }
+        self.defaults = {
+            name: parameter.default(self.base) for name, parameter in self.space.items()
+        }
         self.random = random.Random(f"{self.search.sampler_seed} {before}")
         self.listed: deque[Params] = deque()
         self.ends: dict[PointKey, PointEnd] = {}
@@ -166,7 +170,7 @@ class Proposals:
             point = suggest(study.ask(), self.search.space, self.base)
             if self._is_new(point):
                 return point
-        if any(own.values() is None for own in self.search.space):
+        if any(parameter.values() is None for parameter in self.search.space):
             return None
         return next(filter(self._is_new, every_point(self.search.space, self.base)), None)
 

@@ -47,7 +47,7 @@ class MedianPruner:
     def report(self, trial: int, step: int, value: float) -> bool:
         """Compare the trial's best value with the others' values at this step."""
         self.best[trial] = max(value, self.best.get(trial, -math.inf))
-        others = [own for number, own in self.values[step].items() if number != trial]
+        others = [other for number, other in self.values[step].items() if number != trial]
         self.values[step][trial] = value
         if step <= self.warmup_steps or len(others) < self.startup_trials:
             return False

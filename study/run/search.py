@@ -45,7 +45,9 @@ class SearchWork:
         self.plan, self.search = plan, plan.search
         self.base = plan.base_config
         self.proposals = Proposals(plan, len(trials))
-        self.distributions = {own.name: self._stored_form(own) for own in self.search.space}
+        self.distributions = {
+            parameter.name: self._stored_form(parameter) for parameter in self.search.space
+        }
         self.pruner = pruners.make(self.search.pruner, plan.epochs)
         self.candidates: dict[int, Candidate] = {}
         self.numbers: dict[PointKey, int] = {}  # point -> its candidate
@@ -102,8 +104,8 @@ class SearchWork:
     def _stored_form(self, parameter: Parameter) -> BaseDistribution:
         """Return the distribution that the database holds every value of."""
         given = [point[parameter.name] for point in self.search.points if parameter.name in point]
-        own = getattr(self.base, parameter.name)
-        values = [value for value in (own, *given) if parameter.holds(value)]
+        base_level = getattr(self.base, parameter.name)
+        values = [value for value in (base_level, *given) if parameter.holds(value)]
         return parameter.distribution(stepped=all(parameter.nearest(v) == v for v in values))
 
     # What the coordinator asks.
@@ -137,10 +139,10 @@ class SearchWork:
             bank = max(banks(self.asked, size), key=len)
             self.asked = [task for task in self.asked if task not in bank]
             return bank
-        due = [own for own in self._replicates_due() if own not in self.running]
+        due = [replicate for replicate in self._replicates_due() if replicate not in self.running]
         if not due:
             return ()
-        bank = banks([self._replicate(*own) for own in due], size)[0]
+        bank = banks([self._replicate(*replicate) for replicate in due], size)[0]
         self.running.update((int(task.candidate or 0), task.seed) for task in bank)
         return bank
 
@@ -166,13 +168,14 @@ class SearchWork:
         self.asked.append(task)
 
     def _changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: own for name, own in params.items() if own != getattr(self.base, name)}
+        return {name: level for name, level in params.items() if level != getattr(self.base, name)}
 
     def _replicate(self, number: int, seed: int) -> Task:
-        own = self.candidates[number]
+        candidate = self.candidates[number]
         variant = BASELINE if number == self.baseline else f"#{number}"
-        config = own.config.replace(seed=seed)
-        return Task(variant, seed, config, own.params, self._changes(own.params), candidate=number)
+        config = candidate.config.replace(seed=seed)
+        params = candidate.params
+        return Task(variant, seed, config, params, self._changes(params), candidate=number)
 
     def _replicates_due(self) -> Collection[tuple[int, int]]:
         if self.plan.seeds == 1 or self.proposed or self._may_ask():
@@ -209,8 +212,8 @@ class SearchWork:
         number = task.candidate
         assert number is not None
         complete = result.outcome in ("finished", "early-stopped")
-        own = self.candidates.setdefault(number, Candidate(task.params, task.config))
-        own.values[task.seed] = result.val_accuracy if complete else None
+        candidate = self.candidates.setdefault(number, Candidate(task.params, task.config))
+        candidate.values[task.seed] = result.val_accuracy if complete else None
         self.durations.append(result.seconds)
         proposal = self.proposed.pop(task, None)
         if proposal is None:
@@ -223,7 +226,7 @@ class SearchWork:
         self.proposals.end(proposal, self._end(number, result))
 
     def _end(self, number: int, result: Result) -> PointEnd:
-        steps = {own.epoch: own.val_accuracy for own in result.history}
+        steps = {epoch.epoch: epoch.val_accuracy for epoch in result.history}
         steps = {step: value for step, value in steps.items() if math.isfinite(value)}
         if result.outcome in ("finished", "early-stopped"):
             values = [value for value in self.objectives(result) if value is not None]
@@ -250,11 +253,11 @@ class SearchWork:
     def cost(self, task: Task | None) -> float:
         """Return the mean seconds of the trials so far, at first the measured estimate."""
         del task  # what a proposal will cost is not known before it has been trained
-        known = len(self.durations) >= FEW
-        return statistics.fmean(self.durations) if known else self.expected
+        enough = len(self.durations) >= FEW
+        return statistics.fmean(self.durations) if enough else self.expected
 
     def seconds_waiting(self) -> float:
         """Return the seconds of the trials not started, replicates due included."""
         started = self.settled + len(self.proposed) - len(self.asked)  # settled, or running now
-        due = sum(own not in self.running for own in self._replicates_due())
+        due = sum(replicate not in self.running for replicate in self._replicates_due())
         return (max(self._search_trials - started, 0) + due) * self.cost(None)

@@ -178,7 +178,7 @@ def show_plan(
 
 
 def _show_rows(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
-    factorial = plan.design == "factorial"
+    factorial, base = plan.design == "factorial", plan.base_config
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(", ".join(plan.factors) if factorial else "variant", overflow="fold")
     several = len(plan.epoch_counts) > 1
@@ -187,7 +187,7 @@ def _show_rows(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows[:SHOWN_ROWS]:
         changes = row["changes"]
         if factorial:
-            levels = [changes.get(own, getattr(plan.base_config, own)) for own in plan.factors]
+            levels = [changes.get(factor, getattr(base, factor)) for factor in plan.factors]
             label = ", ".join(map(level_text, levels))
         elif row["factor"] is None or changes.keys() == {row["factor"]}:
             label = row["variant"]
@@ -246,17 +246,20 @@ def _show_search(search: Search) -> None:
     print(
         f"sampler {search.sampler}, pruner {search.pruner}, for {' and '.join(search.objectives)}"
     )
-    width = max(len(own.name) for own in search.space)
+    width = max(len(parameter.name) for parameter in search.space)
     print(f"{'parameter':{width}}  values")
-    for own in search.space:
-        if own.levels:
-            values = ", ".join(map(level_text, own.levels))
+    for parameter in search.space:
+        if parameter.levels:
+            values = ", ".join(map(level_text, parameter.levels))
         else:
             scale = (
-                " (logarithmic)" if own.log else f" in steps of {own.step:g}" if own.step else ""
+                " (logarithmic)"
+                if parameter.log
+                else f" in steps of {parameter.step:g}"
+                if parameter.step
+                else ""
             )
-            values = f"{own.low:g} to {own.high:g}{scale}"
-        conditions = [f"{name} = {' or '.join(map(level_text, v))}" for name, v in own.when]
-        print(
-            f"{own.name:{width}}  {values}{', where ' if conditions else ''}{', '.join(conditions)}"
-        )
+            values = f"{parameter.low:g} to {parameter.high:g}{scale}"
+        conditions = [f"{name} = {' or '.join(map(level_text, v))}" for name, v in parameter.when]
+        where = f", where {', '.join(conditions)}" if conditions else ""
+        print(f"{parameter.name:{width}}  {values}{where}")

@@ -126,9 +126,9 @@ def settled(trials: Iterable[Record]) -> dict[tuple[str | None, int | None], str
 def records(trials: "Iterable[FrozenTrial]") -> list[Record]:
     """Return what `settled` and `pending` need of Optuna's trials."""
     return [
-        (own.get("variant"), own.get("seed"), trial.state.name, own.get("outcome"))
+        (attrs.get("variant"), attrs.get("seed"), trial.state.name, attrs.get("outcome"))
         for trial in trials
-        for own in [trial.user_attrs]
+        for attrs in [trial.user_attrs]
     ]
 
 
@@ -167,7 +167,7 @@ class CellWork:
         from study.store.writer import categorical
 
         self.plan, self.bank_size = plan, bank_size
-        self.distributions = {name: categorical(own) for name, own in plan.varied.items()}
+        self.distributions = {name: categorical(levels) for name, levels in plan.varied.items()}
         self.tasks: list[Task] = []  # all that were ever queued
         self.queue: deque[tuple[Task, ...]] = deque()
         self.costs: dict[CostKey, Cost] = {}
@@ -188,7 +188,7 @@ class CellWork:
 
     def learn(self, costs: Sequence[Cost]) -> None:
         """Take the measured costs of the kinds."""
-        self.costs = {cost_key(c): own for c, own in zip(self.kinds(), costs, strict=True)}
+        self.costs = {cost_key(c): cost for c, cost in zip(self.kinds(), costs, strict=True)}
         self.waiting = sum(self.cost(task) for tasks in self.queue for task in tasks)
 
     def next(self, size: int) -> Sequence[Task]:

@@ -95,4 +95,4 @@ class Executor(Protocol):
 
 def describe_all(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sum several workers' descriptions up: the first's, and every device."""
-    return {**descriptions[0], "devices": [own["device"] for own in descriptions]}
+    return {**descriptions[0], "devices": [description["device"] for description in descriptions]}

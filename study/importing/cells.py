@@ -81,8 +81,7 @@ def levels_of(cells: Sequence[CellValue]) -> tuple[list[Level], list[str]]:
     ):
         return [cell if isinstance(cell, bool) else None if cell is None else level_text(cell)
                 for cell in plain], []  # fmt: skip
-    texts: dict[Any, Level] = {}
-    first: dict[str, str] = {}
+    texts, first = dict[Any, Level](), dict[str, str]()
     for cell in plain:
         if cell is not None and (cell, type(cell)) not in texts:
             text = level_text(_value(cell)) if _is_plain_number(cell) else level_text(cell)

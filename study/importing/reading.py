@@ -117,6 +117,10 @@ class Reading:
         )
 
 
+def _left_out(table: Table) -> dict[str, str]:
+    return {name: f"left out: {why}" for name, why in table.left_out.items()}
+
+
 def read_columns(table: Table, options: Options) -> Reading:
     """Give every column its role.
 
@@ -125,8 +129,7 @@ def read_columns(table: Table, options: Options) -> Reading:
     """
     same = _same_columns(table)
     reading = Reading(table, _names(table, same))
-    reading.uses = {name: f"left out: {why}" for name, why in table.left_out.items()}
-    reading.notes += table.notes
+    reading.uses, reading.notes = _left_out(table), [*reading.notes, *table.notes]
     told = _told(reading, options)
     figures: dict[str, FigureName] = {}
     for column in table.columns:
@@ -137,9 +140,8 @@ def read_columns(table: Table, options: Options) -> Reading:
         if role == "figure":
             figures[column] = _figure_name(reading, column)
         else:
-            _take(
-                reading, column, role, left_out=options.factors is not None and column not in told
-            )
+            only_told = options.factors is not None
+            _take(reading, column, role, left_out=only_told and column not in told)
     _unnamed_beside_named(reading, figures)
     metric = _resolve(reading, "--metric", options.metric) if options.metric else None
     chosen = metric or _choose(reading, figures)

@@ -30,11 +30,16 @@ _QUALIFIERS = {"validation": (BEST, None, MEAN, LAST)}
 _OTHER_QUALIFIERS = (None, LAST, MEAN, BEST)
 
 
+MOST_QUESTIONS = 8  # that one message asks
+
+
 class UnclearError(UserError):
     """A table that cannot be read without asking; holds the reading so far."""
 
     def __init__(self, questions: Sequence[str], uses: Mapping[str, str]) -> None:
-        super().__init__("; ".join(questions))
+        more = len(questions) - MOST_QUESTIONS
+        further = [f"and {more:,} further columns"] if more > 0 else []
+        super().__init__("; ".join([*questions[:MOST_QUESTIONS], *further]))
         self.uses = uses
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 CellValue = bool | int | float | str | None  # of a text file: str, and None where it is empty
 
 MAX_ROWS = 1_000_000
+MAX_COLUMNS = 2000
 MAX_NAME = 200  # characters of a column's name
 
 

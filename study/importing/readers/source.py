@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from study.importing.table import MAX_NAME, MAX_ROWS, Table, TableRow
+from study.importing.table import MAX_COLUMNS, MAX_NAME, MAX_ROWS, Table, TableRow
 from trainer.errors import UserError, choose
 
 SQLITE = b"SQLite format 3\x00"
@@ -84,7 +84,7 @@ def make_table(
     """Make a table of rows, its columns in the order in which they first occur.
 
     Raises:
-        UserError: there is no row, too many, or a column's name is longer than any name.
+        UserError: there is no row, too many rows or columns, or a column's name is longer than any.
     """
     kept = tuple(rows)
     if not kept:
@@ -92,6 +92,11 @@ def make_table(
     if len(kept) > MAX_ROWS:
         raise UserError(f"holds more than {MAX_ROWS:,} rows")
     columns = tuple(dict.fromkeys(name for row in kept for name in row.cells))
+    if len(columns) > MAX_COLUMNS:
+        raise UserError(
+            f"has {len(columns):,} columns; at most {MAX_COLUMNS:,} are read: leave out those that "
+            "are neither settings nor figures"
+        )
     for name in columns:
         if len(name) > MAX_NAME:
             raise UserError(f"column {name[:20]!r}...: its name is longer than {MAX_NAME}")

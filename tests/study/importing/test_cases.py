@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from study.importing import ImportedStudy, UnclearError, read_table
+from study.importing.table import MAX_COLUMNS
 from tests.support.imports import study_of, table_of, values
 from trainer.errors import UserError
 
@@ -320,3 +321,19 @@ def test_a_kind_that_is_told_must_fit(tmp_path: Path) -> None:
         read_table(path, "optuna")
     with pytest.raises(UserError, match="--from = 'x': choose from"):
         read_table(path, "x")
+
+
+def test_more_columns_than_anybody_names_are_refused_in_a_line() -> None:
+    names = [f"c{number}" for number in range(MAX_COLUMNS)]
+    text = ",".join([*names, "val_acc"]) + "\n" + ",".join(["1"] * MAX_COLUMNS + ["0.9"]) + "\n"
+    with pytest.raises(UserError, match=r": has 2,001 columns; at most 2,000 are read"):
+        table_of(text)
+
+
+def test_of_many_unclear_columns_a_message_asks_about_a_few() -> None:
+    names = [f"c{number}" for number in range(40)]
+    rows = [[f"{(row * 7 + column * 13) % 101 / 101}" for column in range(40)] for row in range(6)]
+    lines = [",".join([*cells, f"0.9{row}"]) for row, cells in enumerate(rows)]
+    with pytest.raises(UnclearError, match=r"; and \d+ further columns") as asked:
+        study_of(table_of("\n".join([",".join([*names, "val_acc"]), *lines])))
+    assert str(asked.value).count("was it chosen or measured") == 8

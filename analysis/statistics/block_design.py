@@ -29,6 +29,7 @@ from analysis.statistics.simultaneous import Judgement, Statistic, judge
 Comparison = tuple[Hashable, Hashable]  # a variant, and the one it is compared with
 Values = Mapping[Hashable, Mapping[Any, float]]  # by variant and seed
 FEWEST_PAIRS = 2
+DIGITS = 12  # of a difference
 ROOT = 1e-6  # of a covariance's root, smallest to largest: else some differences follow from others
 ESTIMABLE = 1e-9  # of numbers that are at most 1, and would be 0 but for rounding
 
@@ -158,7 +159,13 @@ class BlockDesign:
     @cached_property
     def deltas(self) -> Array:
         """The differences, shape (comparisons,)."""
-        deltas: Array = self.weights @ self.y
+        index = {variant: row for row, variant in enumerate(self.variants)}
+        level, reference = ([index[pair[side]] for pair in self.comparisons] for side in (0, 1))
+        means = self._means(self.y)
+        seeds = self._solve.T @ (self._basis.T @ (self.y - means[self.row]))
+        adjusted = means - self._seed_shares @ seeds  # as if all had the same seeds
+        # Rounded, so that no processor's last digit decides how a tie is printed.
+        deltas: Array = np.round(adjusted[level] - adjusted[reference], DIGITS)
         return deltas
 
     @property

@@ -98,7 +98,7 @@ def test_text(pooling: EffectTable) -> None:
         "pooling                                        0.006  matters",
         "  avg     3  93.03 ±1.00  +2.00  [1.05, 2.95]  0.006  better",
         "batchnorm                                      0.546  not proven",
-        "  false   2  90.05 ±1.48  -0.48 [-7.46, 6.51]  0.546  too few",
+        "  false   2  90.05 ±1.48  -0.47 [-7.46, 6.51]  0.546  too few",
         "",
         "Test accuracy in % (looked at once, never used for a choice), size and seconds",
         "            accuracy           difference  parameters  seconds",
@@ -106,7 +106,7 @@ def test_text(pooling: EffectTable) -> None:
         "pooling",
         "  avg    92.03 ±1.00  +2.00  [1.05, 2.95]      50,282     12.5",
         "batchnorm",
-        "  false  89.05 ±1.48  -0.48 [-7.46, 6.51]      50,282     12.5",
+        "  false  89.05 ±1.48  -0.47 [-7.46, 6.51]      50,282     12.5",
         "",
         "Difference: level minus the baseline in points of validation accuracy, paired by",
     ]

@@ -225,6 +225,7 @@ def test_a_newcomer_sees_whose_figures_a_plan_repeats(
     tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMNIST_DATA_DIR", raising=False)  # `show` would measure what plans cost
 
     def printed(*args: str) -> str:
         with pytest.raises(SystemExit) as ended:

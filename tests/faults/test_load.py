@@ -1,6 +1,5 @@
 """A study of 10,000 trials: quick at every report, at every start, in little memory."""
 
-import resource
 import statistics
 import sys
 import time
@@ -81,12 +80,15 @@ def run(file: Path, plan: Plan) -> tuple[list[float], float]:
 @pytest.mark.timeout(900)
 def test_reports_are_quick_and_starts_too(tmp_path: Path, trials: int) -> None:
     file = tmp_path / "studies.db"
+    before = psutil.Process().memory_info().rss  # of the tests that this process ran before
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak until now
     seconds, _ = run(file, search(trials))
     last = sorted(seconds[-len(seconds) // 5 :])  # with most trials behind it
     p95 = last[int(0.95 * len(last))]
     again, ready = run(file, search(trials + 16))
-    memory = psutil.Process().memory_info().rss
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = psutil.Process().memory_info().rss - before
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = 1024 * int(status.partition("VmHWM:")[2].split()[0]) - before
     print(
         f"{trials} trials: report and verdict {1000 * statistics.median(last):.2f} ms (median), "
         f"{1000 * p95:.2f} ms (p95); resumed in {ready:.1f} s; {memory / 1e6:.0f} MB now, "
@@ -95,7 +97,7 @@ def test_reports_are_quick_and_starts_too(tmp_path: Path, trials: int) -> None:
     )
     assert p95 < 0.05
     assert ready < 20
-    assert max(memory, peak) < 1e9
+    assert max(memory, peak) < 0.75e9  # beside the quarter that imports take
     assert again
     by_state = states(file)
     assert by_state.keys() <= {"COMPLETE", "PRUNED"}

@@ -202,7 +202,7 @@ def test_names_of_figures_are_fit_for_files() -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("format", ["svg", "png"])
+@pytest.mark.parametrize("format", ["svg", pytest.param("png", marks=pytest.mark.slow)])
 def test_figures_are_saved_as_files(tmp_path: Path, format: str) -> None:
     figure = interaction("f", "g", {("a", 1): [0.8, 0.9], ("b", 1): [0.7]}, ACCURACY, "pair")
     (path,) = save([figure], tmp_path / "figures", format)

@@ -42,7 +42,10 @@ CONFIG = tiny().base_config.replace(epochs=2)
 
 @pytest.mark.parametrize(
     ("workers", "seeds", "seconds"),
-    [(2, 6, 3.0), pytest.param(4, 100, 1.0, marks=pytest.mark.slow)],
+    [
+        pytest.param(2, 6, 3.0, marks=pytest.mark.slow),
+        pytest.param(4, 100, 1.0, marks=pytest.mark.slow),
+    ],
     ids=["12 trials", "200 trials"],
 )
 def test_a_storm_of_kills_leaves_exactly_the_planned_cells(

@@ -230,6 +230,7 @@ def test_a_starting_point_outside_the_space_does_not_count(
     assert importances(found).trials == 14
 
 
+@pytest.mark.slow
 def test_after_a_sampler_that_learns_the_order_is_fanovas(tmp_path: Path) -> None:
     rows = search(tmp_path, 12)
     for sampler in ("tpe", None):

@@ -108,6 +108,7 @@ class BlockDesign:
     def __init__(self, comparisons: Sequence[Comparison], values: Values) -> None:
         self.values = values
         self.variants = [variant for variant, row in values.items() if row]
+        self._rows = {variant: row for row, variant in enumerate(self.variants)}
         self.references = {reference for _, reference in comparisons}
         seeds = list(dict.fromkeys(seed for row in values.values() for seed in row))
         self.y = np.array([value for name in self.variants for value in values[name].values()])
@@ -139,13 +140,11 @@ class BlockDesign:
         return np.array(means).reshape(len(self._cells), *values.shape[1:])
 
     def _weights(self, comparisons: Sequence[Comparison]) -> Array:
-        index = {variant: row for row, variant in enumerate(self.variants)}
         weights: Array = np.zeros((len(comparisons), len(self.y)))
+        seeds = self._solve.T @ self._basis.T  # what each value counts for in each seed's effect
         for number, pair in enumerate(comparisons):
-            level, reference = (index[variant] for variant in pair)
-            weights[number] = (self._seed_shares[reference] - self._seed_shares[level]) @ (
-                self._solve.T @ self._basis.T
-            )
+            level, reference = (self._rows[variant] for variant in pair)
+            weights[number] = (self._seed_shares[reference] - self._seed_shares[level]) @ seeds
             for row, sign in ((level, 1), (reference, -1)):
                 cells = self._cells[row]
                 weights[number, cells] += sign / (cells.stop - cells.start)
@@ -159,8 +158,9 @@ class BlockDesign:
     @cached_property
     def deltas(self) -> Array:
         """The differences, shape (comparisons,)."""
-        index = {variant: row for row, variant in enumerate(self.variants)}
-        level, reference = ([index[pair[side]] for pair in self.comparisons] for side in (0, 1))
+        level, reference = (
+            [self._rows[pair[side]] for pair in self.comparisons] for side in (0, 1)
+        )
         means = self._means(self.y)
         seeds = self._solve.T @ (self._basis.T @ (self.y - means[self.row]))
         adjusted = means - self._seed_shares @ seeds  # as if all had the same seeds
@@ -173,13 +173,6 @@ class BlockDesign:
         inside = self.y - self._means(self.y)[self.row]  # about the variants' means
         residual: Array = inside - self._basis @ (self._basis.T @ inside)
         return residual
-
-    @property
-    def residual_deviation(self) -> float | None:
-        """The standard deviation about the model, pooled over all variants; None: nothing left."""
-        if self.residual_degrees == 0:
-            return None
-        return math.sqrt(float(np.sum(self._residual**2)) / self.residual_degrees)
 
     @cached_property
     def scatter(self) -> tuple[Array, Array]:
@@ -241,7 +234,7 @@ class BlockDesign:
         groups = []
         for reference in dict.fromkeys(reference for _, reference in self.comparisons):
             inside = np.array([reference == other for _, other in self.comparisons])
-            row = self.variants.index(reference)
+            row = self._rows[reference]
             weights = self.weights[inside, self._cells[row]]
             shared = np.sum(weights**2, axis=1) * self.scatter[0][row]
             groups.append(loadings(correlation[np.ix_(inside, inside)], shared / sd[inside] ** 2))

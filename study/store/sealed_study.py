@@ -132,10 +132,11 @@ class SealedStudy:
                 self.set_attribute(session, key, text)
                 seal.take_attribute(key, text)
 
-        self.commit(write)
-        if self.journal is not None:
-            with refusals():
-                self.journal.describe(self._description())
+        with shielded():
+            self.commit(write)
+            if self.journal is not None:
+                with refusals():
+                    self.journal.describe(self._description())
 
     def _description(self) -> dict[str, Any]:
         """Return what the study must be made of again, should its database be lost."""

@@ -95,8 +95,9 @@ class StudyWriter(SealedStudy):
             StorageFailed: it was not written; also where another program adds trials just now.
         """
         fresh = self._fresh(trials, self.next_number)
-        started = self.commit(lambda session, _: self._insert(session, fresh))
-        self._open.update(zip(started, fresh, strict=True))
+        with shielded():
+            started = self.commit(lambda session, _: self._insert(session, fresh))
+            self._open.update(zip(started, fresh, strict=True))
         return started
 
     def _insert(self, session: Session, trials: Sequence[StoredTrial]) -> list[int]:
@@ -132,8 +133,9 @@ class StudyWriter(SealedStudy):
             trial_rows.insert_steps(session, self._steps)
             write(session, seal)
 
-        self.commit(both)
-        self._steps, self._written = [], time.monotonic()
+        with shielded():  # what was written is not written once more
+            self.commit(both)
+            self._steps, self._written = [], time.monotonic()
 
     def finish(self, ends: Sequence[End]) -> None:
         """End trials in one transaction; one that has ended already stays as it is.

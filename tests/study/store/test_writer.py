@@ -1,7 +1,9 @@
 """What the writer of a study writes is what Optuna reads: same rows, fewer transactions."""
 
 import math
+import os
 import re
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from fmnist_common.checksums import CHECKSUM, SEAL
 from study.store import location, ownership
 from study.store import writer as module
 from study.store.failures import StorageFailed
+from study.store.signals import handled
 from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter, categorical
 from trainer.errors import UserError
@@ -247,3 +250,24 @@ def test_a_damaged_seal_is_said_in_one_line(writer: StudyWriter, file: Path, tex
         UserError, match=r"^study 'own': its attributes in the database are damaged"
     ):
         StudyWriter(writer.storage, "own")
+
+
+def test_epochs_that_a_signal_finds_just_written_are_not_written_once_more(
+    writer: StudyWriter, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = start(writer)
+    writer.report(trial, 1, 0.5)
+    monkeypatch.setattr(module, "FLUSH_SECONDS", -1.0)
+    insert = module.trial_rows.insert_steps
+
+    def interrupted(*own: Any) -> None:
+        insert(*own)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with handled(), monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(module.trial_rows, "insert_steps", interrupted)
+        writer.flush_if_due()
+    writer.finish([(trial, TrialState.FAIL, None, {})])
+    (ended,) = theirs(file).trials
+    assert ended.state == TrialState.FAIL
+    assert ended.intermediate_values == {1: 0.5}

@@ -77,7 +77,7 @@ class BankOptimizer:
         table = np.stack([learning_rates(config, steps) for config in configs], axis=1)
         self.table: Tensor = torch.from_numpy(table)  # [total steps, K]
         self.rates: Tensor | None = None  # [K]
-        on_gpu = device.type == "cuda"
+        on_gpu = device.type != "cpu"
         if on_gpu if on_device is None else on_device:
             self.device_table = self.table.to(device, torch.float32)
             self.rates = self.device_table[0].clone()

@@ -100,9 +100,7 @@ def connect(url: sa.URL | str) -> sa.Engine:
         if engine.dialect.name != "postgresql":
             return engine
         # A reading is several queries, and of one moment: the study may be written meanwhile.
-        return engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     path = Path(url.database or "").absolute()
     # No pool: a connection is opened for each reading, when its `read_only_uri` is decided.
     return sa.create_engine(

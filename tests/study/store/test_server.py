@@ -1,6 +1,8 @@
 """Studies on a database server: one owner, whose lock may be cut; a journal of its own."""
 
+import contextlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from optuna.trial import TrialState
 from sqlalchemy import event
 
 from analysis.trials import connect, studies
+from study.cli import main
 from study.store import location, ownership
 from study.store.connection import OwnedStorage
 from study.store.durability import Durability
@@ -70,6 +73,14 @@ def test_a_journal_is_of_one_database_on_one_server(
     assert {folder.parent for folder in folders} == {tmp_path}
 
 
+def test_a_missing_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    where = location.locate("postgresql://me:secret@a/s")
+    with pytest.raises(UserError, match=r"pip install 'fmnist-study\[postgres\]'") as refused:
+        location.check_readable(where)
+    assert "secret" not in str(refused.value)
+
+
 # With a server.
 
 
@@ -121,7 +132,7 @@ def test_an_owner_whose_lock_was_cut_commits_nothing_more(server: Server, url: s
                 lambda: first.describe({"a": 1}),
                 lambda: database.create_new_study([StudyDirection.MAXIMIZE], "z"),
             ):
-                with pytest.raises(StorageFailed, match="another run (owns|wrote)"):
+                with pytest.raises(StorageFailed, match=r"another run (owns|wrote)"):
                     write()
             assert second.start([NEW])
             stored = [(trial.number, trial.state.name) for trial in second.trials()]
@@ -313,3 +324,26 @@ def test_an_owner_that_was_killed_is_followed_by_the_next_which_loses_nothing(
         assert owner.ends() == 0, owner.err
     assert server.query(COUNT, "s") == 40 > done
     assert integrity(url) == ("tiny", None, None)
+
+
+@pytest.mark.slow
+def test_a_password_is_printed_and_stored_nowhere(
+    server: Server, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.query("DROP ROLE IF EXISTS me")
+    server.query("CREATE ROLE me LOGIN SUPERUSER PASSWORD 'secret'")
+    write_plan(tmp_path, seeds=3)
+    words = [*RUN, "--storage", url.replace("postgres@", "me:secret@")]
+    with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as owner:
+        assert owner.ends() == 0, owner.err
+        said = [*owner.out, *owner.err]
+    for command in ("report --html", "report --format json", "status", "doctor", "list", "lint"):
+        for where in (words[-1], words[-1].replace("/s", "/absent"), words[-1] + "?x=1"):
+            with contextlib.suppress(SystemExit), contextlib.chdir(tmp_path):
+                main([*command.split(), "--storage", where])
+    said += [*capsys.readouterr()]
+    written = [file.read_text() for file in tmp_path.rglob("*") if file.suffix in (".html", "")
+               and file.is_file()]  # fmt: skip
+    attributes = server.query("SELECT string_agg(value_json, ' ') FROM study_user_attributes", "s")
+    assert "://***@" in attributes
+    assert not [text for text in [*said, *written, attributes] if "secret" in text]

@@ -95,18 +95,7 @@ def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
 
 def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":
     """Read a study: by its name, by its plan's (then the newest), or the one that ran last."""
-    stored = stored_studies(url)
-    if not stored:
-        raise UserError(f"storage {location.display(url)}: holds no study yet")
-    if name is None:
-        chosen = stored[-1]
-    else:
-        plan_name = load_plan(name).name if name.endswith(".toml") else name
-        exact = [study for study in stored if study.name in (name, plan_name)]
-        of_plan = [study for study in stored if study.plan.get("name") == plan_name]
-        if not exact and not of_plan:
-            raise UserError(choose("study", name, [study.name for study in stored]))
-        chosen = (exact or of_plan)[-1]
+    chosen = choose_study(url, name)
     if chosen.damage:
         raise UserError(
             f"storage {location.display(url)}: study {chosen.name!r} is damaged: {chosen.damage}"
@@ -114,6 +103,21 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
     trials = trials_of(url, chosen)
     _tell_of_damage(chosen, trials)
     return chosen, trials
+
+
+def choose_study(url: "sqlalchemy.URL", name: str | None) -> "Study":
+    """Choose a stored study as `read` does, a damaged one too."""
+    stored = stored_studies(url)
+    if not stored:
+        raise UserError(f"storage {location.display(url)}: holds no study yet")
+    if name is None:
+        return stored[-1]
+    plan_name = load_plan(name).name if name.endswith(".toml") else name
+    exact = [study for study in stored if study.name in (name, plan_name)]
+    of_plan = [study for study in stored if study.plan.get("name") == plan_name]
+    if not exact and not of_plan:
+        raise UserError(choose("study", name, [study.name for study in stored]))
+    return (exact or of_plan)[-1]
 
 
 def _tell_of_damage(study: "Study", trials: "list[Trial]") -> None:

@@ -105,7 +105,7 @@ class ChannelNorm(nn.BatchNorm2d):
         """Normalise."""
         if self.training:
             self.check(x)
-        return _normalised(self, x) if x.device.type == "cuda" else super().forward(x)
+        return _normalised(self, x) if x.device.type != "cpu" else super().forward(x)
 
     def check(self, x: Tensor) -> None:
         """Refuse to normalise single values."""
@@ -124,7 +124,7 @@ class FeatureNorm(nn.BatchNorm1d):
         if self.training:
             _check_count(len(x))
         flat = x.flatten(1)
-        on_gpu = x.device.type == "cuda"
+        on_gpu = x.device.type != "cpu"
         return (_normalised(self, flat) if on_gpu else super().forward(flat)).view(x.shape)
 
 
@@ -234,6 +234,11 @@ class Dropout(nn.Module):
         if self.scale_as is None or self.scale_as.dtype != x.dtype:
             self.scale_as = self.scale.to(x.dtype)
         return x * (kept * self.scale_as).view(shape)
+
+    def rescale(self) -> None:
+        """Follow new values of `scale`, where they lie."""
+        if self.scale_as is not None:
+            self.scale_as.copy_(self.scale)
 
     def prepared(self, device: torch.device) -> Stream:
         """Return the stream of random numbers, made where they are needed."""

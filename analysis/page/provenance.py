@@ -1,5 +1,6 @@
 """How far the page can be trusted: checks of the method, provenance, how to read it."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,6 +50,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         **_imported(study),
     }
     facts = [(name, _fact(value)) for name, value in named.items() if value]
+    facts.append(("To check it", _check_command(study)))
     rows = _cost_rows(trials)
     shown = rows[:MOST_VARIANTS]
     notes = [
@@ -74,6 +76,14 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
     return Section(
         "provenance", "Provenance", [], [Part(facts=facts, sheets=[sheet] if shown else [])]
     )
+
+
+def _check_command(study: Study) -> str:
+    """Say which command verifies the study; of one that was trained here, by training too."""
+    is_ours = study.plan and not study.plan.get("imported")
+    retrain = " --retrain 3" if is_ours else ""
+    means = "checksums, figures, weights" + (", and 3 trials trained again" if is_ours else "")
+    return printable(f"fmnist-study verify {shlex.quote(study.name)}{retrain} ({means})")
 
 
 def _imported(study: Study) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What the commands share: the app, how a plan or a stored study is found, printing."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from analysis.designs.base import Results
     from analysis.trials import Study, Trial
+
+TONES = {"headline": "bold", "better": "green", "worse": "red"}
 
 app = typer.Typer(
     name="fmnist-study",
@@ -95,18 +98,7 @@ def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
 
 def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":
     """Read a study: by its name, by its plan's (then the newest), or the one that ran last."""
-    stored = stored_studies(url)
-    if not stored:
-        raise UserError(f"storage {location.display(url)}: holds no study yet")
-    if name is None:
-        chosen = stored[-1]
-    else:
-        plan_name = load_plan(name).name if name.endswith(".toml") else name
-        exact = [study for study in stored if study.name in (name, plan_name)]
-        of_plan = [study for study in stored if study.plan.get("name") == plan_name]
-        if not exact and not of_plan:
-            raise UserError(choose("study", name, [study.name for study in stored]))
-        chosen = (exact or of_plan)[-1]
+    chosen = choose_study(url, name)
     if chosen.damage:
         raise UserError(
             f"storage {location.display(url)}: study {chosen.name!r} is damaged: {chosen.damage}"
@@ -114,6 +106,21 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
     trials = trials_of(url, chosen)
     _tell_of_damage(chosen, trials)
     return chosen, trials
+
+
+def choose_study(url: "sqlalchemy.URL", name: str | None) -> "Study":
+    """Choose a stored study as `read` does, a damaged one too."""
+    stored = stored_studies(url)
+    if not stored:
+        raise UserError(f"storage {location.display(url)}: holds no study yet")
+    if name is None:
+        return stored[-1]
+    plan_name = load_plan(name).name if name.endswith(".toml") else name
+    exact = [study for study in stored if study.name in (name, plan_name)]
+    of_plan = [study for study in stored if study.plan.get("name") == plan_name]
+    if not exact and not of_plan:
+        raise UserError(choose("study", name, [study.name for study in stored]))
+    return (exact or of_plan)[-1]
 
 
 def _tell_of_damage(study: "Study", trials: "list[Trial]") -> None:
@@ -202,6 +209,30 @@ def stderr() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def show_results(
+    results: "Results[Any]", url: "sqlalchemy.URL", *, everything: bool = False
+) -> None:
+    """Print the summary and one table, and the command for the rest; or all of it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from analysis.documents import render
+    from analysis.first_screen import first_screen, whole_summary
+    from analysis.text import printable
+
+    lines = whole_summary(results.summary()) if everything else first_screen(results)
+    console = Console(highlight=False)  # heeds NO_COLOR and FORCE_COLOR
+    for line in lines:
+        console.print(Text(line.text, style=TONES.get(line.tone, "")), soft_wrap=True)
+    print()
+    if everything:
+        print(render(results.table, "text"))
+        return
+    elsewhere = [] if url == location.locate(None) else ["--storage", location.display(url)]
+    command = ["fmnist-study", "report", results.study.name, *elsewhere, "--all"]
+    print(f"the rest: {printable(shlex.join(command))}")
 
 
 def say(text: str, *, parseable: bool) -> None:

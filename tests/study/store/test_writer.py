@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session
 
 from fmnist_common.checksums import CHECKSUM, SEAL
 from study.store import location, ownership, trial_rows
@@ -260,14 +261,14 @@ def test_epochs_that_a_signal_finds_just_written_are_not_written_once_more(
     monkeypatch.setattr(module, "FLUSH_SECONDS", -1.0)
     insert = trial_rows.insert_steps
 
-    def interrupted(*own: Any) -> None:
-        insert(*own)
+    def interrupted(session: Session, rows: list[dict[str, Any]]) -> None:
+        insert(session, rows)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with handled(), monkeypatch.context() as context:
-        context.setattr(trial_rows, "insert_steps", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            writer.flush_if_due()
+    monkeypatch.setattr(trial_rows, "insert_steps", interrupted)
+    with handled(), pytest.raises(KeyboardInterrupt):
+        writer.flush_if_due()
+    monkeypatch.setattr(trial_rows, "insert_steps", insert)
     writer.finish([(trial, TrialState.FAIL, None, {})])
     (ended,) = theirs(file).trials
     assert ended.state == TrialState.FAIL

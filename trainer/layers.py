@@ -235,6 +235,11 @@ class Dropout(nn.Module):
             self.scale_as = self.scale.to(x.dtype)
         return x * (kept * self.scale_as).view(shape)
 
+    def rescale(self) -> None:
+        """Follow new values of `scale`, where they lie."""
+        if self.scale_as is not None:
+            self.scale_as.copy_(self.scale)
+
     def prepared(self, device: torch.device) -> Stream:
         """Return the stream of random numbers, made where they are needed."""
         if self.stream is None:

@@ -122,6 +122,19 @@ class BankOptimizer:
         else:
             torch._foreach_zero_(_gradients(self.parameters))
 
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Who shares a call of the kernel, and what numbers these calls are given."""
+        return tuple(
+            (tuple(group.members), group.config.weight_decay, group.config.momentum)
+            for group in self.groups
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """List what a step finds on the device: state and learning rates."""
+        rates = [] if self.rates is None else [self.device_table]
+        return [*(t for tensors in self.moments.values() for t in tensors), self.steps, *rates]
+
     def state(self, k: int) -> list[dict[str, Tensor]]:
         """Copy member k's state (moments, step), one dict per parameter."""
         return [

@@ -1,6 +1,7 @@
 """What the commands share: the app, how a plan or a stored study is found, printing."""
 
 import json
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from analysis.designs.base import Results
     from analysis.trials import Study, Trial
+
+TONES = {"headline": "bold", "better": "green", "worse": "red"}
 
 app = typer.Typer(
     name="fmnist-study",
@@ -228,6 +231,30 @@ def stderr() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def show_results(
+    results: "Results[Any]", url: "sqlalchemy.URL", *, everything: bool = False
+) -> None:
+    """Print the summary and one table, and the command for the rest; or all of it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from analysis.documents import render
+    from analysis.first_screen import first_screen, whole_summary
+    from analysis.text import printable
+
+    lines = whole_summary(results.summary()) if everything else first_screen(results)
+    console = Console(highlight=False)  # heeds NO_COLOR and FORCE_COLOR
+    for line in lines:
+        console.print(Text(line.text, style=TONES.get(line.tone, "")), soft_wrap=True)
+    print()
+    if everything:
+        print(render(results.table, "text"))
+        return
+    elsewhere = [] if url == location.locate(None) else ["--storage", location.display(url)]
+    command = ["fmnist-study", "report", results.study.name, *elsewhere, "--all"]
+    print(f"the rest: {printable(shlex.join(command))}")
 
 
 def say(text: str, *, parseable: bool) -> None:

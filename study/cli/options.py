@@ -68,6 +68,7 @@ PathOption = Annotated[
 ReportOption = Annotated[
     bool, typer.Option("--report", help="Write the report page too when done.")
 ]
+AllOption = Annotated[bool, typer.Option("--all", help="Print the whole summary and every table.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only results.")]
 UntilSureOption = Annotated[
     bool,

@@ -12,12 +12,20 @@ from study.cli.common import (
     published_study,
     read,
     say,
+    show_results,
     studies_if_any,
     trials_of,
     write_hiplot,
     write_report,
 )
-from study.cli.options import DatasetOption, JsonOption, ModelOption, StorageOption, StudyName
+from study.cli.options import (
+    AllOption,
+    DatasetOption,
+    JsonOption,
+    ModelOption,
+    StorageOption,
+    StudyName,
+)
 from study.store import location
 from trainer.errors import UserError, choose
 
@@ -49,6 +57,7 @@ def report(
     output_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
     ] = "text",
+    everything: AllOption = False,
     strict: Annotated[
         bool,
         typer.Option(
@@ -61,7 +70,7 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     model: ModelOption = None,
 ) -> None:
-    """Print the ablation table; write pages."""
+    """Say what a study found, and print its table; write pages."""
     if output_format not in FORMATS:
         raise UserError(choose("--format", output_format, FORMATS))
     if figures is not None and figures not in FIGURES:
@@ -78,7 +87,10 @@ def report(
 
         chosen = replace(chosen, plan={**chosen.plan, "model": parse_model(model, chosen.plan)})
     study_results = results(chosen, trials, strict=strict)
-    print(render(study_results.table, output_format))
+    if output_format == "text":
+        show_results(study_results, url, everything=everything)
+    else:
+        print(render(study_results.table, output_format))
     parseable, pages = output_format != "text", []
     if hiplot:
         pages.append(write_hiplot(chosen, trials, out))

@@ -11,10 +11,12 @@ import typer
 
 from study.cli.common import (
     app,
+    page_folder,
     plan_for,
     print_json,
     read,
     say,
+    show_results,
     stderr,
     studies_if_any,
     trials_of,
@@ -182,7 +184,7 @@ def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple
 
     def announce(study: str, costs: "Estimate | None") -> None:
         named(study)
-        lines = [] if quiet else list(announcement(order.plan, study, costs))
+        lines = [] if quiet else [*announcement(order.plan, study, costs), _where(order.url, study)]
         for line in (*lines, *(f"note: {remark}" for remark in remarks(order.plan))):
             tell(line)
 
@@ -218,7 +220,6 @@ def _show_results(
 ) -> None:
     study, trials = read(url, name)
     from analysis.designs import results
-    from analysis.documents import render
     from analysis.progress import as_dict, progress
 
     study_results = results(study, trials)
@@ -236,10 +237,14 @@ def _show_results(
             }
         )
         return
-    print(render(study_results.table, "text"))
-    print()
+    show_results(study_results, url)
     for kind, page in pages.items():
         print(f"{'HiPlot' if kind == 'hiplot' else 'report'} page: {page}")
+
+
+def _where(url: "sqlalchemy.URL", study: str) -> str:
+    """Say where results go."""
+    return f"results go to {location.display(url)}, pages to {page_folder(study, None)}"
 
 
 def _dry_run(order: _Order, *, as_json: bool) -> None:
@@ -264,7 +269,7 @@ def _dry_run(order: _Order, *, as_json: bool) -> None:
         rest = {"pending": waiting, "seconds": seconds, "remarks": remarks(plan)}
         print_json({**planned, **rest})
         return
-    for line in announcement(plan, name, costs):
+    for line in (*announcement(plan, name, costs), _where(order.url, name)):
         print(line)
     for remark in remarks(plan):
         print(f"note: {remark}")

@@ -19,7 +19,7 @@ from typing import Any
 
 import trainer
 from study.run.executors.import_path import path_for_children
-from trainer.config import FIELD_NAMES, PER_MEMBER, TrainConfig
+from trainer.config import PER_MEMBER, TrainConfig
 from trainer.errors import UserError
 
 Curve = Mapping[int, float]  # members -> images per second
@@ -104,7 +104,7 @@ def _shape(config: TrainConfig) -> str:
     Members of a bank share these fields, so they are those of every bank of the study.
     """
     shared = {
-        name: getattr(config, name) for name in FIELD_NAMES if name not in PER_MEMBER | _LENGTH
+        name: value for name, value in config.to_dict().items() if name not in PER_MEMBER | _LENGTH
     }
     values = repr((shared, config.augmentation, _code())).encode()
     return f"{config.architecture} {hashlib.sha256(values).hexdigest()[:16]}"

@@ -101,7 +101,7 @@ def _note(state: "State") -> str:
     if state.failed:
         parts.append(f"{state.failed} failed")
     if state.seconds_left is not None:
-        parts.append(f"{duration(state.seconds_left)} left")
+        parts.append(f"{duration(max(0.0, state.seconds_left))} left")
     return ", ".join(parts)
 
 
@@ -172,7 +172,8 @@ def show_plan(
     else:
         where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''}"
         places = ", ".join(costs.devices)
-        _say(f"{_size(plan)}: about {duration(costs.seconds)} on {where} ({places})")
+        took = f"{_size(plan)}: about {duration(costs.seconds)} on {where} ({places})"
+        _say(f"{took}, measured over a few steps on {plan.dataset}")
     if power:
         _say(f"can detect: {power}")
 

@@ -286,7 +286,9 @@ def test_run_prints_the_table_and_the_page_and_goes_on_later(
 ) -> None:
     said = fmnist_study("run", "tiny.toml", *QUICK)
     assert said.code == 0
-    assert re.search(r"^pooling\b.*\n  avg +2 ", said.out, re.MULTILINE)
+    assert re.search(r"^  pooling +avg +[+-]\d", said.out, re.MULTILINE)
+    assert "\nthe rest: fmnist-study report tiny --all\n" in said.out
+    assert "results go to studies.db, pages to reports/tiny\n" in said.err
     assert said.out.endswith("HiPlot page: reports/tiny/hiplot.html\n")
     assert (tmp_path / "reports" / "tiny" / "hiplot.html").is_file()
     assert "study tiny: ablation on digits, 2 variants x 2 seeds = 4 trials of 1 epoch" in said.err
@@ -311,7 +313,7 @@ def test_run_prints_the_table_and_the_page_and_goes_on_later(
 def test_quiet_says_nothing_on_stderr(fmnist_study: Command) -> None:
     said = fmnist_study("run", "tiny.toml", *QUICK, "--quiet")
     assert (said.code, said.err) == (0, "")
-    assert "Validation accuracy in %" in said.out
+    assert "Differences from the baseline in points" in said.out
 
 
 def test_other_conditions_get_a_study_of_their_own(done: Command, tmp_path: Path) -> None:
@@ -620,13 +622,8 @@ def test_the_owner_of_a_study_never_loads_torch(fmnist_study: Command, tmp_path:
 # Interruption.
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # quickly in tests/faults
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_study_keeps_everything_and_goes_on(
     fmnist_study: Command, tmp_path: Path, number: int, code: int
 ) -> None:

@@ -26,6 +26,7 @@ from study.plans.variants import (
     check_rows,
     factor_names,
     parse_rows,
+    row_of,
     variant,
 )
 from trainer.config import TrainConfig, is_option
@@ -248,7 +249,7 @@ class Plan:
         """The rows of the study's tables, where a variant may stand in several."""
         if self.search is not None:
             return ()
-        return (*map(_row_of, self._designed), *self.listed)
+        return (*map(row_of, self._designed), *self.listed)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -445,9 +446,3 @@ def _base_config(
     except UserError as error:
         key = str(error).split(" ")[0]
         raise UserError(f"{'' if key in budget else 'baseline.'}{error}") from error
-
-
-def _row_of(variant: Variant) -> Row:
-    """Return a row of the design's own: named by its factor where it differs in one."""
-    factor, level = variant.changes[0] if len(variant.changes) == 1 else (None, None)
-    return Row(factor, level, variant)

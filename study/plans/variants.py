@@ -78,6 +78,12 @@ class Row:
         return {"factor": self.factor, "level": self.level, "changes": changes, **against}
 
 
+def row_of(variant: Variant) -> Row:
+    """Return a row of the design's own: named by its factor where it differs in one field."""
+    factor, level = variant.changes[0] if len(variant.changes) == 1 else (None, None)
+    return Row(factor, level, variant)
+
+
 def variant_of(key: str, changes: Mapping[str, Any], base: TrainConfig) -> Variant:
     """Return the variant of a baseline with some fields changed; those that stay are left out.
 

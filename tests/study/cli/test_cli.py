@@ -619,13 +619,8 @@ def test_the_owner_of_a_study_never_loads_torch(fmnist_study: Command, tmp_path:
 # Interruption.
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # quickly in tests/faults
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_study_keeps_everything_and_goes_on(
     fmnist_study: Command, tmp_path: Path, number: int, code: int
 ) -> None:

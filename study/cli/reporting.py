@@ -9,6 +9,7 @@ from study.cli.common import (
     app,
     plan_for,
     print_json,
+    published_study,
     read,
     say,
     show_results,
@@ -177,7 +178,8 @@ def _examined(
     """
     url = location.locate(storage_option)
     stored = {candidate.name: candidate for candidate in studies_if_any(url)}
-    if study is None or (study in stored and dataset is None):
+    is_stored = study in stored or (study is not None and published_study(study) is not None)
+    if study is None or (is_stored and dataset is None):
         stored_study, trials = read(url, study)
         return stored_study.name, stored_study.plan, trials
     plan = plan_for(study, storage_option, dataset)

@@ -556,9 +556,9 @@ def test_chromium_shows_all_sections_offline_without_an_error(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("rows", "of", "more"),
     [
-        (small_search(), SEARCH, {}),
+        pytest.param(small_search(), SEARCH, {}, marks=pytest.mark.slow),
         (small_pareto(), PARETO, {"directions": ["maximize", "minimize"]}),
-        ([], POOLING, {}),
+        pytest.param([], POOLING, {}, marks=pytest.mark.slow),
         ([running(POOLING, {}, 0, epoch=0), create_trial(state=TrialState.FAIL)], None, {}),
     ],
 )
@@ -572,7 +572,7 @@ def test_chromium_shows_every_kind_of_study(
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_the_page_does_not_scroll_sideways(tmp_path: Path, width: int) -> None:
     of = plan({"augmentation": ["none", "flip+erase+translate" * 3]}, {"augmentation": "none"})
     rows = [trial(of, {}, 0, 0.9), trial(of, {"augmentation": "flip+erase+translate" * 3}, 0, 0.9)]

@@ -240,13 +240,16 @@ def test_list_names_the_catalogue_and_the_database(done: Command) -> None:
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     names = [line.split()[0] for line in lines if not line.startswith(" ")]  # else a source's
-    assert names == [*catalog.names(), "tiny"]
+    published = ["reference/pooling", "reference/ablation"]  # by when they ran
+    assert names == [*catalog.names(), *published, "tiny"]
     assert "in studies.db: 4 trials, last run 20" in lines[-1]
     found = done("list", "--json").json
     assert [(own["name"], own["stored"]) for own in found] == [
         *((name, False) for name in catalog.names()),
+        *((name, True) for name in published),
         ("tiny", True),
     ]
+    assert [own["name"] for own in found if own.get("published")] == published
     assert found[-1]["trials"] == 4
 
 
@@ -619,13 +622,8 @@ def test_the_owner_of_a_study_never_loads_torch(fmnist_study: Command, tmp_path:
 # Interruption.
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # quickly in tests/faults
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_study_keeps_everything_and_goes_on(
     fmnist_study: Command, tmp_path: Path, number: int, code: int
 ) -> None:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.run.executors import WorkerSpec
+from study.run.executors import Request, WorkerSpec
 from trainer.errors import UserError
 
 
@@ -98,3 +98,19 @@ def worker_specs(
         threads = max(1, available_cores() // count)
     names = [devices[i % len(devices)] for i in range(count)]
     return [WorkerSpec(name, threads, dataset, data_dir) for name in names]
+
+
+def specs_for(request: Request) -> list[WorkerSpec]:
+    """Return the workers of this machine that a run asks for.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    return worker_specs(
+        device_names(request.device),
+        request.workers,
+        request.trials,
+        request.dataset,
+        request.data_dir,
+        threads=request.threads,
+    )

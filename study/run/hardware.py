@@ -50,6 +50,11 @@ def _may_have_gpu() -> bool:
     return bool(shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())
 
 
+def gpu_count() -> int:
+    """Return the number of GPUs that this process may use."""
+    return len([name for name in device_names("auto") if name != "cpu"])
+
+
 def cpu_threads(workers: int | None) -> int:
     """Return the threads of each worker on CPUs, where a study has not fixed them yet.
 

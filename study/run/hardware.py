@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from study.run.executors import Request, WorkerSpec
@@ -111,11 +112,12 @@ def specs_for(request: Request) -> list[WorkerSpec]:
     Raises:
         UserError: there is no such device.
     """
-    return worker_specs(
-        device_names(request.device),
+    specs = worker_specs(
+        request.devices or device_names(request.device),
         request.workers,
         request.trials,
         request.dataset,
         request.data_dir,
         threads=request.threads,
     )
+    return [replace(spec, convolutions=request.convolutions) for spec in specs]

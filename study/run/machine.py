@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from study.plans.plan import Plan
-from study.run.calibration import best_bank_size, known_curve
+from study.run.calibration import best_bank_size, best_convolutions, known_curve
 from study.run.executors import Executor, Request, plugins
 from study.run.hardware import device_names, worker_count
 from study.run.work import Work
@@ -109,17 +109,20 @@ def workers_for(
         UserError: there is no such device, or nothing can be measured on it.
     """
     bank = bank_size(plan, machine, trials)
+    devices = machine.devices
     executor = plugins.maker(machine.executor)(
         Request(
-            plan.dataset,
-            machine.data_dir,
-            machine.device,
-            machine.workers,
-            machine.threads,
-            trials,
-            machine.bank,
-            machine.address,
-            tell,
+            dataset=plan.dataset,
+            data_dir=machine.data_dir,
+            device=machine.device,
+            devices=tuple(devices),
+            workers=machine.workers,
+            threads=machine.threads,
+            trials=trials,
+            bank=machine.bank,
+            address=machine.address,
+            convolutions=best_convolutions(plan.base_config, devices[0]) if devices else "grouped",
+            tell=tell,
         )
     )
     try:

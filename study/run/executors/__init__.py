@@ -24,6 +24,7 @@ class WorkerSpec:
     dataset: str
     data_dir: Path | None
     resume_seconds: float = 20.0  # of training between two resume points
+    convolutions: str = "grouped"  # how banks convolve, see `trainer.convolutions`
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ class Request:
     dataset: str
     data_dir: Path | None = None
     device: str = "auto"
+    devices: tuple[str, ...] = ()  # what that stands for on this machine, where that is known
     workers: int | None = None
     threads: int | None = None  # of each worker on CPUs
     trials: int = 1  # to be trained, as far as that is known
     bank: int | None = None  # members at most
     address: str | None = None
+    convolutions: str = "grouped"  # of each worker
     tell: Callable[[str], None] = lambda _: None  # of workers that come and go, a line each
 
 

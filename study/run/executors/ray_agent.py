@@ -83,7 +83,13 @@ class Agent:
         folder = self.scratch.folder / "data" if names else self.request.data_dir
         self._check_files(folder)
         device = "cuda:0" if self.place.device == "cuda" else "cpu"
-        spec = WorkerSpec(device, self.place.threads, self.request.dataset, folder)
+        spec = WorkerSpec(
+            device,
+            self.place.threads,
+            self.request.dataset,
+            folder,
+            convolutions=self.request.convolutions,
+        )
         self.crew = self.workers([spec] * self.place.slots)
         described = self.crew.start()
         described["versions"]["fmnist-study"] = version("fmnist-study")

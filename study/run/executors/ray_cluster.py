@@ -170,11 +170,12 @@ def _of_gpus(node: dict[str, Any], request: Request) -> list[NodeShare]:
     gpus = math.floor(node["Resources"].get("GPU", 0))
     cpus = node["Resources"].get("CPU", 0) / max(gpus, 1)
     slots, threads = request.workers or 1, max(1, math.floor(cpus))
+    node_id, name = node["NodeID"], _name(node)
+    taken = min(1.0, math.floor(cpus))
     return [
-        NodeShare(f"{node['NodeID']} {i}", node["NodeID"], f"{_name(node)}, GPU {i}", slots, threads,
-              min(1.0, math.floor(cpus)), 1.0)
+        NodeShare(f"{node_id} {i}", node_id, f"{name}, GPU {i}", slots, threads, taken, 1.0)
         for i in range(gpus)
-    ]  # fmt: skip
+    ]
 
 
 def _name(node: dict[str, Any]) -> str:

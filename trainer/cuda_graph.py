@@ -32,17 +32,20 @@ class Program:
     Args:
         device: where its kernels run.
         capture: makes the replay of a work; by default a CUDA graph on GPUs, nothing elsewhere.
+        captured: whether it is to be captured at all.
 
     Raises:
         UserError: the environment's choice is no valid one.
     """
 
-    def __init__(self, device: torch.device, capture: Capture | None = None) -> None:
+    def __init__(
+        self, device: torch.device, capture: Capture | None = None, *, captured: bool = True
+    ) -> None:
         self.capture = capture
         self.replay: Callable[[], None] | None = None
         self.runs = 0
         self.stream: CudaStream = None
-        if device.type == "cuda" and graphs_wanted():
+        if captured and device.type == "cuda" and graphs_wanted():
             self.capture = capture or _cuda_graph
             self.stream = torch.cuda.Stream(device)
 

@@ -63,10 +63,10 @@ class Bank(Networks):
         self.drawn: tuple[int, Tensor] | None = None  # an epoch to come and its order
         self.pace = Pace(device)
         self.validated = Counts(self.val_indices, self.dtype)
-        # Who knows what a module of the user's does: it may ask the host, which no capture allows.
-        captured = not isinstance(self.network, ModuleBank)
-        self.step_program = Program(device, captured=captured)
-        self.validation_program = Program(device, captured=captured)
+        # A module of the user's may ask the host for something, which no capture allows.
+        host = torch.device("cpu")
+        programs = host if isinstance(self.network, ModuleBank) else device
+        self.step_program, self.validation_program = Program(programs), Program(programs)
         self.ones = torch.ones(self.members, device=device, dtype=self.dtype)  # of the gradient
         self._prepare_streams()
         smoothing = [config.label_smoothing for config in configs]

@@ -233,7 +233,8 @@ _DATASET = {
 STUDY_ATTRIBUTES: Mapping[str, Check] = {
     "plan": lambda plan: plan_fault(plan) is None, "plan_hash": _is_word,
     "dataset": _record(_DATASET), "versions": _object_of(_is_word), "devices": _list_of(_is_word),
-    "git_commit": _is_word, "command": _is_text, "host": _is_word, "last_run": _is_moment,
+    "git_commit": _is_word, "git_diff": _is_text, "command": _is_text, "host": _is_word,
+    "last_run": _is_moment,
 }  # fmt: skip
 _FIGURES = {"p50_ms": _is_count, "p95_ms": _is_count, "images_per_second": _is_count}
 TRIAL_ATTRIBUTES: Mapping[str, Check] = {
@@ -242,7 +243,8 @@ TRIAL_ATTRIBUTES: Mapping[str, Check] = {
     "best_epoch": _is_count, "val_loss": is_number, "test_accuracy": is_fraction,
     "test_loss": is_number, "parameters": _is_count, "seconds": _is_count,
     "images_per_second": _is_count, "device": _is_word, "precision": _is_word,
-    "bank": _is_natural, "checkpoint": _is_path_within, "weights_sha256": _is_sha256,
+    "bank": _is_natural, "convolutions": _is_word,
+    "checkpoint": _is_path_within, "weights_sha256": _is_sha256,
     "failure_reason": _is_text, "failure_kind": _is_word, "best_value": is_fraction,
     "latency_ms": _is_count, "inference": _object_of(_object_of(_record(_FIGURES))),
     "model_bytes": _is_count, "multiply_adds": _is_count,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer import native
+from trainer.convolutions import convolve
 from trainer.errors import UserError
 from trainer.native.convolution import convolution, fits
 from trainer.native.dropout import Mask, dropped, flattened
@@ -72,6 +73,8 @@ class Convolution(nn.Module):
         if natively and fits(self.weight, stride=stride, padding=padding, groups=groups):
             out = convolution(x, self.weight)
             return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+        if self.training and self.members > 1:
+            return convolve(x, self.weight, bias, stride=stride, padding=padding, groups=groups)
         return F.conv2d(x, self.weight, bias, stride, padding, groups=groups)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from trainer import checkpoint, latency
+from trainer import checkpoint, convolutions, latency
 from trainer import device as devices
 from trainer.bank import Bank
 from trainer.bank_cache import BankCache
@@ -265,6 +265,7 @@ class _Member:
             device=devices.describe(device),
             precision=devices.precision(self.config, device),
             bank=bank_size,
+            convolutions=convolutions.in_use() if bank_size > 1 else convolutions.WAYS[0],
             latency_ms=inference[device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
             multiply_adds=describe(self.config, data.side, classes).multiply_adds,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from study.plans.plan import Plan
-from study.run.calibration import best_bank_size, known_curve
+from study.run.calibration import best_bank_size, best_convolutions, known_curve
 from study.run.executors import Executor
 from study.run.hardware import cpu_threads, device_names, worker_count, worker_specs
 from study.run.work import Work
@@ -94,6 +94,8 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     specs = worker_specs(
         devices, machine.workers, trials, plan.dataset, machine.data_dir, threads=machine.threads
     )
+    way = best_convolutions(plan.base_config, devices[0])
+    specs = [replace(spec, convolutions=way) for spec in specs]
     executor: Executor
     if machine.executor == "inline":
         from study.run.executors.inline import InlineExecutor

@@ -18,7 +18,7 @@ from study.run.hardware import device_names
 from study.run.machine import Estimate, Machine, bank_size, estimate, gain, workers_for
 from study.run.opening import attempts, check_same_plan, name_for, open_study, store_plan
 from study.run.path import PathWork
-from study.run.provenance import git_commit
+from study.run.provenance import git_commit, git_diff
 from study.run.search import SearchWork
 from study.run.weights import WeightFiles, database_name
 from study.run.work import DesignedWork, Work, records, settled, settled_values
@@ -214,6 +214,7 @@ class _Session:
             "versions": {**described["versions"], **_versions()},
             "devices": described["devices"],
             "git_commit": git_commit(),
+            "git_diff": git_diff(),
             "command": self.command,
             "host": platform.node(),
             **({"threads": threads} if threads else {}),

@@ -85,7 +85,9 @@ def examiner(library: Path | None) -> Iterator[Examine]:
         found: dict[str, Any] = json.loads(answers.readline())
         return found
 
-    yield lambda configs, mutant=None: answer(json.dumps({"configs": configs, "mutant": mutant}))
+    yield lambda configs, mutant=None, way="grouped": answer(
+        json.dumps({"configs": configs, "mutant": mutant, "convolutions": way})
+    )
     process.communicate(timeout=60)  # the end of what is asked ends it
     assert process.returncode == 0
 
@@ -139,6 +141,17 @@ def test_nothing_is_objected_to(
 @pytest.mark.parametrize("members", ["alone", "alike", "mixed"])
 def test_nothing_is_objected_to_without_a_compiler(examine_on_meta: Examine, members: str) -> None:
     test_nothing_is_objected_to(examine_on_meta, NETWORKS[1], members, "bf16")
+
+
+@pytest.mark.parametrize("way", ["separate", "products"])
+def test_nothing_is_objected_to_in_other_ways_to_convolve(
+    examine: Examine, examine_on_meta: Examine, way: str
+) -> None:
+    configs = mixed(depth=3)
+    # Streams, on which separate convolutions run, are of real GPUs only.
+    seen = (examine_on_meta if way == "separate" else examine)(configs, way=way)
+    assert seen["objections"] == []
+    assert seen["names"] != examine(configs)["names"]
 
 
 @pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler to compare with")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from study.run.executors import Failure, Job, WorkerSpec
-from trainer import checkpoint, data, device
+from trainer import checkpoint, convolutions, data, device
 from trainer.bank_cache import BankCache
 from trainer.config import TrainConfig
 from trainer.cost import measure
@@ -34,6 +34,7 @@ class Worker:
         self.device = device.resolve(spec.device)
         device.use(self.device)  # before anything lies there
         device.prepare_process(spec.threads)
+        convolutions.use(spec.convolutions)
         images = data.load(spec.dataset, spec.data_dir)
         self.description = {
             "dataset": images.describe(),

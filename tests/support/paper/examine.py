@@ -2,7 +2,7 @@
 
     python -m tests.support.paper.examine [LIBRARY] < cases
 
-A case is `{"configs": [...], "mutant": name or null}`; its answer `{"step": kernels, "validation":
+A case is `{"configs": [...], "mutant": name or null, "convolutions": way}`; its answer `{"step": kernels, "validation":
 kernels, "objections": [...], "names": {kernel: count}}`.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from tests.support.paper.gpu import mode, pretend, watched
-from trainer import fused, networks
+from trainer import convolutions, fused, networks
 from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.data import ImageData, load, split
@@ -157,6 +157,7 @@ def main() -> None:
     for line in sys.stdin:
         case = json.loads(line)
         configs = [TrainConfig.from_dict(values) for values in case["configs"]]
+        convolutions.use(case.get("convolutions") or "grouped")
         print(json.dumps(examine(gpu, configs, digits, case.get("mutant"))), flush=True)
 
 

@@ -50,6 +50,10 @@ class Stream:
         """Return the keys of steps (int32 [...]), int32 [..., K, 2]."""
         return _mix(self.seeds ^ _mix(steps + 1)[..., None, None])
 
+    def part(self, keys: Tensor, number: int) -> Tensor:
+        """Return keys [..., 2] for the n-th of several draws of a step, as good as independent."""
+        return _mix(keys + (number + 1))
+
     def numbers(self, keys: Tensor, rows: int, columns: int) -> Tensor:
         """Return int32 numbers in [0, 2**24) of keys [..., K, 2]: [..., rows, K, columns]."""
         position = self._positions.get((rows, columns))

@@ -3,7 +3,15 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from study.cli.common import app, imported_study, plan_for, print_json, studies_if_any, trials_of
+from study.cli.common import (
+    app,
+    imported_study,
+    plan_for,
+    print_json,
+    published_studies,
+    studies_if_any,
+    trials_of,
+)
 from study.cli.options import (
     DataDirOption,
     DatasetOption,
@@ -34,6 +42,9 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     plans = [load_plan(name) for name in catalog.names()]
     url = location.locate(storage_option)
     stored = studies_if_any(url)
+    places = [location.display(url)] * len(stored)
+    brought = published_studies({study.name for study in stored})
+    stored, places = [*brought, *stored], ["this installation"] * len(brought) + places
     if as_json:
         print_json(
             [
@@ -59,8 +70,9 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
                     "trials": study.trial_count,
                     "last_run": study.last_run,
                     "stored": True,
+                    "published": i < len(brought),
                 }
-                for study in stored
+                for i, study in enumerate(stored)
             ]
         )
         return
@@ -70,9 +82,8 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
-    for name, study in zip(names, stored, strict=True):
+    for name, study, where in zip(names, stored, places, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
-        where = location.display(url)
         print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
 
 

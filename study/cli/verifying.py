@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.common import app, choose_study, print_json, say, stored_studies, trials_of
+from study.cli.common import (
+    app,
+    choose_study,
+    print_json,
+    published_study,
+    say,
+    stored_studies,
+    trials_of,
+)
 from study.cli.options import (
     DataDirOption,
     JsonOption,
@@ -62,6 +70,8 @@ def verify(
     if tolerance is not None and not 0 <= tolerance <= 100:
         raise UserError(f"--tolerance = {tolerance}: must be from 0 to 100 points")
     url = location.locate(storage_option)
+    if study is not None and location.is_new(url) and (brought := published_study(study)):
+        url = brought[0]
     location.check_readable(url)
     name, checks = study or "", _database(url)
     if not any(check.state == "wrong" for check in checks):
@@ -126,7 +136,7 @@ def _stored(
     from analysis import verification
 
     try:
-        chosen = choose_study(url, name)
+        url, chosen = choose_study(url, name)
     except UserError:
         damaged = [study for study in stored_studies(url) if study.damage]
         if not damaged:

@@ -240,13 +240,16 @@ def test_list_names_the_catalogue_and_the_database(done: Command) -> None:
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     names = [line.split()[0] for line in lines if not line.startswith(" ")]  # else a source's
-    assert names == [*catalog.names(), "tiny"]
+    published = ["reference/pooling", "reference/ablation"]  # by when they ran
+    assert names == [*catalog.names(), *published, "tiny"]
     assert "in studies.db: 4 trials, last run 20" in lines[-1]
     found = done("list", "--json").json
     assert [(own["name"], own["stored"]) for own in found] == [
         *((name, False) for name in catalog.names()),
+        *((name, True) for name in published),
         ("tiny", True),
     ]
+    assert [own["name"] for own in found if own.get("published")] == published
     assert found[-1]["trials"] == 4
 
 
@@ -572,7 +575,7 @@ def test_data_describes_the_digits(fmnist_study: Command) -> None:
 
 
 def test_doctor_has_a_line_for_everything(fmnist_study: Command) -> None:
-    said = fmnist_study("doctor")
+    said = fmnist_study("doctor", "--data-dir", "there")
     assert said.code == 1
     lines = said.out.splitlines()
     assert all(re.match(r"(ok  |FAIL)  [\w:. -]+: .", line) for line in lines)

@@ -1,8 +1,9 @@
 """Augmentations of whole batches, one random stream per member and kind.
 
 Flips, translations and crops move pixels by whole steps: they compose into one gather of the raw
-bytes. Rotation interpolates; erasing blanks a box; noise is added to every pixel. What a member
-draws does not depend on what its neighbours in the bank do.
+bytes. Beyond an edge a crop sees zeros, or with `crop_reflect` the image in a mirror. Rotation
+interpolates; erasing blanks a box; noise is added to every pixel. What a member draws does not
+depend on what its neighbours in the bank do.
 
 Probabilities and ranges are those of the reference projects: flip, erase and translate with
 probability 0.5 (aralhekimoglu/FashionMNIST), crop (zero padding 3 of 28 pixels) and rotation (up to
@@ -54,7 +55,8 @@ class Augmentation:
         }
         self.streams = {kind: Stream(seeds, kind, device) for kind in self.uses}
         self.axis = torch.arange(side, dtype=torch.int32, device=device)
-        self.moves = bool(self.uses.keys() & {"flip", "translate", "crop"})
+        self.moves = bool(self.uses.keys() & {"flip", "translate", "crop", "crop_reflect"})
+        self.reflects = "crop_reflect" in self.uses
         self.shifts = bool(self.uses.keys() & {"translate", "crop"})
 
     def __call__(self, images: Tensor, step: Tensor) -> Tensor:
@@ -65,7 +67,7 @@ class Augmentation:
     @property
     def numbers(self) -> int:
         """How many whole numbers `places` draws for an image."""
-        return 4 * self.moves + 4 * ("erase" in self.uses)
+        return 4 * self.moves + 2 * self.reflects + 4 * ("erase" in self.uses)
 
     def places(self, keys: Mapping[str, Tensor], rows: int) -> Tensor:
         """Draw where pixels come from and what is blanked.
@@ -76,7 +78,8 @@ class Augmentation:
 
         Returns:
             int32 [..., B, K, P]. Of moves: in y and x the direction (1 or -1) and the offset of the
-            source of a pixel; then of erasing: in y and x the first and the last blank pixel.
+            source of a pixel, and if there are edges to be reflected at, how much further away it
+            is; then of erasing: in y and x the first and the last blank pixel.
         """
         drawn = [*self._sources(keys, rows), *self._boxes(keys, rows)]
         if drawn:
@@ -87,7 +90,7 @@ class Augmentation:
     def apply(self, images: Tensor, places: Tensor, keys: Mapping[str, Tensor]) -> Tensor:
         """Augment one batch [B, K, H, W] with what was drawn for it: [B, K, P], [K, 2] each."""
         if self.moves:
-            images = self._move(images, places[..., 0:2], places[..., 2:4])
+            images = self._move(images, places)
         x = images.to(self.dtype).mul_(1 / 255)
         if "rotate" in self.uses:
             x = self._rotate(x, keys)
@@ -100,38 +103,48 @@ class Augmentation:
     def _draw(self, kind: str, keys: Mapping[str, Tensor], rows: int, columns: int) -> Tensor:
         return fractions(self.streams[kind].numbers(keys[kind], rows, columns))  # [..., B, K, C]
 
+    def _shift(self, kind: str, keys: Mapping[str, Tensor], rows: int) -> Tensor:
+        """Draw by how many pixels images move, [..., B, K, 2]: y, x."""
+        pixels = round((TRANSLATE if kind == "translate" else CROP) * self.side)
+        u = self._draw(kind, keys, rows, 3)
+        move = (u[..., :2] * (2 * pixels + 1)).to(torch.int64) - pixels
+        return move * (self.uses[kind][:, None] & ((u[..., 2:] < 0.5) | (kind != "translate")))
+
     def _sources(self, keys: Mapping[str, Tensor], rows: int) -> list[Tensor]:
         if not self.moves:
             return []
-        shifts: list[Tensor] = []  # [..., B, K, 2]: y, x
-        for kind, reach in (("translate", TRANSLATE), ("crop", CROP)):
-            if kind in self.uses:
-                pixels = round(reach * self.side)
-                u = self._draw(kind, keys, rows, 3)
-                move = (u[..., :2] * (2 * pixels + 1)).to(torch.int64) - pixels
-                shifts.append(
-                    move * (self.uses[kind][:, None] & ((u[..., 2:] < 0.5) | (kind == "crop")))
-                )
+        kinds = [kind for kind in ("translate", "crop", "crop_reflect") if kind in self.uses]
+        shifts = {kind: self._shift(kind, keys, rows) for kind in kinds}
         if "flip" in self.uses:
             u = self._draw("flip", keys, rows, 1)[..., 0]
             flipped = ((u < 0.5) & self.uses["flip"]).to(torch.int64)
         else:
-            flipped = torch.zeros_like(shifts[0][..., 0])
+            flipped = torch.zeros_like(shifts[kinds[0]][..., 0])
+        further = shifts.pop("crop_reflect", None)
         y = x = torch.zeros_like(flipped)
-        for shift in shifts:
+        for shift in shifts.values():
             y, x = y + shift[..., 0], x + shift[..., 1]
         # A flipped pixel comes from side - 1 - (its place + x).
-        return [torch.ones_like(y), 1 - 2 * flipped, y, x + flipped * (self.side - 1 - 2 * x)]
+        direction = 1 - 2 * flipped
+        sources = [torch.ones_like(y), direction, y, x + flipped * (self.side - 1 - 2 * x)]
+        return (
+            sources if further is None else [*sources, further[..., 0], direction * further[..., 1]]
+        )
 
-    def _move(self, images: Tensor, direction: Tensor, offset: Tensor) -> Tensor:
+    def _move(self, images: Tensor, drawn: Tensor) -> Tensor:
+        direction, offset = drawn[..., 0:2], drawn[..., 2:4]
         places = self.axis * direction[..., None] + offset[..., None]  # [B, K, 2, side]
-        source = places.clamp(0, self.side - 1)
+        last = self.side - 1
+        source = inside = places.clamp(0, last)
+        if self.reflects:
+            # Beyond an edge the image goes on as in a mirror that stands on its last pixels.
+            source = last - (last - (source + drawn[..., 4:6, None]).abs()).abs()
         y, x = source.unbind(2)
         index = (y * self.side)[..., :, None] + x[..., None, :]  # [B, K, side, side]
         moved = images.flatten(2).gather(2, index.flatten(2).long()).view_as(images)
         if self.shifts:
-            inside = source == places
-            moved *= inside[:, :, 0, :, None] & inside[:, :, 1, None, :]
+            fits = inside == places
+            moved *= fits[:, :, 0, :, None] & fits[:, :, 1, None, :]
         return moved
 
     def _rotate(self, x: Tensor, keys: Mapping[str, Tensor]) -> Tensor:

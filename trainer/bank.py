@@ -4,20 +4,24 @@ Everything that a step needs is found on the device, so that a step can be captu
 (`trainer.cuda_graph`); sums stay there, and the host waits for them once an epoch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from trainer.augment import Augmentation
+from trainer.averaging import Averages
 from trainer.config import TrainConfig
 from trainer.cuda_graph import Pace, Program
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout
+from trainer.mixing import Mixing
 from trainer.module_bank import ModuleBank
 from trainer.networks import Counts, Evaluation, Networks, cross_entropy
 from trainer.optim import BankOptimizer
+from trainer.results import State
 from trainer.streams import generator
 
 
@@ -73,6 +77,11 @@ class Bank(Networks):
         self.smoothing = (
             torch.tensor(smoothing, device=device, dtype=self.dtype) if any(smoothing) else None
         )
+        self.averages = self.mixing = None
+        if any(config.ema for config in configs):
+            self.averages = Averages(dict(self._tensors()), [config.ema for config in configs])
+        if any(config.mixup or config.cutmix for config in configs):
+            self.mixing = Mixing(configs, data.side, self.steps_per_epoch, device, self.dtype)
 
     def _prepare_streams(self) -> None:
         """Make room for an epoch's keys of all random streams, and for what they draw of images."""
@@ -102,6 +111,8 @@ class Bank(Networks):
         if self.augmentation.numbers:
             keys = dict(zip(self.augmentation.streams, self.key_table.unbind(1), strict=False))
             self.place_table.copy_(self.augmentation.places(keys, self.batch_size))
+        if self.mixing is not None:
+            self.mixing.draw(epoch)
 
     @property
     def images_per_epoch(self) -> int:
@@ -142,6 +153,8 @@ class Bank(Networks):
         if self.streams:
             torch.index_select(self.key_table, 0, self.position, out=self.keys[None])
         places = self.place_table.index_select(0, self.position)[0]
+        if self.mixing is not None:
+            self.mixing.select(self.position)
         self.totals += self._step(batch, places)
         self.counters += 1
 
@@ -151,6 +164,10 @@ class Bank(Networks):
         step = torch.tensor(index, dtype=torch.int32, device=self.device)
         for keys, stream in zip(self.keys, self.streams, strict=True):
             keys.copy_(stream.keys(step))
+        if self.mixing is not None:
+            epoch, position = divmod(index, self.steps_per_epoch)
+            self.mixing.draw(epoch + 1)
+            self.mixing.select(torch.tensor([position], device=self.device))
         return self._step(batch, self.augmentation.places(self.kind_keys, len(batch)))
 
     def _step(self, batch: Tensor, places: Tensor) -> Tensor:
@@ -158,15 +175,24 @@ class Bank(Networks):
         images = self.data.train_images[batch].view(
             *batch.shape, self.data.side, -1
         )  # [B, K, H, W]
-        x = self.normalise(self.augmentation.apply(images, places, self.kind_keys))
+        pixels = self.augmentation.apply(images, places, self.kind_keys)
+        x = self.normalise(pixels if self.mixing is None else self.mixing.images(pixels))
         with self.autocast():
             logits = self.network(x)
         logits = logits.to(self.dtype)
-        losses = cross_entropy(logits, labels, self.smoothing)
+        losses = self._of_labels(lambda of: cross_entropy(logits, of, self.smoothing), labels)
         torch.autograd.backward(losses, self.ones)
         self.optimizer.step(self.clock)
         with torch.no_grad():
-            return torch.stack([losses, (logits.argmax(2) == labels).to(self.dtype).mean(0)])
+            if self.averages is not None:
+                self.averages.update(self.clock)
+            predicted = logits.argmax(2)
+            right = self._of_labels(lambda of: (predicted == of).to(self.dtype).mean(0), labels)
+            return torch.stack([losses, right])
+
+    def _of_labels(self, figure: Callable[[Tensor], Tensor], labels: Tensor) -> Tensor:
+        """Return a figure, [K], of the labels [B, K]; where images are mixed, weighted."""
+        return figure(labels) if self.mixing is None else self.mixing.weighted(figure, labels)
 
     def validate(self) -> Evaluation:
         """Evaluate each member on its own validation images."""
@@ -176,7 +202,35 @@ class Bank(Networks):
 
     def _next_validation(self) -> None:
         data = self.data
-        self.evaluate(data.train_images, data.train_labels, self.val_indices, self.validated)
+        with torch.no_grad(), self.averages.in_place() if self.averages else nullcontext():
+            self.evaluate(data.train_images, data.train_labels, self.val_indices, self.validated)
+
+    def validated_state(self, k: int) -> State:
+        """Copy the weights of member k that `validate` looks at: averages, if it has any."""
+        return self._averages_of(k) or super().state(k)
+
+    def state(self, k: int) -> State:
+        """Copy all of member k's tensors: weights, statistics, and averages by `average.NAME`."""
+        averages = {f"average.{name}": own for name, own in self._averages_of(k).items()}
+        return {**super().state(k), **averages}
+
+    def load_state(self, k: int, state: State) -> None:
+        """Take over a member's tensors, as of `state`."""
+        super().load_state(k, state)
+        if self.averages is not None:
+            for name, tensor in self.averages.of.items():
+                member = self._of(tensor, k)
+                member.copy_(state[f"average.{name}"].view_as(member))
+
+    def _averages_of(self, k: int) -> State:
+        if self.averages is None:
+            return {}
+        weights = super().state(k)
+        averages = self.averages.of
+        return {
+            name: self._of(averages[name], k).to("cpu", copy=True) if name in averages else weight
+            for name, weight in weights.items()
+        }
 
     def keep(self, positions: Sequence[int]) -> "Bank":
         """Return a bank of some of the members, going on where they are."""
@@ -194,7 +248,7 @@ class Bank(Networks):
         A bank of equal form on the same data does the same operations on tensors of equal shapes.
         """
         sizes = tuple((tensor.shape, tensor.dtype) for tensor in self._tensors_in_place())
-        kinds = tuple(self.augmentation.uses)
+        kinds = (*self.augmentation.uses, self.mixing is not None)
         return self.configs[0].fusion_key, self.device, self.optimizer.form, kinds, sizes
 
     def _tensors_in_place(self) -> list[Tensor]:
@@ -206,6 +260,7 @@ class Bank(Networks):
             *self.augmentation.uses.values(),
             *(stream.seeds for stream in self.streams),
             *([] if self.smoothing is None else [self.smoothing]),
+            *([] if self.averages is None else [self.averages.decays, *self.averages.of.values()]),
             *(self.scale, self.shift, self.val_indices),
         ]
 
@@ -220,6 +275,8 @@ class Bank(Networks):
             layer.rescale()
         self.configs, self.parts, self.drawn = fresh.configs, fresh.parts, None
         self.optimizer.table = fresh.optimizer.table
+        if self.mixing is not None:
+            self.mixing.configs = fresh.configs
 
     def order(self, epoch: int) -> Tensor:
         """Return every member's order of its training images, [steps, B, K]: f(seed, epoch)."""

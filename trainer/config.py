@@ -5,7 +5,7 @@ No torch here: plans are checked, shown and costed without loading it.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -14,7 +14,7 @@ from trainer.architectures import ARCHITECTURES
 from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
 
-AUGMENTATIONS = ("flip", "erase", "translate", "crop", "rotate", "noise")
+AUGMENTATIONS = ("flip", "erase", "translate", "crop", "crop_reflect", "rotate", "noise")
 
 # Architecture -> the network fields that it reads. The others do not change its network.
 ARCHITECTURE_FIELDS: Mapping[str, frozenset[str]] = {
@@ -38,6 +38,11 @@ PER_MEMBER = frozenset(
         "normalization",
         "early_stopping",
         "patience",
+        "nesterov",
+        "norm_bias_decay",
+        "ema",
+        "mixup",
+        "cutmix",
     }
 )
 
@@ -113,6 +118,14 @@ def _number(
         return f"must be {'odd, ' if odd else ''}{text}"
 
     return field(default=default, metadata={"check": check})
+
+
+def _later(item: Any) -> Any:
+    """Mark a field that studies were written without: at its default it is left out of them.
+
+    So that a config of theirs is the same, with the same hash, as ever.
+    """
+    return field(default=item.default, metadata={**item.metadata, "later": True})
 
 
 def _augmentation(default: str) -> Any:
@@ -215,6 +228,14 @@ class TrainConfig:
     early_stopping: str = _one_of("none", "none", "val_loss", "val_accuracy")
     patience: int = _number(4, 1, 100_000)  # epochs without improvement
 
+    # For accuracy.
+    nesterov: bool = _later(field(default=False))  # sgd with momentum only
+    norm_bias_decay: bool = _later(field(default=True))  # weight_decay acts on norms and biases too
+    ema: float = _later(_number(0.0, 0, 1, open_high=True))  # decay of averaged weights, per step
+    mixup: float = _later(_number(0.0, 0, 100))  # alpha of Beta(alpha, alpha); 0: none
+    cutmix: float = _later(_number(0.0, 0, 100))  # the same; both: one of them, at random
+    test_time_flip: bool = _later(field(default=False))  # evaluation: with the mirrored image
+
     # bf16 where the device computes in it natively, else fp32.
     precision: str = _one_of("auto", "auto", "bf16", "fp32", "fp64")
     seed: int = _number(0, 0, 2**31 - 1)
@@ -260,12 +281,24 @@ class TrainConfig:
         options = tuple(sorted((n, value) for n, value in values.items() if is_option(n)))
         return cls(**settings, options=options)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what the training depends on by name, as JSON-ready values: options too."""
+    def to_dict(self, also: Collection[str] = ()) -> dict[str, Any]:
+        """Return what the training depends on by name, as JSON-ready values: options too.
+
+        Fields that came later are left out at their defaults, as in studies of before, but for
+        those in `also`.
+        """
         values = asdict(self)
-        names = TOLD if self.is_foreign else FIELD_NAMES
+        names = (
+            TOLD
+            if self.is_foreign
+            else [n for n in FIELD_NAMES if n in also or self._is_written(n)]
+        )
         whose = {name: values[name] for name in ("trainer", "command") if values[name]}
         return {**{name: values[name] for name in names}, **whose, **dict(self.options)}
+
+    def _is_written(self, name: str) -> bool:
+        item = self.__dataclass_fields__[name]
+        return "later" not in item.metadata or getattr(self, name) != item.default
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields or options changed, checked again."""

@@ -44,11 +44,15 @@ class Classifier(nn.Module):
         self.mean, self.std = normalization_constants(config.normalization, (mean, std))
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise ValueError(f"pixels cannot be normalised by {self.mean} and {self.std}")
+        self.test_time_flip = config.test_time_flip
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits."""
-        logits: Tensor = self.network((images - self.mean) / self.std)
+        x = (images - self.mean) / self.std
+        logits: Tensor = self.network(x)
+        if self.test_time_flip:
+            logits = (logits + self.network(x.flip(3))) / 2
         return logits[:, 0]
 
 

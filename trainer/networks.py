@@ -98,6 +98,8 @@ class Networks:
                 pixels = images[batch].view(*batch.shape, self.data.side, -1)
                 x = self.normalise(pixels.to(self.dtype).mul_(1 / 255))
                 logits = self.network(x).to(self.dtype)
+                if self.configs[0].test_time_flip:  # the mean over image and mirror image
+                    logits = (logits + self.network(x.flip(3)).to(self.dtype)) / 2
             yield batch, logits
             advance()
 

@@ -89,14 +89,17 @@ class BankOptimizer:
         self.steps = torch.zeros((), device=device)  # taken, by all members alike
         alike: dict[tuple[Any, ...], list[int]] = {}
         for k, config in enumerate(configs):
-            shared = (table[:, k].tobytes(), config.weight_decay, config.momentum)
-            alike.setdefault(shared, []).append(k)
+            alike.setdefault((table[:, k].tobytes(), *_numbers(config)), []).append(k)
         self.alike = len(alike) == 1
         if not self.alike:
             # The views of gradients are made once: what they look at must stay where it is.
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
-        self.groups = [_Group(self, configs[group[0]], group) for group in alike.values()]
+        self.groups = [
+            _Group(self, configs[group[0]], group, places)
+            for group in alike.values()
+            for places in _parts(configs[group[0]], self.parameters)
+        ]
 
     def step(self, index: int | Tensor) -> None:
         """Take a step and clear the gradients.
@@ -125,10 +128,7 @@ class BankOptimizer:
     @property
     def form(self) -> tuple[object, ...]:
         """Who shares a call of the kernel, and what numbers these calls are given."""
-        return tuple(
-            (tuple(group.members), group.config.weight_decay, group.config.momentum)
-            for group in self.groups
-        )
+        return tuple((tuple(group.members), *_numbers(group.config)) for group in self.groups)
 
     def tensors(self) -> list[Tensor]:
         """List what a step finds on the device: state and learning rates."""
@@ -165,17 +165,30 @@ class BankOptimizer:
 
 
 class _Group:
-    """Members of a bank whose learning rates and other hyperparameters are the same."""
+    """Members of a bank whose learning rates and other hyperparameters are the same.
 
-    def __init__(self, bank: BankOptimizer, config: TrainConfig, members: Sequence[int]) -> None:
-        self.config, self.members, self.parameters = config, members, bank.parameters
-        self.weights = bank.views([parameter.detach() for parameter in bank.parameters], members)
+    `places`: those of the bank's parameters that it steps; all of them decay, or none.
+    """
+
+    def __init__(
+        self,
+        bank: BankOptimizer,
+        config: TrainConfig,
+        members: Sequence[int],
+        places: Sequence[int],
+    ) -> None:
+        self.config, self.members = config, members
+        self.parameters = [bank.parameters[i] for i in places]
+        decays = config.norm_bias_decay or not _is_norm_or_bias(self.parameters[0])
+        self.weight_decay = config.weight_decay if decays else 0.0
+        self.weights = bank.views([parameter.detach() for parameter in self.parameters], members)
         self.moments = {
-            name: bank.views(tensors, members) for name, tensors in bank.moments.items()
+            name: bank.views([tensors[i] for i in places], members)
+            for name, tensors in bank.moments.items()
         }
         self.steps = [bank.steps] * len(self.weights)
         # Where all are alike they are new in every step.
-        self.gradients = None if bank.alike else bank.views(_gradients(bank.parameters), members)
+        self.gradients = None if bank.alike else bank.views(_gradients(self.parameters), members)
 
     def step(self, rate: float | Tensor) -> None:
         """Take a step with this learning rate."""
@@ -184,7 +197,7 @@ class _Group:
             gradients = [_in_memory_order(gradient) for gradient in _gradients(self.parameters)]
         options: dict[str, Any] = {
             "lr": rate,
-            "weight_decay": config.weight_decay,
+            "weight_decay": self.weight_decay,
             "maximize": False,
         }
         if config.optimizer == "sgd":
@@ -194,7 +207,7 @@ class _Group:
                 self.moments["momentum_buffer"] if config.momentum > 0 else [],
                 momentum=config.momentum,
                 dampening=0.0,
-                nesterov=False,
+                nesterov=config.nesterov and config.momentum > 0,
                 is_first_step=False,  # moments of zeros make the first step like all others
                 **options,
             )
@@ -213,6 +226,26 @@ class _Group:
             amsgrad=False,
             **options,
         )
+
+
+def _numbers(config: TrainConfig) -> tuple[object, ...]:
+    """Return what a call of the kernel is given besides tensors and learning rates."""
+    return config.weight_decay, config.momentum, config.nesterov, config.norm_bias_decay
+
+
+def _parts(config: TrainConfig, parameters: Sequence[nn.Parameter]) -> list[list[int]]:
+    """Part the places of parameters that decay from those that do not; as a rule all do."""
+    every = range(len(parameters))
+    if config.norm_bias_decay or config.weight_decay == 0:
+        return [list(every)]
+    kinds = [_is_norm_or_bias(parameter) for parameter in parameters]
+    parts = [[i for i in every if kinds[i] == kind] for kind in (False, True)]
+    return [part for part in parts if part]
+
+
+def _is_norm_or_bias(parameter: nn.Parameter) -> bool:
+    # One number per channel, unit or member: weights and biases of norms, biases, slopes.
+    return parameter.dim() <= 1
 
 
 def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:

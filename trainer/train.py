@@ -215,7 +215,7 @@ class _Member:
             self.outcome = "diverged"
             return
         if self.best is None or epoch.val_accuracy > self.best.val_accuracy:
-            self.best, self.state = epoch, bank.state(k)
+            self.best, self.state = epoch, bank.validated_state(k)
         if self._epochs_without_improvement() >= self.config.patience:
             self.outcome = "early-stopped"
 

@@ -265,12 +265,13 @@ class Plan:
         """Return the plan JSON-ready, its baseline in full; `Plan.from_dict` reads it back."""
         values = {key: getattr(self, key) for key in (*_WORDS, *plan_file.BUDGET)}
         sureness = {key: getattr(self, key) for key in plan_file.SURENESS}
+        tried = [*self.varied, *(p.name for p in (self.search.space if self.search else ()))]
         return {
             **values,
             **{key: value for key, value in sureness.items() if value is not None},
             "baseline": {
                 name: value
-                for name, value in self.base_config.to_dict().items()
+                for name, value in self.base_config.to_dict(also=tried).items()
                 if name in _BASELINE_NAMES or is_option(name)
             },
             "factors": {name: list(levels) for name, levels in self.factors.items()},

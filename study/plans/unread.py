@@ -68,7 +68,7 @@ def unread_fields(config: TrainConfig) -> Mapping[str, str]:
     if config.architecture == "convnet" and config.batchnorm:
         unread["conv_bias"] = "there is no bias under a batch norm"
     if config.optimizer != "sgd":
-        unread["momentum"] = "only the optimizer sgd reads it"
+        unread |= dict.fromkeys(("momentum", "nesterov"), "only the optimizer sgd reads it")
     if config.schedule != "step":
         unread |= dict.fromkeys(("step_epochs", "step_factor"), "only the schedule step reads it")
     elif config.step_epochs >= config.epochs:
@@ -95,6 +95,10 @@ def as_read(config: TrainConfig) -> TrainConfig:
         changes["step_epochs"] = min(config.step_epochs, epochs)
     if config.early_stopping != "none":
         changes["patience"] = min(config.patience, epochs)
+    if config.momentum == 0:
+        changes["nesterov"] = False
+    if config.weight_decay == 0:
+        changes["norm_bias_decay"] = True
     if config.optimizer == "adamw" and config.weight_decay == 0:
         changes["optimizer"] = "adam"  # they differ in how weights decay, and in nothing else
     return config.replace(**changes)
@@ -169,6 +173,8 @@ def _reason(name: str, config: TrainConfig) -> str:
     others = {
         "optimizer": "adam and adamw differ only in how weights decay, and weight_decay is 0",
         "patience": f"no training of {config.epochs} epochs waits so long",
+        "nesterov": "momentum is 0",
+        "norm_bias_decay": "weight_decay is 0",
         "step_epochs": f"no step comes within {config.epochs} epochs",
     }
     return unread_fields(config).get(name) or others.get(name, "nothing reads it")

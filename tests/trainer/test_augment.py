@@ -14,7 +14,7 @@ from trainer.config import TrainConfig
 
 CPU = torch.device("cpu")
 SIDES = pytest.mark.parametrize("side", [8, 28])
-COMBINATION = "flip+erase+translate+crop+rotate+noise"
+COMBINATION = "flip+erase+translate+crop+crop_reflect+rotate+noise"
 
 
 def augment(
@@ -102,6 +102,34 @@ def test_crop_cuts_every_image_out_of_its_zero_padded_self(side: int, reach: int
     assert (found.min(), found.max()) == (-reach, reach)
     positions = (found + reach) @ [2 * reach + 1, 1]
     assert stats.chisquare(np.bincount(positions)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("side", "reach"), [(8, 1), (28, 3)])
+@pytest.mark.parametrize("augmentation", ["crop_reflect", "flip+crop_reflect"])
+def test_crop_reflect_cuts_every_image_out_of_its_reflected_self(
+    side: int, reach: int, augmentation: str
+) -> None:
+    images = noise(side)
+    cropped = pixels(augment(images, augmentation)[:, 0]).numpy()
+    original = images[0].numpy()
+    flips = [original, original[:, ::-1]] if "flip" in augmentation else [original]
+    cuts = {
+        np.pad(flip, reach, "reflect")[y : y + side, x : x + side].tobytes(): (f, y, x)
+        for f, flip in enumerate(flips)
+        for y in range(2 * reach + 1)
+        for x in range(2 * reach + 1)
+    }
+    found = [cuts[image.tobytes()] for image in cropped]  # each is one of them
+    counts = [found.count(place) for place in cuts.values()]
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_what_is_translated_away_is_black_though_a_crop_reflects() -> None:
+    images = noise(8, 400)
+    both = pixels(augment(images, "translate+crop_reflect")[:, 0])
+    cropped = pixels(augment(images, "crop_reflect")[:, 0])
+    moved = np.array(shifts(both, cropped))
+    assert (moved.min(), moved.max()) == (-3, 3)
 
 
 @SIDES

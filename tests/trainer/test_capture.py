@@ -22,7 +22,7 @@ from trainer.results import Result
 from trainer.streams import Stream
 from trainer.train import train
 
-ALL_AUGMENTATIONS = "flip+erase+translate+crop+rotate+noise"
+ALL_AUGMENTATIONS = "flip+erase+translate+crop+crop_reflect+rotate+noise"
 LIVELY: dict[str, Any] = {"schedule": "cosine", "dropout": 0.3, "augmentation": ALL_AUGMENTATIONS}
 
 
@@ -56,7 +56,9 @@ def test_a_captured_training_has_the_losses_of_the_training_to_the_bit(
     digits: ImageData, optimizer: str, members: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"optimizer": optimizer, "epochs": WARM_UP + 2, "subset": 400}  # validations too
-    own = MIXED if members > 1 else [LIVELY]
+    for_accuracy = [{"ema": 0.9, "mixup": 0.2}, {"cutmix": 1.0}, {"nesterov": True}, {}]
+    mixed = [{**member, **more} for member, more in zip(MIXED, for_accuracy, strict=True)]
+    own = mixed if members > 1 else [LIVELY]
     configs = [small(**{**fields, **member}) for member in own]
     plain = train(configs, digits)
     assert not different(captured(configs, digits, monkeypatch), plain)

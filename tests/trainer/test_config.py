@@ -21,9 +21,12 @@ from trainer.config import (
 from trainer.datasets import DATASETS
 from trainer.errors import UserError
 
-FLOATS = [name for name, value in TrainConfig().to_dict().items() if isinstance(value, float)]
-BOOLS = [name for name, value in TrainConfig().to_dict().items() if isinstance(value, bool)]
-STRINGS = [name for name, value in TrainConfig().to_dict().items() if isinstance(value, str)]
+DEFAULTS = TrainConfig().to_dict(also=FIELD_NAMES)
+FLOATS = [name for name, value in DEFAULTS.items() if isinstance(value, float)]
+BOOLS = [name for name, value in DEFAULTS.items() if isinstance(value, bool)]
+STRINGS = [name for name, value in DEFAULTS.items() if isinstance(value, str)]
+# Fields that studies were written without.
+LATER = ("nesterov", "norm_bias_decay", "ema", "mixup", "cutmix", "test_time_flip")
 INTS = sorted({*FIELD_NAMES} - {*FLOATS, *BOOLS, *STRINGS})
 
 ANYTHING = st.one_of(
@@ -55,6 +58,9 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     ),
     "normalization": st.sampled_from(["dataset", "none", "0.286/0.126", "0/1"]),
     "seed": st.integers(0, 2**31 - 1),
+    "nesterov": st.booleans(),
+    "norm_bias_decay": st.booleans(),
+    "ema": st.floats(0, 1, exclude_max=True),
 }
 
 
@@ -82,7 +88,7 @@ def test_a_config_survives_its_dict_and_json(values: dict[str, Any]) -> None:
 
 def test_every_field_has_a_valid_default_that_json_keeps() -> None:
     config = TrainConfig()
-    assert tuple(config.to_dict()) == FIELD_NAMES
+    assert tuple(DEFAULTS) == FIELD_NAMES
     assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
 
 
@@ -135,6 +141,9 @@ def test_a_choice_refuses_what_is_not_offered(name: str, value: Any) -> None:
         ("patience", 0, 1),
         ("step_epochs", 10**30, 1),
         ("seed", 2**31, 2**31 - 1),
+        ("ema", 1.0, 0.9999),
+        ("mixup", -0.1, 0.2),
+        ("cutmix", 101, 1.0),
     ],
 )
 def test_a_range_ends_where_it_says(name: str, outside: float, inside: float) -> None:
@@ -216,6 +225,12 @@ OTHER: dict[str, Any] = {
     "patience": 8,
     "precision": "fp64",
     "seed": 1,
+    "nesterov": True,
+    "norm_bias_decay": False,
+    "ema": 0.99,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "test_time_flip": True,
 }
 
 
@@ -223,6 +238,7 @@ MAY_DIFFER = {
     *("seed", "learning_rate", "weight_decay", "momentum", "dropout", "label_smoothing"),
     *("schedule", "step_epochs", "step_factor", "exponential_factor"),
     *("augmentation", "normalization", "early_stopping", "patience"),
+    *("nesterov", "norm_bias_decay", "ema", "mixup", "cutmix"),
 }
 
 
@@ -236,6 +252,16 @@ def test_configs_fuse_exactly_where_they_differ_in_per_member_fields_alone(name:
 
 def test_every_field_was_changed_above() -> None:
     assert {*FIELD_NAMES} == OTHER.keys()
+
+
+def test_a_config_is_written_as_before_there_were_later_fields() -> None:
+    written = TrainConfig(width=64).to_dict()
+    assert tuple(written) == tuple(name for name in FIELD_NAMES if name not in LATER)
+    assert TrainConfig.from_dict(written) == TrainConfig(width=64)
+    for name in LATER:
+        changed = TrainConfig(width=64).replace(**{name: OTHER[name]}).to_dict()
+        assert changed == {**written, name: OTHER[name]}
+        assert TrainConfig(width=64).to_dict(also=[name])[name] == DEFAULTS[name]
 
 
 NETWORK_FIELDS = {

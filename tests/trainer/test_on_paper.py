@@ -37,7 +37,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"architecture": "resnet20", "stem": "7x7"},
     {"architecture": "resnet32"},
 ]
-ALL_AUGMENTATIONS = "flip+erase+translate+crop+rotate+noise"
+ALL_AUGMENTATIONS = "flip+erase+translate+crop+crop_reflect+rotate+noise"
 THREE = "flip+erase+translate"
 
 
@@ -51,6 +51,12 @@ def mixed(**fields: Any) -> Configs:
     """Configs of a bank whose members differ in all that they may."""
     common = {"dataset": "digits", "width": 16, "batch_size": 32, **fields}
     return [{**common, **member} for member in MIXED]
+
+
+def for_accuracy(**fields: Any) -> Configs:
+    """Configs of a bank of which each member does something else for its accuracy."""
+    each = [{"ema": 0.99}, {"mixup": 0.2}, {"cutmix": 1.0, "nesterov": True}, {}]
+    return [{**config, **more} for config, more in zip(mixed(**fields), each, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +143,16 @@ def test_nothing_is_objected_to(
     seen = examine(configs[members])
     assert seen["objections"] == []
     assert seen["step"] > 0 < seen["validation"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_nothing_is_objected_to_in_what_is_done_for_accuracy(
+    examine: Examine, optimizer: str
+) -> None:
+    fields = {"optimizer": optimizer, "weight_decay": 0.1, "norm_bias_decay": False}
+    seen = examine(for_accuracy(**fields, test_time_flip=True))
+    assert seen["objections"] == []
+    assert seen["names"]["lerp_"] > 0
 
 
 @pytest.mark.parametrize("members", ["alone", "alike", "mixed"])

@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
+from tests.support.trainings import small
 from trainer.config import TrainConfig
 from trainer.layers import Convolution, Linear, by_member
 from trainer.optim import BankOptimizer, learning_rates
@@ -234,3 +235,63 @@ def test_a_state_can_be_saved(name: str) -> None:
     assert load(save({key: tensor.contiguous() for key, tensor in tensors.items()})).keys() == (
         tensors.keys()
     )
+
+
+def reference_step(config: TrainConfig, shapes: dict[str, tuple[int, ...]]) -> list[torch.Tensor]:
+    """Take three steps with PyTorch's own class; return the weights."""
+    numbers = torch.Generator().manual_seed(1)
+    weights = [torch.randn(shape, generator=numbers) for shape in shapes.values()]
+    parts = [[w for w in weights if w.dim() > 1], [w for w in weights if w.dim() <= 1]]
+    decays = [config.weight_decay, config.weight_decay if config.norm_bias_decay else 0.0]
+    groups: list[dict[str, Any]] = [
+        {"params": part, "weight_decay": decay} for part, decay in zip(parts, decays, strict=True)
+    ]
+    lr = config.learning_rate
+    if config.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov
+        )
+    else:
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, lr=lr)
+    for _ in range(3):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=numbers)
+        optimizer.step()
+    return weights
+
+
+SHAPES = {"weight": (3, 4), "bias": (3,), "kernel": (2, 1, 3, 3), "norm": (2,)}
+STEPPING = [
+    {"optimizer": "sgd", "nesterov": True},
+    {"optimizer": "sgd", "nesterov": False},
+    {"optimizer": "sgd", "nesterov": True, "norm_bias_decay": False, "weight_decay": 0.1},
+    {"optimizer": "adamw", "norm_bias_decay": False, "weight_decay": 0.1},
+    {"optimizer": "adam", "norm_bias_decay": False, "weight_decay": 0.1},
+    {"optimizer": "adamw", "norm_bias_decay": False},
+]
+
+
+@pytest.mark.parametrize("changes", STEPPING, ids=str)
+@pytest.mark.parametrize("neighbours", [[], [{}], [{"weight_decay": 0.5}, {"learning_rate": 1.0}]])
+def test_nesterov_and_weights_that_do_not_decay_are_pytorchs_in_any_bank(
+    changes: dict[str, Any], neighbours: list[dict[str, Any]]
+) -> None:
+    common = {"schedule": "constant", "learning_rate": 0.1, **changes}
+    configs = [small(**common), *(small(**{**common, **other}) for other in neighbours)]
+    members = len(configs)
+    expected = reference_step(configs[0], SHAPES)
+    numbers = torch.Generator().manual_seed(1)
+    drawn = [torch.randn(shape, generator=numbers) for shape in SHAPES.values()]
+    network = nn.ParameterList(torch.cat([w] * members) for w in drawn)
+    optimizer = BankOptimizer(network, configs, 3)
+    for step in range(3):
+        for parameter, shape in zip(network, SHAPES.values(), strict=True):
+            gradient = torch.cat([torch.randn(shape, generator=numbers)] * members)
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:
+                parameter.grad.copy_(gradient)
+        optimizer.step(step)
+    for parameter, theirs in zip(network, expected, strict=True):
+        torch.testing.assert_close(parameter.detach()[: len(theirs)], theirs, rtol=1e-6, atol=1e-6)

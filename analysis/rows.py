@@ -96,7 +96,11 @@ def connect(url: sa.URL | str) -> sa.Engine:
     """
     url = sa.make_url(url)
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, execution_options={"postgresql_readonly": True})
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        if engine.dialect.name != "postgresql":
+            return engine
+        # A reading is several queries, and of one moment: the study may be written meanwhile.
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     path = Path(url.database or "").absolute()
     # No pool: a connection is opened for each reading, when its `read_only_uri` is decided.
     return sa.create_engine(

@@ -227,14 +227,16 @@ def plan_fault(plan: Any) -> str | None:
 
 _DATASET = {
     "name": _is_word, "sha256": _is_word, "train_images": _is_natural, "test_images": _is_natural,
-    "validation_images": _is_natural, "side": _is_natural, "channels": _is_natural, "classes": _either(_list_of(_is_text), _is_natural),
+    "validation_images": _is_natural, "side": _is_natural, "channels": _is_natural,
+    "classes": _either(_list_of(_is_text), _is_natural),
     "normalisation": _either(_list_of(is_number), _list_of(_list_of(is_number))),
     "notes": _list_of(_is_text),
 }  # fmt: skip
 STUDY_ATTRIBUTES: Mapping[str, Check] = {
     "plan": lambda plan: plan_fault(plan) is None, "plan_hash": _is_word,
     "dataset": _record(_DATASET), "versions": _object_of(_is_word), "devices": _list_of(_is_word),
-    "git_commit": _is_word, "command": _is_text, "host": _is_word, "last_run": _is_moment,
+    "git_commit": _is_word, "git_diff": _is_text, "command": _is_text, "host": _is_word,
+    "last_run": _is_moment,
 }  # fmt: skip
 _FIGURES = {"p50_ms": _is_count, "p95_ms": _is_count, "images_per_second": _is_count}
 TRIAL_ATTRIBUTES: Mapping[str, Check] = {
@@ -243,7 +245,8 @@ TRIAL_ATTRIBUTES: Mapping[str, Check] = {
     "best_epoch": _is_count, "val_loss": is_number, "test_accuracy": is_fraction,
     "test_loss": is_number, "parameters": _is_count, "seconds": _is_count,
     "images_per_second": _is_count, "device": _is_word, "precision": _is_word,
-    "bank": _is_natural, "checkpoint": _is_path_within, "weights_sha256": _is_sha256,
+    "bank": _is_natural, "convolutions": _is_word,
+    "checkpoint": _is_path_within, "weights_sha256": _is_sha256,
     "failure_reason": _is_text, "failure_kind": _is_word, "best_value": is_fraction,
     "latency_ms": _is_count, "inference": _object_of(_object_of(_record(_FIGURES))),
     "model_bytes": _is_count, "multiply_adds": _is_count,

@@ -86,7 +86,7 @@ def _text(page: Page) -> str:
 def _text_rows(block: Block) -> list[str]:
     """Lay a block out with a line per row, and the words of `below` indented under it."""
     figures = {name: cells for name, cells in block.columns.items() if name != block.below}
-    head, *rows = _aligned(figures, left={list(figures)[block.labels - 1], "verdict"})
+    head, *rows = aligned(figures, left={list(figures)[block.labels - 1], "verdict"})
     words = block.columns[block.below] if block.below else [""] * len(rows)
     lines = [head]
     for row, under in zip(rows, words, strict=True):
@@ -100,7 +100,7 @@ def _text_rows(block: Block) -> list[str]:
 def _nested_rows(block: Block) -> list[str]:
     """Lay a block out with a line per factor and its levels indented below."""
     factors, levels, *_ = block.columns.values()
-    head, *rows = _aligned(dict(list(block.columns.items())[2:]), left={"verdict"})
+    head, *rows = aligned(dict(list(block.columns.items())[2:]), left={"verdict"})
     labels = [
         f"  {level}" if level else factor for factor, level in zip(factors, levels, strict=True)
     ]
@@ -118,7 +118,8 @@ def _nested_rows(block: Block) -> list[str]:
     return lines
 
 
-def _aligned(columns: dict[str, list[str]], left: set[str]) -> list[str]:
+def aligned(columns: dict[str, list[str]], left: set[str]) -> list[str]:
+    """Lay columns out side by side, a heading and rows; those in `left` begin at the left."""
     cells = []
     for heading, column in columns.items():
         width = max(map(len, [heading, *column]))

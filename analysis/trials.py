@@ -39,6 +39,7 @@ class Study:
     damage: str | None = None  # why its plan and description cannot be trusted
     missing: str | None = None  # why not all of its trials may be here
     left_out: tuple[str, ...] = ()  # attributes that are not what they must be
+    is_sealed: bool = False  # whether a seal says what it must come to
 
     @property
     def compared(self) -> str:
@@ -135,6 +136,7 @@ def _study(rows: StudyRows) -> Study:
         damage=damage,
         missing=integrity.missing(rows.attributes, rows.checksums),
         left_out=() if damage else left_out,
+        is_sealed=SEAL in rows.attributes,
     )
 
 

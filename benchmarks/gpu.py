@@ -223,11 +223,13 @@ class _Convolutions:
     def forked(self) -> None:
         """Each on a stream of its own, side by side."""
         here = torch.cuda.current_stream(self.device)
-        for x, weight, upstream in zip(self.xs, self.weights, self.upstreams, strict=True):
-            side = torch.cuda.Stream(self.device)
+        sides = [torch.cuda.Stream(self.device) for _ in self.xs]
+        tensors = zip(self.xs, self.weights, self.upstreams, strict=True)
+        for side, (x, weight, upstream) in zip(sides, tensors, strict=True):
             side.wait_stream(here)
             with torch.cuda.stream(side):
                 self._all(x, weight, upstream, 1)
+        for side in sides:  # not before: whoever forks later would wait for them
             here.wait_stream(side)
 
     def products(self) -> None:

@@ -93,7 +93,8 @@ class Augmentation:
 
     def apply(self, images: Tensor, places: Tensor, keys: Mapping[str, Tensor]) -> Tensor:
         """Augment one batch [B, K*C, H, W] with what was drawn for it: [B, K, P], [K, 2] each."""
-        places = self._by_channel(places, 1)  # [B, K*C, P]
+        if self.numbers:
+            places = self._by_channel(places, 1)  # [B, K*C, P]
         if self.moves:
             images = self._move(images, places[..., 0:2], places[..., 2:4])
         x = images.to(self.dtype).mul_(1 / 255)

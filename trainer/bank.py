@@ -75,6 +75,7 @@ class Bank(Networks):
         """Make room for an epoch's keys of all random streams, and for what they draw of images."""
         device, steps = self.device, self.steps_per_epoch
         layers = [m for m in self.network.modules() if isinstance(m, Dropout) and m.active]
+        self.dropouts = layers
         kinds = self.augmentation.streams
         self.streams = [*kinds.values(), *(layer.prepared(device) for layer in layers)]
         # The step's keys, [S, K, 2], and all of the epoch; what the step's images get, [B, K, P].
@@ -179,6 +180,40 @@ class Bank(Networks):
             smaller.load_state(new, self.state(old))
             smaller.optimizer.load_state(new, self.optimizer.state(old))
         return smaller
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What a capture of this bank's work holds besides the values of tensors.
+
+        A bank of equal form on the same data does the same operations on tensors of equal shapes.
+        """
+        sizes = tuple((tensor.shape, tensor.dtype) for tensor in self._tensors_in_place())
+        kinds = tuple(self.augmentation.uses)
+        return self.configs[0].fusion_key, self.device, self.optimizer.form, kinds, sizes
+
+    def _tensors_in_place(self) -> list[Tensor]:
+        """List what the members bring: all that differs between two banks of one form."""
+        return [
+            *self.network.parameters(),
+            *self.network.buffers(),
+            *self.optimizer.tensors(),
+            *self.augmentation.uses.values(),
+            *(stream.seeds for stream in self.streams),
+            *([] if self.smoothing is None else [self.smoothing]),
+            *(self.scale, self.shift, self.val_indices),
+        ]
+
+    def take_over(self, fresh: "Bank") -> None:
+        """Become a fresh bank of the same form: its values go where this one's lie."""
+        with torch.no_grad():
+            for mine, theirs in zip(
+                self._tensors_in_place(), fresh._tensors_in_place(), strict=True
+            ):
+                mine.copy_(theirs)
+        for layer in self.dropouts:
+            layer.rescale()
+        self.configs, self.parts, self.drawn = fresh.configs, fresh.parts, None
+        self.optimizer.table = fresh.optimizer.table
 
     def order(self, epoch: int) -> Tensor:
         """Return every member's order of its training images, [steps, B, K]: f(seed, epoch)."""

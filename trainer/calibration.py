@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from trainer import convolutions
 from trainer import device as devices
 from trainer.bank import Bank
 from trainer.config import TrainConfig
@@ -93,9 +94,13 @@ def measured(
     config: TrainConfig,
     data: ImageData,
     device: torch.device,
-    tell: Callable[[int, float], None] = lambda *_: None,
-) -> dict[int, float]:
-    """Measure the curve of a config's network on a device; `tell` as of `curve`.
+    tell: Callable[[int | str, float], None] = lambda *_: None,
+) -> dict[int | str, float]:
+    """Measure the curve of a config's network on a device, then other ways to convolve.
+
+    Returns:
+        Images per second of each size, with grouped convolutions; and by their names those of the
+        other ways that work, at the best size if that is more than one. `tell` as of `curve`.
 
     Raises:
         UserError, torch.OutOfMemoryError: as `throughput`, for one member.
@@ -107,4 +112,24 @@ def measured(
             torch.cuda.empty_cache()  # of the bank before
         return throughput(config, data, device, members)
 
-    return curve(rate, tell=tell)
+    rates = curve(rate, tell=tell)
+    size = best(rates)
+    found: dict[int | str, float] = dict(rates.items())
+    for way in convolutions.WAYS[1:] if size > 1 else ():
+        convolutions.use(way)
+        try:
+            found[way] = rate(size)
+            tell(way, found[way])
+        except Exception:  # memory, or a kernel that is missing: not this way, then
+            continue
+        finally:
+            convolutions.use(convolutions.WAYS[0])
+    return found
+
+
+def best_way(rates: Mapping[int | str, float]) -> str:
+    """Return how a bank should convolve: grouped, unless another way was measured to be faster."""
+    grouped = max((rate for name, rate in rates.items() if isinstance(name, int)), default=0.0)
+    others = {name: rate for name, rate in rates.items() if isinstance(name, str)}
+    way = max(others, key=others.__getitem__, default=convolutions.WAYS[0])
+    return way if others.get(way, 0.0) > grouped * WORTH else convolutions.WAYS[0]

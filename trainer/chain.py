@@ -90,7 +90,7 @@ def _of_images(
         return x, layers
     convolution = layers[0]
     weight, bias, members = convolution.weight, convolution.bias, convolution.members
-    if x.device.type == "cuda":
+    if x.device.type != "cpu":
         if members == 1:
             return x, layers
         x = convolution_of_images(x, weight, members)

@@ -3,6 +3,7 @@
 No torch here: plans are checked, shown and costed without loading it.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -40,6 +41,14 @@ PER_MEMBER = frozenset(
     }
 )
 
+# Tables of settings whose names are the user's: of a network, of a training that is not ours.
+OPTION_TABLES = ("model_options", "trainer_options")
+# Not settings of our training: they say whose training it is, and what that is given.
+_OF_OTHERS = ("trainer", "command", "options")
+# What a training that is not ours is told; `trainer.own_training` passes it on.
+TOLD = ("dataset", "subset", "epochs", "seed")
+
+Option = bool | int | float | str
 Check = Callable[[Any], str | None]  # what is wrong with a value, in words
 
 
@@ -48,6 +57,32 @@ def _one_of(default: str, *valid: str) -> Any:
         return None if value in valid else f"choose from {', '.join(valid)}"
 
     return field(default=default, metadata={"check": check})
+
+
+def is_reference(text: str) -> bool:
+    """Whether it names a function of the user's: `package.module:function`."""
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", text) is not None
+
+
+def is_option(name: str) -> bool:
+    """Whether it is a setting with a name of the user's: `model_options.heads`."""
+    table, dot, option = name.partition(".")
+    return table in OPTION_TABLES and bool(dot) and option.isidentifier() and option.isascii()
+
+
+def _architecture(value: Any) -> str | None:
+    if value in ARCHITECTURES or is_reference(value):
+        return None
+    return f"choose from {', '.join(ARCHITECTURES)}, or name yours as package.module:function"
+
+
+def _trainer(value: Any) -> str | None:
+    fine = not value or is_reference(value)
+    return None if fine else "name your training as package.module:function"
+
+
+def _command(value: Any) -> str | None:
+    return None if not value or value.isprintable() else "must be one line of printable characters"
 
 
 def _dataset(value: Any) -> str | None:
@@ -150,7 +185,8 @@ class TrainConfig:
     # Network: `ARCHITECTURE_FIELDS` says who reads what. `convnet`: `depth` steps of convolution,
     # batch norm, activation; step s has `width * s` channels (s = 1, 2, ...); the first two steps
     # pool 2x2. The others are in `trainer.models`.
-    architecture: str = _one_of("convnet", *ARCHITECTURE_FIELDS)
+    # A name with a colon is a function of the user's, `package.module:function`.
+    architecture: str = field(default="convnet", metadata={"check": _architecture})
     depth: int = _number(2, 1, 16)
     width: int = _number(32, 1, 4096)
     kernel_size: int = _number(3, 1, 15, odd=True)
@@ -186,9 +222,22 @@ class TrainConfig:
     precision: str = _one_of("auto", "auto", "bf16", "fp32", "fp64")
     seed: int = _number(0, 0, 2**31 - 1)
 
+    # A training that is not ours: a function of the user's, or a command as a shell writes it.
+    # Of the fields above it is told those of `TOLD`; the data set is then a name, nothing more.
+    trainer: str = field(default="", metadata={"check": _trainer})
+    command: str = field(default="", metadata={"check": _command})
+    # The user's own settings by their names, ("model_options.heads", 4), in alphabetical order.
+    options: tuple[tuple[str, Option], ...] = ()
+
     def __post_init__(self) -> None:
         """Check every field; take a whole number where a float is meant, as TOML writes it."""
+        if self.trainer and self.command:
+            raise UserError("trainer and command: give one of them")
+        for name, option in self.options:
+            _check_option(name, option)
         for item in fields(self):
+            if item.name == "options" or (item.name == "dataset" and self.is_foreign):
+                continue
             value = getattr(self, item.name)
             # No valid number is beyond 2**31, and float() fails beyond its range.
             if item.type is float and type(value) is int and abs(value) <= 1 << 31:
@@ -208,22 +257,59 @@ class TrainConfig:
             UserError: a name is unknown, or a value invalid.
         """
         for name in values:
-            if name not in FIELD_NAMES:
+            if name not in FIELD_NAMES and name not in _OF_OTHERS[:2] and not is_option(name):
                 raise UserError(choose("field", name, FIELD_NAMES))
-        return cls(**values)
+        settings = {name: value for name, value in values.items() if not is_option(name)}
+        options = tuple(sorted((n, value) for n, value in values.items() if is_option(n)))
+        return cls(**settings, options=options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field by name, as JSON-ready values."""
-        return asdict(self)
+        """Return what the training depends on by name, as JSON-ready values: options too."""
+        values = asdict(self)
+        names = TOLD if self.is_foreign else FIELD_NAMES
+        whose = {name: values[name] for name in ("trainer", "command") if values[name]}
+        return {**{name: values[name] for name in names}, **whose, **dict(self.options)}
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed, checked again."""
+        """Return a copy with some fields or options changed, checked again."""
+        options = {name: changes.pop(name) for name in list(changes) if is_option(name)}
+        if options:
+            changes["options"] = tuple(sorted({**dict(self.options), **options}.items()))
         return replace(self, **changes)
+
+    def __getattr__(self, name: str) -> Option:
+        """Return an option by its name: `getattr(config, "model_options.heads")`."""
+        for option, value in self.__dict__.get("options", ()):
+            if option == name:
+                return value  # type: ignore[no-any-return] # read past the dataclass
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def options_of(self, table: str) -> dict[str, Option]:
+        """Return the options of `model_options` or `trainer_options`, by their short names."""
+        prefix = f"{table}."
+        return {n.removeprefix(prefix): value for n, value in self.options if n.startswith(prefix)}
+
+    @property
+    def model_options(self) -> dict[str, Option]:
+        """The settings of a network of the user's: {"heads": 4}."""
+        return self.options_of("model_options")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the training is not ours: a function or a command of the user's."""
+        return bool(self.trainer or self.command)
+
+    @property
+    def has_foreign_network(self) -> bool:
+        """Whether the network is a function of the user's."""
+        return ":" in self.architecture
 
     @cached_property
     def fusion_key(self) -> tuple[Any, ...]:
         """What two configs must have in common to be trained in one bank."""
-        return tuple(getattr(self, name) for name in FIELD_NAMES if name not in PER_MEMBER)
+        shared = PER_MEMBER - {"dropout"} if self.has_foreign_network else PER_MEMBER
+        values = tuple(getattr(self, name) for name in FIELD_NAMES if name not in shared)
+        return (*values, self.trainer, self.command, self.options)
 
 
 def biased_under_batchnorm(config: TrainConfig) -> bool:
@@ -236,7 +322,26 @@ def biased_under_batchnorm(config: TrainConfig) -> bool:
     return config.conv_bias and config.architecture == "resnet_like" and config.stem == "3x3"
 
 
-FIELD_NAMES = tuple(item.name for item in fields(TrainConfig))
+# The settings of our training; `TrainConfig.options` has others.
+FIELD_NAMES = tuple(item.name for item in fields(TrainConfig) if item.name not in _OF_OTHERS)
+
+_NETWORK_FIELDS = frozenset().union(*ARCHITECTURE_FIELDS.values())
+
+
+def network_fields(architecture: str) -> frozenset[str]:
+    """Return the network fields that an architecture reads; of the user's: perhaps all."""
+    return ARCHITECTURE_FIELDS.get(architecture, _NETWORK_FIELDS - {"pretrained"})
+
+
+def _check_option(name: str, value: Any) -> None:
+    fine = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, str):
+        fine = len(value) <= 1000 and value.isprintable()
+    if not fine:
+        wanted = "a finite number, true or false, or a line of text"
+        raise UserError(f"{name} = {value!r}: must be {wanted}")
+    if name.partition(".")[2] in TOLD:
+        raise UserError(f"{name}: every training is told its {name.partition('.')[2]}; rename it")
 
 
 def _check_type(name: str, value: Any, expected: Any) -> None:

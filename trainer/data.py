@@ -5,7 +5,6 @@ of the MNIST family are read only if they are the official ones.
 """
 
 import gzip
-import hashlib
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +21,7 @@ from trainer.config import Constants, TrainConfig
 from trainer.datasets import DATASETS, dataset_fault
 from trainer.errors import UserError
 from trainer.files import default_data_dir, verified_files
-from trainer.sources.images import Images
+from trainer.sources.images import Images, content_hash
 from trainer.stratified import stratified_order
 
 MOST_SPLITS = 64  # that are kept: half a MB each of 60,000 images
@@ -57,12 +56,8 @@ class ImageData:
     @cached_property
     def sha256(self) -> str:
         """Hash of every pixel and label."""
-        digest = hashlib.sha256()
-        if (self.channels, self.validation) != (1, 0):
-            digest.update(f"{self.channels} channels, {self.validation} validate".encode())
-        for tensor in self._tensors():
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        arrays = (tensor.cpu().numpy() for tensor in self._tensors())
+        return content_hash(arrays, self.channels, self.validation)
 
     @cached_property
     def normalisation(self) -> tuple[Constants, ...]:

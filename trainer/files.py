@@ -5,12 +5,13 @@ No torch here, so that missing or damaged data is said at once.
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
-from trainer.datasets import DATASETS, Files
+from fmnist_common.environment import variable
+from trainer import sources
+from trainer.datasets import DATASETS, Files, is_users
 from trainer.errors import UserError
 
 FILES = (
@@ -21,9 +22,13 @@ FILES = (
 )
 
 
+class AbsentDataError(UserError):
+    """No file of a data set is there: nobody has fetched it yet."""
+
+
 def default_data_dir() -> Path:
-    """`$FMNIST_DATA_DIR`, else `./data`."""
-    return Path(os.environ.get("FMNIST_DATA_DIR") or "data")
+    """`$FMNIST_STUDY_DATA_DIR`, else `./data`."""
+    return Path(variable("DATA_DIR")[1] or "data")
 
 
 def ready(name: str, data_dir: Path | None, *, download: bool) -> None:
@@ -32,8 +37,31 @@ def ready(name: str, data_dir: Path | None, *, download: bool) -> None:
     Raises:
         UserError: they are not.
     """
-    if DATASETS[name].files is not None:  # the others come inside a package
+    dataset = DATASETS.get(name)
+    if dataset is not None and dataset.files is not None:  # the others need no files
         verified_files(name, data_dir or default_data_dir(), download=download)
+
+
+def content(name: str, data_dir: Path | None, *, download: bool) -> str | None:
+    """Return the SHA-256 of the user's images; None for other data sets.
+
+    Raises:
+        UserError: they cannot be read, or are not what a training needs.
+    """
+    if not is_users(name):
+        return None
+    return sources.read(name, data_dir or default_data_dir(), download=download).sha256
+
+
+def shape(name: str, data_dir: Path | None) -> tuple[int, int, int]:
+    """Return side, classes, channels of a data set: what the shape of a network depends on.
+
+    Raises:
+        UserError: the user's images cannot be read.
+    """
+    if not is_users(name):
+        return DATASETS[name].shape
+    return sources.read(name, data_dir or default_data_dir(), download=False).shape
 
 
 def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
@@ -50,7 +78,8 @@ def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
     if missing and download:
         _download(name, source, folder, missing)
     elif missing:
-        raise UserError(
+        kind = AbsentDataError if len(missing) == len(FILES) else UserError
+        raise kind(
             f"{name}: {missing[0]} is missing in {folder}: name the folder with --data-dir, "
             f"fetch it with 'fmnist-study data --dataset {name}', or try --dataset digits"
         )

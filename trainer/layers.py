@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer import native
+from trainer.convolutions import convolve
 from trainer.errors import UserError
 from trainer.native.convolution import convolution, fits
 from trainer.native.dropout import Mask, dropped, flattened
@@ -72,6 +73,8 @@ class Convolution(nn.Module):
         if natively and fits(self.weight, stride=stride, padding=padding, groups=groups):
             out = convolution(x, self.weight)
             return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+        if self.training and self.members > 1:
+            return convolve(x, self.weight, bias, stride=stride, padding=padding, groups=groups)
         return F.conv2d(x, self.weight, bias, stride, padding, groups=groups)
 
 
@@ -105,7 +108,7 @@ class ChannelNorm(nn.BatchNorm2d):
         """Normalise."""
         if self.training:
             self.check(x)
-        return _normalised(self, x) if x.device.type == "cuda" else super().forward(x)
+        return _normalised(self, x) if x.device.type != "cpu" else super().forward(x)
 
     def check(self, x: Tensor) -> None:
         """Refuse to normalise single values."""
@@ -124,7 +127,7 @@ class FeatureNorm(nn.BatchNorm1d):
         if self.training:
             _check_count(len(x))
         flat = x.flatten(1)
-        on_gpu = x.device.type == "cuda"
+        on_gpu = x.device.type != "cpu"
         return (_normalised(self, flat) if on_gpu else super().forward(flat)).view(x.shape)
 
 
@@ -234,6 +237,11 @@ class Dropout(nn.Module):
         if self.scale_as is None or self.scale_as.dtype != x.dtype:
             self.scale_as = self.scale.to(x.dtype)
         return x * (kept * self.scale_as).view(shape)
+
+    def rescale(self) -> None:
+        """Follow new values of `scale`, where they lie."""
+        if self.scale_as is not None:
+            self.scale_as.copy_(self.scale)
 
     def prepared(self, device: torch.device) -> Stream:
         """Return the stream of random numbers, made where they are needed."""

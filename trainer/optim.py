@@ -77,7 +77,7 @@ class BankOptimizer:
         table = np.stack([learning_rates(config, steps) for config in configs], axis=1)
         self.table: Tensor = torch.from_numpy(table)  # [total steps, K]
         self.rates: Tensor | None = None  # [K]
-        on_gpu = device.type == "cuda"
+        on_gpu = device.type != "cpu"
         if on_gpu if on_device is None else on_device:
             self.device_table = self.table.to(device, torch.float32)
             self.rates = self.device_table[0].clone()
@@ -121,6 +121,19 @@ class BankOptimizer:
                 parameter.grad = None
         else:
             torch._foreach_zero_(_gradients(self.parameters))
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Who shares a call of the kernel, and what numbers these calls are given."""
+        return tuple(
+            (tuple(group.members), group.config.weight_decay, group.config.momentum)
+            for group in self.groups
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """List what a step finds on the device: state and learning rates."""
+        rates = [] if self.rates is None else [self.device_table]
+        return [*(t for tensors in self.moments.values() for t in tensors), self.steps, *rates]
 
     def state(self, k: int) -> list[dict[str, Tensor]]:
         """Copy member k's state (moments, step), one dict per parameter."""

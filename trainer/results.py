@@ -56,6 +56,7 @@ class Result:
     model_bytes: int | None = None  # size of the weights' file, fp32
     weights_sha256: str | None = None  # of the weights' file; None: no file is to be kept
     confusion: dict[str, list[list[int]]] | None = None  # {"test": [true class][predicted class]}
+    convolutions: str = "grouped"  # of the bank, see `trainer.convolutions`
     # Test images it was most wrong about, see `trainer.misclassified`: too large for the database.
     misclassified: list[dict[str, Any]] | None = field(default=None, repr=False)
 

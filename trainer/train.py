@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from trainer import checkpoint, latency
+from trainer import checkpoint, convolutions, latency
 from trainer import device as devices
 from trainer.bank import Bank
+from trainer.bank_cache import BankCache
 from trainer.config import TrainConfig
 from trainer.confusion import confusion
 from trainer.data import ImageData
@@ -33,6 +34,7 @@ def train(
     on_epoch: Watch | None = None,
     device: torch.device | str = "cpu",
     resume: ResumePoints | None = None,
+    banks: BankCache | None = None,
 ) -> list[Result]:
     """Train a bank of members and return their results, in the order of `configs`.
 
@@ -44,6 +46,7 @@ def train(
         device: where to train.
         resume: where a long training leaves its course now and then, and where it goes on from:
             the epochs that there are already are handed to `on_epoch` again, first of all.
+        banks: where a captured bank waits for the next training of the same form.
 
     Raises:
         UserError: the configs cannot be trained on this data.
@@ -51,7 +54,12 @@ def train(
     """
     data, place = data.to(torch.device(device)), torch.device(device)
     members = [_Member(position, config) for position, config in enumerate(configs)]
-    _train_all(members, data, place, on_epoch, resume)
+    cache = banks or BankCache()
+    # No name for the bank here: it is freed as soon as members leave it.
+    bank = _train_all(members, cache.take(configs, data, place), on_epoch, resume)
+    if banks is not None:
+        banks.keep(bank)
+    del bank  # before the test
     for member in members:
         member.outcome = member.outcome or "finished"
     _test(members, data, place)
@@ -60,14 +68,12 @@ def train(
 
 def _train_all(
     members: "Sequence[_Member]",
-    data: ImageData,
-    device: torch.device,
+    bank: Bank,
     on_epoch: Watch | None,
     resume: ResumePoints | None,
-) -> None:
-    """Train until nobody is left or the last epoch is over; the bank is freed at the end."""
+) -> Bank:
+    """Train until nobody is left or the last epoch is over; return the bank of the last ones."""
     configs = [member.config for member in members]
-    bank = Bank(configs, data, device)
     alive = members
     done = 0
     standings = resume.read([config.to_dict() for config in configs]) if resume else None
@@ -86,6 +92,7 @@ def _train_all(
             bank = bank.keep(staying)
         if resume is not None and resume.due and epoch < configs[0].epochs:
             resume.write([config.to_dict() for config in configs], _standings(members, alive, bank))
+    return bank
 
 
 def _staying(alive: "Sequence[_Member]", on_epoch: Watch | None) -> list[int]:
@@ -235,6 +242,7 @@ class _Member:
             device=devices.describe(device),
             precision=devices.precision(self.config, device),
             bank=bank_size,
+            convolutions=convolutions.in_use() if bank_size > 1 else convolutions.WAYS[0],
             latency_ms=inference[device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
             multiply_adds=describe(self.config, *data.shape).multiply_adds,

@@ -12,6 +12,7 @@ from analysis.page.trials import costs, courses, parallel
 from analysis.summary import effects as summary
 from analysis.summary.answers import Sentences
 from analysis.tables.ablation import AblationTable, ablation_table
+from analysis.tables.brief import Brief, of_effects
 
 
 class AblationResults(Results[AblationTable]):
@@ -26,6 +27,10 @@ class AblationResults(Results[AblationTable]):
     def answers(self) -> tuple[str, Sentences]:
         """Say which levels matter."""
         return summary.answers(self.study.plan, self.table, self.trials)
+
+    def brief(self) -> Brief | None:
+        """Return the one table that is shown first."""
+        return of_effects(self.table)
 
     def sections(self, folder: Path | None, hiplot: str | None) -> list[Section]:
         """Show effects, factor by factor, and what the best model takes for what."""

@@ -16,6 +16,7 @@ from analysis.summary.answers import (
     nothing_finished,
     summary,
 )
+from analysis.tables.brief import Brief
 from analysis.trials import Study, Trial, finished
 
 
@@ -63,6 +64,10 @@ class Results(ABC, Generic[Table]):
     @abstractmethod
     def answers(self) -> tuple[str, Sentences]:
         """Return a headline and the answers to a reader's questions; a trial has finished."""
+
+    @abstractmethod
+    def brief(self) -> Brief | None:
+        """Return the one table that is shown first; None: there is nothing to show."""
 
     @abstractmethod
     def sections(self, folder: Path | None, hiplot: str | None) -> list[Section]:

@@ -12,6 +12,7 @@ from analysis.page.reported import reported
 from analysis.page.trials import costs, courses, parallel
 from analysis.summary import factorial as summary
 from analysis.summary.answers import Sentences
+from analysis.tables.brief import Brief, of_effects
 from analysis.tables.factorial import FactorialTable, factorial_table
 
 
@@ -27,6 +28,10 @@ class FactorialResults(Results[FactorialTable]):
     def answers(self) -> tuple[str, Sentences]:
         """Say which levels and which interactions matter."""
         return summary.answers(self.study.plan, self.table, self.trials)
+
+    def brief(self) -> Brief | None:
+        """Return the one table that is shown first."""
+        return of_effects(self.table)
 
     def sections(self, folder: Path | None, hiplot: str | None) -> list[Section]:
         """Show effects and interactions, factor by factor, and the best model."""

@@ -11,7 +11,9 @@ from analysis.page.trials import costs, courses, parallel
 from analysis.statistics.candidates import first_trials
 from analysis.summary import search as summary
 from analysis.summary.answers import Sentences
+from analysis.tables.brief import Brief
 from analysis.tables.search import SearchTable, search_table
+from analysis.tables.search_brief import of_search
 
 
 class SearchResults(Results[SearchTable]):
@@ -26,6 +28,10 @@ class SearchResults(Results[SearchTable]):
     def answers(self) -> tuple[str, Sentences]:
         """Say which candidate is best, and how sure that is."""
         return summary.answers(self.table, self.trials)
+
+    def brief(self) -> Brief | None:
+        """Return the one table that is shown first."""
+        return of_search(self.table)
 
     def sections(self, folder: Path | None, hiplot: str | None) -> list[Section]:
         """Show candidates, importance, the course of the search, and the best model."""

@@ -83,10 +83,11 @@ def compare(
     for pair in dict.fromkeys(comparisons):
         if pair[0] != pair[1] and (estimate := design.estimate(pair)) is not None:
             estimates[pair] = estimate
+    modelled = set(design.comparisons)
     unpaired = [
         (pair, Statistic(estimate.delta, estimate.error, estimate.freedom))
         for pair, estimate in estimates.items()
-        if pair not in design.comparisons and estimate.error and estimate.freedom
+        if pair not in modelled and estimate.error and estimate.freedom
     ]
     judged = [*zip(design.comparisons, design.statistics(), strict=True), *unpaired]
     if judged:
@@ -127,6 +128,7 @@ class BlockDesign:
         self.comparisons = [
             pair for pair in dict.fromkeys(comparisons) if pair[0] != pair[1] and self._spread(pair)
         ]
+        self._numbers = {pair: number for number, pair in enumerate(self.comparisons)}
 
     def _spread(self, pair: Comparison) -> bool:
         if len(paired(self.values, pair)) < FEWEST_PAIRS:
@@ -198,16 +200,32 @@ class BlockDesign:
 
     @cached_property
     def covariance(self) -> Array:
-        """The covariance of the differences, [comparison, comparison]."""
-        covariance: Array = self.weights * self.scatter[0][self.row] @ self.weights.T
+        """The covariance of the differences, [comparison, comparison].
+
+        That of the variants' adjusted means (their own means minus those of their seeds' effects),
+        of whose parts only the effects of the few seeds have anything in common.
+        """
+        variances, shares = self.scatter[0], self._seed_shares
+        effects = self._solve.T @ self._basis.T  # what each value counts for in each seed's effect
+        weighted = effects * variances[self.row]
+        crossed = self._means(weighted.T) @ shares.T
+        sizes = np.array([cells.stop - cells.start for cells in self._cells])
+        means = shares @ (weighted @ effects.T) @ shares.T - crossed - crossed.T
+        means[np.diag_indices_from(means)] += variances / sizes
+        level, reference = (
+            [self._rows[pair[side]] for pair in self.comparisons] for side in (0, 1)
+        )
+        differences = means[level] - means[reference]
+        covariance: Array = differences[:, level] - differences[:, reference]
         return covariance
 
     @cached_property
     def freedoms(self) -> Array:
         """Degrees of freedom of each difference's variance (Satterthwaite 1946)."""
         variances, variant_freedoms = self.scatter
-        parts = np.zeros((len(self.variants), len(self.comparisons)))  # of the variances
-        np.add.at(parts, self.row, (self.weights**2 * variances[self.row]).T)
+        starts = [cells.start for cells in self._cells]
+        squares = np.add.reduceat(self.weights**2, starts, axis=1)
+        parts = (squares * variances).T  # of the differences' variances, [variant, comparison]
         usable = variant_freedoms > 0
         below = np.sum(parts[usable] ** 2 / variant_freedoms[usable, None], axis=0)
         freedoms: Array = np.minimum(parts.sum(axis=0) ** 2 / below, self.residual_degrees)
@@ -248,8 +266,7 @@ class BlockDesign:
         deltas = paired(self.values, pair)
         if len(deltas) >= FEWEST_PAIRS and np.all(np.abs(deltas) < ROUNDING):
             return Estimate(len(deltas), True, 0.0, judgement=NO_CHANGE)
-        if pair in self.comparisons:
-            number = self.comparisons.index(pair)
+        if (number := self._numbers.get(pair)) is not None:
             return Estimate(
                 len(deltas),
                 True,
@@ -267,8 +284,9 @@ class BlockDesign:
         An F test with the differences' covariance, and the fewest degrees of freedom among them.
         Of a single comparison it is the t test, never surer than that of its own pairs.
         """
-        which = [self.comparisons.index(pair) for pair in dict.fromkeys(comparisons)
-                 if pair in self.comparisons]  # fmt: skip
+        which = [
+            self._numbers[pair] for pair in dict.fromkeys(comparisons) if pair in self._numbers
+        ]
         if not which:
             return None
         deltas, covariance = self.deltas[which], self.covariance[np.ix_(which, which)]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import linalg, optimize, special
 
 from analysis.statistics.arrays import Array
 
@@ -131,7 +131,8 @@ def loadings(correlation: Array, shares: Array) -> Array:
     factor, communality = np.sqrt(shares), shares
     for _ in range(MOST_STEPS):
         reduced = correlation - np.diag(1 - communality)
-        values, vectors = np.linalg.eigh(reduced)
+        last = len(reduced) - 1
+        values, vectors = linalg.eigh(reduced, subset_by_index=(last, last))
         before, factor = factor, vectors[:, -1] * np.sqrt(max(float(values[-1]), 0.0))
         factor *= np.sign(factor.sum()) or 1.0
         factor = np.clip(factor, -MOST_LOADING, MOST_LOADING)

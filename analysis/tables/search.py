@@ -157,8 +157,8 @@ def _blocks(table: SearchTable) -> list[Block]:
             shown = [*shown, table.baseline]
         blocks.append(
             Block(
-                _heading(table.quantity),
-                _candidate_columns(table.quantity, shown, ranks),
+                heading(table.quantity),
+                candidate_columns(table.quantity, shown, ranks),
                 below=CHANGES,
             )
         )
@@ -166,7 +166,7 @@ def _blocks(table: SearchTable) -> list[Block]:
         blocks.append(
             Block(
                 f"Pareto front of {', '.join(map(_words, table.objectives))}",
-                _front_columns(table.front, ranks, table.objectives),
+                front_columns(table.front, ranks, table.objectives),
                 below=CHANGES,
             )
         )
@@ -185,7 +185,8 @@ def _blocks(table: SearchTable) -> list[Block]:
     return blocks
 
 
-def _heading(quantity: Quantity) -> str:
+def heading(quantity: Quantity) -> str:
+    """Return what a table of candidates is headed."""
     if quantity.is_accuracy:
         return "Best candidates in % (test: looked at once, never used for a choice)"
     return f"Best candidates by {quantity.axis}{_direction(quantity)}"
@@ -195,9 +196,10 @@ def _direction(quantity: Quantity) -> str:
     return " (lower is better)" if quantity.lower_is_better else ""
 
 
-def _candidate_columns(
+def candidate_columns(
     quantity: Quantity, candidates: Sequence[Candidate], ranks: Mapping[int, int]
 ) -> dict[str, list[str]]:
+    """Lay out what candidates reach and cost, a column per figure."""
     return {
         "rank": [str(ranks[candidate.number]) for candidate in candidates],
         "candidate": [printable(candidate.variant) for candidate in candidates],
@@ -213,13 +215,14 @@ def _candidate_columns(
         "test": [percent(candidate.test_accuracy_mean) for candidate in candidates],
         "parameters": [_number(candidate.parameters) for candidate in candidates],
         "seconds": [_number(candidate.seconds, 1) for candidate in candidates],
-        CHANGES: [_changes(candidate) for candidate in candidates],
+        CHANGES: [changes(candidate) for candidate in candidates],
     }
 
 
-def _front_columns(
+def front_columns(
     candidates: Sequence[Candidate], ranks: Mapping[int, int], objectives: Sequence[str]
 ) -> dict[str, list[str]]:
+    """Lay out what candidates reach in each objective."""
     by_name = {
         _words(name): [
             percent(candidate.objectives[index])
@@ -234,7 +237,7 @@ def _front_columns(
         "candidate": [printable(candidate.variant) for candidate in candidates],
         "n": [str(candidate.n) for candidate in candidates],
         **by_name,
-        CHANGES: [_changes(candidate) for candidate in candidates],
+        CHANGES: [changes(candidate) for candidate in candidates],
     }
 
 
@@ -270,7 +273,8 @@ def _number(value: float | None, digits: int = 0) -> str:
     return f"{value:.3g}" if small else f"{value:,.{digits}f}"
 
 
-def _changes(candidate: Candidate) -> str:
+def changes(candidate: Candidate) -> str:
+    """Write what a candidate differs from the baseline in."""
     words = (
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={level_text(value)}"
         for name, value in candidate.changes.items()

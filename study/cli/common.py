@@ -1,18 +1,19 @@
 """What the commands share: the app, how a plan or a stored study is found, printing."""
 
 import json
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from study.plans import catalog, plan_file
 from study.plans.plan import Plan, load_plan
-from study.store import location
+from study.store import location, published
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:
@@ -22,14 +23,37 @@ if TYPE_CHECKING:
     from analysis.designs.base import Results
     from analysis.trials import Study, Trial
 
+TONES = {"headline": "bold", "better": "green", "worse": "red"}
+
 app = typer.Typer(
     name="fmnist-study",
-    help="Hyperparameter studies of small image classifiers: which choice matters, by how much, "
-    "and how sure we are.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fmnist-study {version('fmnist-study')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Hyperparameter studies of small image classifiers.
+
+    Which choice matters, by how much, and how sure are we?
+    """
 
 
 def plan_for(source: str, storage_option: str | None, dataset: str | None, **changes: Any) -> Plan:
@@ -38,6 +62,8 @@ def plan_for(source: str, storage_option: str | None, dataset: str | None, **cha
         return load_plan(source, dataset=dataset, **changes)
     stored = studies_if_any(location.locate(storage_option))
     plans = {study.name: study.plan for study in stored if study.plan}
+    if source not in plans and (brought := published_study(source)):
+        plans[source] = brought[1].plan
     if source not in plans:
         raise UserError(choose("study", source, _known(plans)))
     changes = {"dataset": dataset, **changes}
@@ -95,18 +121,7 @@ def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
 
 def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":
     """Read a study: by its name, by its plan's (then the newest), or the one that ran last."""
-    stored = stored_studies(url)
-    if not stored:
-        raise UserError(f"storage {location.display(url)}: holds no study yet")
-    if name is None:
-        chosen = stored[-1]
-    else:
-        plan_name = load_plan(name).name if name.endswith(".toml") else name
-        exact = [study for study in stored if study.name in (name, plan_name)]
-        of_plan = [study for study in stored if study.plan.get("name") == plan_name]
-        if not exact and not of_plan:
-            raise UserError(choose("study", name, [study.name for study in stored]))
-        chosen = (exact or of_plan)[-1]
+    url, chosen = choose_study(url, name)
     if chosen.damage:
         raise UserError(
             f"storage {location.display(url)}: study {chosen.name!r} is damaged: {chosen.damage}"
@@ -114,6 +129,41 @@ def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]"
     trials = trials_of(url, chosen)
     _tell_of_damage(chosen, trials)
     return chosen, trials
+
+
+def choose_study(url: "sqlalchemy.URL", name: str | None) -> "tuple[sqlalchemy.URL, Study]":
+    """Choose a stored study as `read` does, a damaged one too; return where it lies with it."""
+    if name is not None and location.is_new(url) and (brought := published_study(name)):
+        return brought
+    stored = stored_studies(url)
+    if not stored:
+        raise UserError(f"storage {location.display(url)}: holds no study yet")
+    if name is None:
+        return url, stored[-1]
+    plan_name = load_plan(name).name if name.endswith(".toml") else name
+    exact = [study for study in stored if study.name in (name, plan_name)]
+    of_plan = [study for study in stored if study.plan.get("name") == plan_name]
+    if exact or of_plan:
+        return url, (exact or of_plan)[-1]
+    if brought := published_study(name):
+        return brought
+    raise UserError(choose("study", name, [study.name for study in stored]))
+
+
+def published_studies(but: Collection[str] = ()) -> "list[Study]":
+    """Read the studies that travel with the package, but for those of these names."""
+    url = published.url()
+    return [study for study in stored_studies(url) if study.name not in but] if url else []
+
+
+def published_study(name: str) -> "tuple[sqlalchemy.URL, Study] | None":
+    """Find a study that travels with the package, and where it can be read."""
+    url = published.url()
+    named = [study for study in published_studies() if study.name == name]
+    if url is None or not named:
+        return None
+    _tell_once(f"study {name!r}: as published, from this installation of fmnist-study")
+    return url, named[0]
 
 
 def _tell_of_damage(study: "Study", trials: "list[Trial]") -> None:
@@ -202,6 +252,30 @@ def stderr() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def show_results(
+    results: "Results[Any]", url: "sqlalchemy.URL", *, everything: bool = False
+) -> None:
+    """Print the summary and one table, and the command for the rest; or all of it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from analysis.documents import render
+    from analysis.first_screen import first_screen, whole_summary
+    from analysis.text import printable
+
+    lines = whole_summary(results.summary()) if everything else first_screen(results)
+    console = Console(highlight=False)  # heeds NO_COLOR and FORCE_COLOR
+    for line in lines:
+        console.print(Text(line.text, style=TONES.get(line.tone, "")), soft_wrap=True)
+    print()
+    if everything:
+        print(render(results.table, "text"))
+        return
+    elsewhere = [] if url == location.locate(None) else ["--storage", location.display(url)]
+    command = ["fmnist-study", "report", results.study.name, *elsewhere, "--all"]
+    print(f"the rest: {printable(shlex.join(command))}")
 
 
 def say(text: str, *, parseable: bool) -> None:

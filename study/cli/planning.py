@@ -1,9 +1,18 @@
 """The commands that show what there is and what it would cost: `list`, `show`."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.cli.common import app, imported_study, plan_for, print_json, studies_if_any, trials_of
+from study.cli.common import (
+    app,
+    imported_study,
+    plan_for,
+    print_json,
+    published_studies,
+    studies_if_any,
+    trials_of,
+)
 from study.cli.options import (
     DataDirOption,
     DatasetOption,
@@ -34,6 +43,9 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     plans = [load_plan(name) for name in catalog.names()]
     url = location.locate(storage_option)
     stored = studies_if_any(url)
+    places = [location.display(url)] * len(stored)
+    brought = published_studies({study.name for study in stored})
+    stored, places = [*brought, *stored], ["this installation"] * len(brought) + places
     if as_json:
         print_json(
             [
@@ -59,8 +71,9 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
                     "trials": study.trial_count,
                     "last_run": study.last_run,
                     "stored": True,
+                    "published": i < len(brought),
                 }
-                for study in stored
+                for i, study in enumerate(stored)
             ]
         )
         return
@@ -70,9 +83,8 @@ def list_studies(storage_option: StorageOption = None, as_json: JsonOption = Fal
     width = max(map(len, [*catalog.names(), *names]))
     for plan in plans:
         print(f"{plan.name:{width}}  {plan.description}")
-    for name, study in zip(names, stored, strict=True):
+    for name, study, where in zip(names, stored, places, strict=True):
         last = f", last run {study.last_run[:16].replace('T', ' ')} UTC" if study.last_run else ""
-        where = location.display(url)
         print(f"{name:{width}}  in {where}: {study.trial_count} trials{last}")
 
 
@@ -102,7 +114,7 @@ def show(
     from study.run.machine import Machine
 
     measured, why_not = _estimate(plan, Machine(device=device, workers=workers, data_dir=data_dir))
-    rows = _rows(plan, measured)
+    rows = _rows(plan, measured, data_dir)
     power = _power(plan, storage_option)
     if as_json:
         print_json(
@@ -168,17 +180,17 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
     return note(spread, pairs, what="pairs" if plan.design == "factorial" else "seeds")
 
 
-def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
+def _rows(plan: Plan, measured: "Estimate | None", data_dir: Path | None) -> list[dict[str, Any]]:
     """Describe the rows of a plan's tables, their networks, and what was measured of their cost."""
     from study.run.work import cost_key
-    from trainer.datasets import DATASETS
     from trainer.models import describe
 
     costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
+    shape = files.shape(plan.dataset, data_dir)
     rows = []
     for row in plan.rows:
         config = plan.config_of(Cell(row.variant, 0))
-        size = describe(config, *DATASETS[plan.dataset].shape)
+        size = describe(config, *shape)
         cost = costs.get(cost_key(config))
         rows.append(
             {

@@ -9,14 +9,24 @@ from study.cli.common import (
     app,
     plan_for,
     print_json,
+    published_study,
     read,
     say,
+    show_results,
     studies_if_any,
     trials_of,
     write_hiplot,
     write_report,
 )
-from study.cli.options import DatasetOption, JsonOption, ModelOption, StorageOption, StudyName
+from study.cli.options import (
+    AllOption,
+    DatasetOption,
+    FormatOption,
+    JsonOption,
+    ModelOption,
+    StorageOption,
+    StudyName,
+)
 from study.store import location
 from trainer.errors import UserError, choose
 
@@ -25,6 +35,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "markdown", "csv", "latex", "json")
 FIGURES = ("png", "svg", "pdf")
+
+
+def _format(named: str, as_json: bool) -> str:
+    """Return the format that is asked for: by `--format`, or by `--json`."""
+    if named not in FORMATS:
+        raise UserError(choose("--format", named, FORMATS))
+    if as_json and named not in ("text", "json"):
+        raise UserError(f"--format = {named!r}: and --json asks for another one")
+    return "json" if as_json else named
 
 
 @app.command()
@@ -45,9 +64,9 @@ def report(
             help="Also write the figures of the page as files: png, svg or pdf.",
         ),
     ] = None,
-    output_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
-    ] = "text",
+    output_format: FormatOption = "text",
+    as_json: JsonOption = False,
+    everything: AllOption = False,
     strict: Annotated[
         bool,
         typer.Option(
@@ -55,14 +74,13 @@ def report(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for pages; default reports/STUDY.")
+        Path | None, typer.Option("--out", "-o", help="Folder for pages; default reports/STUDY.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     model: ModelOption = None,
 ) -> None:
-    """Print the ablation table; write pages."""
-    if output_format not in FORMATS:
-        raise UserError(choose("--format", output_format, FORMATS))
+    """Say what a study found, and print its table; write pages."""
+    output_format = _format(output_format, as_json)
     if figures is not None and figures not in FIGURES:
         raise UserError(choose("--figures", figures, FIGURES))
     url = location.locate(storage_option)
@@ -77,7 +95,10 @@ def report(
 
         chosen = replace(chosen, plan={**chosen.plan, "model": parse_model(model, chosen.plan)})
     study_results = results(chosen, trials, strict=strict)
-    print(render(study_results.table, output_format))
+    if output_format == "text":
+        show_results(study_results, url, everything=everything)
+    else:
+        print(render(study_results.table, output_format))
     parseable, pages = output_format != "text", []
     if hiplot:
         pages.append(write_hiplot(chosen, trials, out))
@@ -99,13 +120,11 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A stored study.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     storage_option: StorageOption = None,
-    output_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
-    ] = "text",
+    output_format: FormatOption = "text",
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two studies: what differs, and the difference of each common variant."""
-    if output_format not in FORMATS:
-        raise UserError(choose("--format", output_format, FORMATS))
+    output_format = _format(output_format, as_json)
     url = location.locate(storage_option)
     from analysis.compare import compare as beside
     from analysis.documents import render
@@ -159,7 +178,8 @@ def _examined(
     """
     url = location.locate(storage_option)
     stored = {candidate.name: candidate for candidate in studies_if_any(url)}
-    if study is None or (study in stored and dataset is None):
+    is_stored = study in stored or (study is not None and published_study(study) is not None)
+    if study is None or (is_stored and dataset is None):
         stored_study, trials = read(url, study)
         return stored_study.name, stored_study.plan, trials
     plan = plan_for(study, storage_option, dataset)

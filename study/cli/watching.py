@@ -76,6 +76,8 @@ def is_running(url: "sqlalchemy.URL", name: str | None) -> bool:
     from study.store import ownership
 
     study, trials = read(url, name)
+    if location.is_new(url):  # a study that travels with the package
+        return False
     has_running = any(trial.state == "RUNNING" for trial in trials)
     owned = ownership.has_owner(url)
     if owned is None:

@@ -22,17 +22,20 @@ from study.plans.variants import (
     Row,
     Variant,
     check_is_read,
+    check_options,
     check_rows,
+    factor_names,
     parse_rows,
+    row_of,
+    variant,
 )
-from trainer.config import TrainConfig
-from trainer.datasets import DATASETS
+from trainer.config import TrainConfig, is_option
+from trainer.datasets import dataset_fault, is_users
 from trainer.errors import UserError, choose
 
 __all__ = [
     "BASELINE",
     "DESIGNS",
-    "FACTOR_NAMES",
     "Cell",
     "Level",
     "Plan",
@@ -46,14 +49,19 @@ DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
 ADAPTIVE = "adaptive"  # `seeds`: as many as it takes
 FIRST_SEEDS = 3  # that every variant of such a study gets
+USERS_IMAGES = "images"  # wherever they lie: the hash of their content tells them apart
 MAX_SEEDS = 20  # of such a study, if it does not say
 
-# A listed variant may have its own number of epochs; over the levels of a factor it is the plan's.
-FACTOR_NAMES = tuple(name for name in VARIANT_FIELDS if name != "epochs")
-_BASELINE_NAMES = (*FACTOR_NAMES, "validation_fraction")
+_BASELINE_NAMES = (
+    *(name for name in VARIANT_FIELDS if name != "epochs"),
+    *("validation_fraction", "trainer", "command"),
+)
 _WORDS = ("name", "description", "design", "dataset")
 _TABLES, _FIGURES = plan_file.TABLES, plan_file.FIGURES
-_KEYS = (*_WORDS, *plan_file.BUDGET, *plan_file.SURENESS, *_TABLES, "variants", *_FIGURES)
+_KEYS = (
+    *(*_WORDS, *plan_file.BUDGET, *plan_file.SURENESS, *plan_file.YOURS),
+    *(*_TABLES, "variants", *_FIGURES),
+)
 # No part begins with a dot, nor the name with what a command would take for an option.
 
 
@@ -93,12 +101,11 @@ class Plan:
         check_name("name", self.name)
         if self.design not in DESIGNS:
             raise UserError(choose("design", self.design, DESIGNS))
-        check_table("factors", self.factors, FACTOR_NAMES)
+        check_table("factors", self.factors, factor_names(self.base_config))
         check_whole("seeds", self.seeds, 10_000)
         self._check_sureness()
         for name, levels in self.factors.items():
             check_levels(name, levels)
-        self.base_config  # noqa: B018 # checked here, so that a plan in hand is a valid one
         checked = {
             name: [self._level(name, level) for level in levels]
             for name, levels in self.factors.items()
@@ -145,12 +152,15 @@ class Plan:
 
     def _check_fields_are_read(self) -> None:
         """Refuse what would train the same network under two names."""
+        if self.base_config.is_foreign:
+            return  # what it reads is not ours to know
         architectures = [self.base_config.architecture]
         tried: Mapping[str, Sequence[Level]] = self.factors
         if self.search is not None:
             tried = {parameter.name: parameter.levels for parameter in self.search.space}
         if self.design != "ablation":
             architectures += map(str, tried.get("architecture", ()))
+        check_options(self.base_config, architectures)
         for name in tried:
             check_is_read(
                 f"{'search.space' if self.search else 'factors'}.{name}", name, architectures
@@ -218,7 +228,6 @@ class Plan:
     @cached_property
     def _designed(self) -> tuple[Variant, ...]:
         """Variants that follow from the factors: the baseline first in an ablation."""
-        base = self.base_config.to_dict()
         if self.design == "factorial":
             combinations: Iterable[tuple[tuple[str, Level], ...]] = itertools.product(
                 *([(name, level) for level in levels] for name, levels in self.factors.items())
@@ -226,11 +235,7 @@ class Plan:
         else:
             single = [((n, level),) for n, levels in self.factors.items() for level in levels]
             combinations = [(), *single]
-        variants = (
-            # In the order of TrainConfig's fields, so that a plan's factors may be rearranged.
-            Variant(tuple((n, cell[n]) for n in FACTOR_NAMES if n in cell and cell[n] != base[n]))
-            for cell in map(dict, combinations)
-        )
+        variants = (variant(self.base_config, dict(cell)) for cell in combinations)
         return tuple(dict.fromkeys(variants))
 
     @cached_property
@@ -245,7 +250,7 @@ class Plan:
         """The rows of the study's tables, where a variant may stand in several."""
         if self.search is not None:
             return ()
-        return (*map(_row_of, self._designed), *self.listed)
+        return (*map(row_of, self._designed), *self.listed)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -264,7 +269,11 @@ class Plan:
         return {
             **values,
             **{key: value for key, value in sureness.items() if value is not None},
-            "baseline": {name: getattr(self.base_config, name) for name in _BASELINE_NAMES},
+            "baseline": {
+                name: value
+                for name, value in self.base_config.to_dict().items()
+                if name in _BASELINE_NAMES or is_option(name)
+            },
             "factors": {name: list(levels) for name, levels in self.factors.items()},
             **({"search": self._search_table(self.search)} if self.search else {}),
             **({"variants": [row.to_dict() for row in self.listed]} if self.listed else {}),
@@ -294,6 +303,7 @@ class Plan:
                 raise UserError(choose("key", key, _KEYS))
         if "name" not in values:
             raise UserError("name: is missing; a plan needs one")
+        values = plan_file.unfolded(values)
         for key in (*_TABLES, "source"):
             if not isinstance(values.get(key, {}), Mapping):
                 raise UserError(f"{key} = {values[key]!r}: must be a table, [{key}]")
@@ -310,7 +320,7 @@ class Plan:
         base = _base_config(dataset, subset, epochs, plain.get("baseline", {}))
         parsed: dict[str, Any] = {"listed": parse_rows(values.get("variants", ()), base)}
         if "search" in values:
-            parsed["search"] = parse_search(values["search"], base, FACTOR_NAMES)
+            parsed["search"] = parse_search(values["search"], base, factor_names(base))
         plan = cls(**plain, **parsed)
         if not values.keys() & set(_FIGURES):
             return plan
@@ -356,6 +366,8 @@ class Plan:
         """
         config = self.base_config.to_dict()
         del config["seed"]
+        if is_users(self.dataset) and not self.base_config.is_foreign:
+            config["dataset"] = USERS_IMAGES
         listed = {row.variant for row in self.listed} - set(self._designed) if self.listed else ()
         return {
             "design": self.design,
@@ -391,7 +403,8 @@ class Plan:
     @property
     def conditions(self) -> dict[str, Any]:
         """The part of the identity that the command line sets: data set, subset, epochs."""
-        return {"dataset": self.dataset, "subset": self.subset, "epochs": self.epoch_counts}
+        dataset = USERS_IMAGES if is_users(self.dataset) else self.dataset
+        return {"dataset": dataset, "subset": self.subset, "epochs": self.epoch_counts}
 
 
 def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Plan:
@@ -405,9 +418,14 @@ def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Pla
     Raises:
         UserError: no such plan, or it is malformed; the message names file and key.
     """
-    if dataset is not None and dataset not in DATASETS:
-        raise UserError(choose("dataset", dataset, tuple(DATASETS)))
     values, where = plan_file.read(source)
+    try:
+        values = plan_file.unfolded(values)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    wrong = None if dataset is None else dataset_fault(dataset)
+    if wrong and not plan_file.is_foreign(values):
+        raise UserError(f"dataset = {dataset!r}: {wrong}")
     try:
         written = plan_file.for_dataset(values, dataset, Plan.dataset)
         if all(value is None for value in changes.values()):
@@ -424,16 +442,11 @@ def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Pla
 def _base_config(
     dataset: Any, subset: Any, epochs: Any, baseline: Mapping[str, Any]
 ) -> TrainConfig:
-    check_table("baseline", baseline, _BASELINE_NAMES)
+    fields = {name: level for name, level in baseline.items() if not is_option(name)}
+    check_table("baseline", fields, _BASELINE_NAMES)
     budget = {"dataset": dataset, "subset": subset, "epochs": epochs}
     try:
         return TrainConfig.from_dict({**budget, **baseline})
     except UserError as error:
         key = str(error).split(" ")[0]
         raise UserError(f"{'' if key in budget else 'baseline.'}{error}") from error
-
-
-def _row_of(variant: Variant) -> Row:
-    """Return a row of the design's own: named by its factor where it differs in one."""
-    factor, level = variant.changes[0] if len(variant.changes) == 1 else (None, None)
-    return Row(factor, level, variant)

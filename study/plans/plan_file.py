@@ -4,23 +4,31 @@ Nothing is checked here but the file's form and its tables `[datasets.NAME]`; `P
 checks the rest.
 """
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from study.plans import catalog
+from trainer.config import OPTION_TABLES
 from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
+from trainer.sources.places import beside
 
 BUDGET = ("seeds", "epochs", "subset")
 SURENESS = ("max_seeds", "negligible")  # when a study has seen enough; left out, it has fixed seeds
 TABLES = ("baseline", "factors", "search")
+# Whose network or training it is, and its settings: written at the top, kept in the baseline.
+YOURS = ("architecture", "trainer", "command", *OPTION_TABLES)
+UNNAMED = "unnamed"  # data of a training that is not ours, where a plan does not name it
 FIGURES = ("source", "reported", "claims")  # what others reported, on the plan's own data set
 
 
 def read(source: str) -> tuple[dict[str, Any], str]:
     """Return the parsed TOML of a plan, and where it comes from, for messages.
+
+    Where its images lie, `folder:PATH` or `npz:FILE`, is told from the plan's folder.
 
     Raises:
         UserError: no such plan, or it is not TOML.
@@ -34,6 +42,8 @@ def read(source: str) -> tuple[dict[str, Any], str]:
         repr(values)  # a number of thousands of digits could be in no message
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not TOML: {error}") from error
+    if isinstance(values.get("dataset"), str) and source not in catalog.names():
+        values["dataset"] = beside(values["dataset"], Path(source).parent)
     return values, where
 
 
@@ -44,6 +54,59 @@ def _text(path: Path) -> str:
         raise UserError(f"plan {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"plan {path}: not TOML: not UTF-8 text") from error
+
+
+def unfolded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan whose options have names with a dot, and whose baseline has all it trains.
+
+    `[factors] model_options.heads = [2, 4]` is a table within a table in TOML; it becomes the
+    factor `model_options.heads`.
+
+    Raises:
+        UserError: something is given at the top and in the baseline, or the command is no list.
+    """
+    plan: dict[str, Any] = {key: _unfolded(value) for key, value in values.items()}
+    top = _unfolded({key: plan.pop(key) for key in YOURS if key in plan})
+    baseline = plan.get("baseline", {})
+    if not isinstance(baseline, Mapping):
+        return plan  # which is refused elsewhere
+    for name in top:
+        if name in baseline:
+            raise UserError(f"{name}: is given twice, at the top of the plan and in [baseline]")
+    whole = {**baseline, **top}
+    if isinstance(whole.get("command"), list):
+        words = whole["command"]
+        if not words or not all(isinstance(word, str) for word in words):
+            raise UserError(f"command = {words!r}: must be a list of words")
+        whole["command"] = shlex.join(words)
+    plan |= {"baseline": whole} if whole else {}
+    if is_foreign(plan):
+        plan.setdefault("dataset", UNNAMED)
+    return plan
+
+
+def is_foreign(plan: Mapping[str, Any]) -> bool:
+    """Whether an unfolded plan's training is not ours: then its data set is only a name."""
+    baseline = plan.get("baseline")
+    return isinstance(baseline, Mapping) and bool(
+        baseline.get("trainer") or baseline.get("command")
+    )
+
+
+def _unfolded(value: Any, depth: int = 8) -> Any:
+    """Name options with a dot, wherever fields of a config are named."""
+    if isinstance(value, list) and depth:
+        return [_unfolded(item, depth - 1) for item in value]
+    if not isinstance(value, dict) or not depth:
+        return value
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        inner = _unfolded(item, depth - 1)
+        if key in OPTION_TABLES and isinstance(inner, dict):
+            flat |= {f"{key}.{name}": option for name, option in inner.items()}
+        else:
+            flat[key] = inner
+    return flat
 
 
 def for_dataset(values: Mapping[str, Any], dataset: str | None, default: str) -> dict[str, Any]:

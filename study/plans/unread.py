@@ -14,7 +14,7 @@ from fmnist_common.text import level_text
 from study.plans.plan import Plan
 from study.plans.space import Parameter, that_matter
 from study.plans.variants import Level
-from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig
+from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig, network_fields
 
 _NETWORK_FIELDS = frozenset().union(*ARCHITECTURE_FIELDS.values())
 _DEFAULTS = TrainConfig()
@@ -53,11 +53,18 @@ class UnreadFactor:
 
 def unread_fields(config: TrainConfig) -> Mapping[str, str]:
     """Return the fields that a training does not read, each with who would."""
+    if config.is_foreign:
+        return {}  # what it reads is not ours to know
     unread = {
         name: _readers(name)
         for name in FIELD_NAMES
-        if name in _NETWORK_FIELDS - ARCHITECTURE_FIELDS[config.architecture]
+        if name in _NETWORK_FIELDS - network_fields(config.architecture)
     }
+    if not config.has_foreign_network:
+        unread |= dict.fromkeys(
+            (f"model_options.{name}" for name in config.model_options),
+            "only a network of yours reads it",
+        )
     if config.architecture == "convnet" and config.batchnorm:
         unread["conv_bias"] = "there is no bias under a batch norm"
     if config.optimizer != "sgd":
@@ -79,7 +86,11 @@ def as_read(config: TrainConfig) -> TrainConfig:
     Two configs for which this is equal are the same training, whatever they are called.
     """
     epochs = config.epochs
-    changes: dict[str, Any] = {name: getattr(_DEFAULTS, name) for name in unread_fields(config)}
+    if config.is_foreign:
+        return config
+    changes: dict[str, Any] = {
+        name: getattr(_DEFAULTS, name, 0) for name in unread_fields(config)
+    }  # an option has no default
     if config.schedule == "step":
         changes["step_epochs"] = min(config.step_epochs, epochs)
     if config.early_stopping != "none":

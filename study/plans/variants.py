@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist_common.text import level_text, variant_label
-from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig
+from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig, network_fields
 from trainer.errors import UserError, choose
 
 MAX_ROWS = 10_000
@@ -36,6 +36,28 @@ class Variant:
 BASELINE = Variant(())
 
 
+def variant_fields(base: TrainConfig) -> tuple[str, ...]:
+    """Return what variants of a baseline may change: fields, then the user's own options."""
+    options = tuple(name for name, _ in base.options)
+    if base.is_foreign:
+        return ("trainer", *options) if base.trainer else options
+    return (*VARIANT_FIELDS, *options)
+
+
+def factor_names(base: TrainConfig) -> tuple[str, ...]:
+    """Return what may be a factor: a listed variant alone has its own number of epochs."""
+    return tuple(name for name in variant_fields(base) if name != "epochs")
+
+
+def variant(base: TrainConfig, changes: Mapping[str, Any]) -> Variant:
+    """Return the variant with some fields changed; those that stay are left out.
+
+    In the order of the fields, so that a plan's tables may be rearranged.
+    """
+    values = ((name, changes[name]) for name in variant_fields(base) if name in changes)
+    return Variant(tuple((name, value) for name, value in values if value != getattr(base, name)))
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of a study's tables: a level of a factor, and the variant that it is compared with.
@@ -56,6 +78,12 @@ class Row:
         return {"factor": self.factor, "level": self.level, "changes": changes, **against}
 
 
+def row_of(variant: Variant) -> Row:
+    """Return a row of the design's own: named by its factor where it differs in one field."""
+    factor, level = variant.changes[0] if len(variant.changes) == 1 else (None, None)
+    return Row(factor, level, variant)
+
+
 def variant_of(key: str, changes: Mapping[str, Any], base: TrainConfig) -> Variant:
     """Return the variant of a baseline with some fields changed; those that stay are left out.
 
@@ -63,15 +91,13 @@ def variant_of(key: str, changes: Mapping[str, Any], base: TrainConfig) -> Varia
         UserError: a field is unknown, or its value invalid; the message begins with `key`.
     """
     for name in changes:
-        if name not in VARIANT_FIELDS:
-            raise UserError(choose(key, name, VARIANT_FIELDS))
+        if name not in variant_fields(base):
+            raise UserError(choose(key, name, variant_fields(base)))
     try:
         config = TrainConfig.from_dict({**base.to_dict(), **changes})
     except UserError as error:
         raise UserError(f"{key}.{error}") from error
-    # In the order of TrainConfig's fields, so that a plan's tables may be rearranged.
-    values = ((name, getattr(config, name)) for name in VARIANT_FIELDS if name in changes)
-    return Variant(tuple((name, value) for name, value in values if value != getattr(base, name)))
+    return variant(base, {name: getattr(config, name) for name in changes})
 
 
 def parse_rows(entries: Any, base: TrainConfig) -> tuple[Row, ...]:
@@ -128,9 +154,24 @@ def check_is_read(key: str, field: str, architectures: Sequence[str]) -> None:
     Raises:
         UserError: none does; the message says which do.
     """
-    if field in _NETWORK_FIELDS and not any(field in ARCHITECTURE_FIELDS[a] for a in architectures):
+    if field in _NETWORK_FIELDS and not any(field in network_fields(a) for a in architectures):
         reading = ", ".join(name for name, fields in ARCHITECTURE_FIELDS.items() if field in fields)
         raise UserError(f"{key}: is not read by {', '.join(architectures)}; it is by {reading}")
+
+
+def check_options(base: TrainConfig, architectures: Sequence[str]) -> None:
+    """Check that a plan's options are for somebody: a network or a training of the user's.
+
+    Raises:
+        UserError: nobody reads them.
+    """
+    for name, _ in base.options:
+        if name.startswith("trainer_options."):
+            raise UserError(f"{name}: belongs to a training of yours: give trainer or command")
+        if not any(":" in architecture for architecture in architectures):
+            raise UserError(
+                f"{name}: belongs to a network of yours: architecture = 'module:function'"
+            )
 
 
 def listed(key: str, entries: Any) -> list[tuple[str, Any]]:

@@ -1,4 +1,6 @@
-"""`--bank auto`: as many members as pay on this device, measured once and remembered.
+"""`--bank auto`: as many members as pay on this device, and the fastest way to convolve.
+
+Both are measured once and remembered.
 
 What was measured lies in the user's cache folder, by device, torch version and network. It may be
 deleted at any time.
@@ -19,12 +21,13 @@ from typing import Any
 
 import trainer
 from study.run.executors.import_path import path_for_children
-from trainer.config import FIELD_NAMES, PER_MEMBER, TrainConfig
+from trainer.config import PER_MEMBER, TrainConfig
 from trainer.errors import UserError
 
 Curve = Mapping[int, float]  # members -> images per second
-# Config, device, data folder -> its curve.
-Measure = Callable[[TrainConfig, str, Path | None], Curve]
+Rates = Mapping[int | str, float]  # a curve, and other ways to convolve at its best size
+# Config, device, data folder -> what was measured.
+Measure = Callable[[TrainConfig, str, Path | None], Rates]
 
 
 def best_bank_size(
@@ -56,12 +59,12 @@ def best_bank_size(
     curves = _read(cache)
     if key not in curves:
         curve = (measure or _measure_apart)(config, device, data_dir)
-        curves = {**_read(cache), key: {str(size): rate for size, rate in curve.items()}}
+        curves = {**_read(cache), key: curve}
         with contextlib.suppress(OSError):  # a folder that cannot be written: measured again
             _write(cache, curves)
     from trainer.calibration import best
 
-    return best({int(size): rate for size, rate in curves[key].items()})
+    return best(_sizes(curves[key]))
 
 
 def known_curve(
@@ -76,11 +79,43 @@ def known_curve(
     Args:
         config, device, cache, hardware: as of `best_bank_size`.
     """
+    return _sizes(_remembered(config, device, cache, hardware))
+
+
+def best_convolutions(
+    config: TrainConfig,
+    device: str,
+    *,
+    cache: Path | None = None,
+    hardware: Callable[[str], str] | None = None,
+) -> str:
+    """Return how banks of a network should convolve: grouped, where nothing else is remembered.
+
+    Args:
+        config, device, cache, hardware: as of `best_bank_size`.
+    """
+    rates = _remembered(config, device, cache, hardware)
+    if not rates:
+        return "grouped"
+    from trainer.calibration import best_way
+
+    return best_way(rates)
+
+
+def _remembered(
+    config: TrainConfig,
+    device: str,
+    cache: Path | None,
+    hardware: Callable[[str], str] | None,
+) -> Rates:
     if device == "cpu":
         return {}
     key = f"{(hardware or _hardware)(device)}; {_shape(config)}"
-    curve = _read(cache or cache_folder() / "banks.json").get(key, {})
-    return {int(size): rate for size, rate in curve.items()}
+    return _read(cache or cache_folder() / "banks.json").get(key, {})
+
+
+def _sizes(rates: Rates) -> Curve:
+    return {size: rate for size, rate in rates.items() if isinstance(size, int)}
 
 
 def cache_folder() -> Path:
@@ -104,7 +139,7 @@ def _shape(config: TrainConfig) -> str:
     Members of a bank share these fields, so they are those of every bank of the study.
     """
     shared = {
-        name: getattr(config, name) for name in FIELD_NAMES if name not in PER_MEMBER | _LENGTH
+        name: value for name, value in config.to_dict().items() if name not in PER_MEMBER | _LENGTH
     }
     values = repr((shared, config.augmentation, _code())).encode()
     return f"{config.architecture} {hashlib.sha256(values).hexdigest()[:16]}"
@@ -130,12 +165,16 @@ def _hardware(device: str) -> str:
     return f"{torch.cuda.get_device_name(resolve(device))}; torch {torch.__version__}; {graphs}"
 
 
-def _read(cache: Path) -> dict[str, dict[str, float]]:
+def _read(cache: Path) -> dict[str, Rates]:
     """Return what is remembered; what cannot be read is measured again."""
+
+    def name(text: str) -> int | str:
+        return text if text in ("separate", "products") else int(text)
+
     try:
         curves = json.loads(cache.read_text(encoding="utf-8"))
         return {
-            key: {str(int(size)): float(rate) for size, rate in curve.items()}
+            key: {name(text): float(rate) for text, rate in curve.items()}
             for key, curve in curves.items()
             if curve
         }
@@ -156,7 +195,7 @@ def _write(cache: Path, curves: Mapping[str, Any]) -> None:
         raise
 
 
-def _measure_apart(config: TrainConfig, device: str, data_dir: Path | None) -> Curve:
+def _measure_apart(config: TrainConfig, device: str, data_dir: Path | None) -> Rates:
     """Measure in a process of its own: it leaves the device's memory empty, whatever happens."""
     context = multiprocessing.get_context("spawn")
     pipe, child = context.Pipe()
@@ -164,8 +203,8 @@ def _measure_apart(config: TrainConfig, device: str, data_dir: Path | None) -> C
     with path_for_children():
         process.start()
     child.close()
-    curve: dict[int, float] = {}
-    answer: dict[int, float] | str | None = None
+    curve: dict[int | str, float] = {}
+    answer: dict[int | str, float] | str | None = None
     try:
         while isinstance(answer := pipe.recv(), dict):  # a size at a time: what there is, remains
             curve |= answer

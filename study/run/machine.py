@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from study.plans.plan import Plan
-from study.run.calibration import best_bank_size, known_curve
+from study.run.calibration import best_bank_size, best_convolutions, known_curve
 from study.run.executors import Executor
 from study.run.hardware import cpu_threads, device_names, worker_count, worker_specs
 from study.run.work import Work
@@ -94,6 +94,8 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     specs = worker_specs(
         devices, machine.workers, trials, plan.dataset, machine.data_dir, threads=machine.threads
     )
+    way = best_convolutions(plan.base_config, devices[0])
+    specs = [replace(spec, convolutions=way) for spec in specs]
     executor: Executor
     if machine.executor == "inline":
         from study.run.executors.inline import InlineExecutor
@@ -126,12 +128,14 @@ def estimate(
     kinds = work.kinds()
     costs = [replace(cost, seconds=cost.seconds / gain) for cost in executor.measure(kinds)]
     work.learn(costs)
-    images = plan.subset or described["dataset"]["train_images"]
+    data = described["dataset"]
+    images = plan.subset or data["train_images"]
+    validating = 0 if data.get("validation_images") else plan.base_config.validation_fraction
     return Estimate(
         trials=work.planned - work.done,
         seconds=work.seconds_waiting() / executor.slots,
         workers=executor.slots,
         devices=tuple(dict.fromkeys(described["devices"])),
-        training_images=images - round(images * plan.base_config.validation_fraction),
+        training_images=images - round(images * validating),
         costs=tuple(zip(kinds, costs, strict=True)),
     )

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fmnist_common import ablation_path
-from study.plans.plan import FACTOR_NAMES, Cell, Level, Plan, Variant
+from study.plans.plan import Cell, Level, Plan, Variant
+from study.plans.variants import variant
 from study.run.work import DesignedWork, Task, records, settled_values
 from trainer.errors import UserError
 from trainer.results import Result
@@ -46,11 +47,12 @@ def next_step(plan: Plan, values: CellValues) -> list[Variant]:
     """
 
     def is_settled(changes: Mapping[str, Level]) -> bool:
-        return _is_settled(plan, _variant(changes), values)
+        return _is_settled(plan, variant(plan.base_config, changes), values)
 
+    base = plan.base_config
     for step in ablation_path.steps(best_levels(plan, values), _mean_of(plan, values), is_settled):
         if not step.settled:
-            tried = [_variant({**step.taken, factor: level}) for factor, level in step.means]
+            tried = [variant(base, {**step.taken, factor: level}) for factor, level in step.means]
             return [variant for variant in tried if not _is_settled(plan, variant, values)]
     return []
 
@@ -113,17 +115,13 @@ class PathWork(DesignedWork):
         self.open = len(self.add(cells))
 
 
-def _variant(changes: Mapping[str, Level]) -> Variant:
-    return Variant(tuple((name, changes[name]) for name in FACTOR_NAMES if name in changes))
-
-
 def _is_settled(plan: Plan, variant: Variant, values: CellValues) -> bool:
     return all((variant.label, seed) in values for seed in range(plan.seeds))
 
 
 def _mean_of(plan: Plan, values: CellValues) -> ablation_path.Mean:
     def mean(changes: Mapping[str, Level]) -> float | None:
-        label = _variant(changes).label
+        label = variant(plan.base_config, changes).label
         accuracies = [values.get((label, seed)) for seed in range(plan.seeds)]
         settled_ones = [value for value in accuracies if value is not None]
         return statistics.fmean(settled_ones) if len(settled_ones) == plan.seeds else None

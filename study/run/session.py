@@ -16,9 +16,16 @@ from study.run.adaptive import AdaptiveWork, SeedRule, check_is_adaptive
 from study.run.coordinator import Coordinator, State, View
 from study.run.hardware import device_names
 from study.run.machine import Estimate, Machine, bank_size, estimate, gain, workers_for
-from study.run.opening import attempts, check_same_plan, name_for, open_study, store_plan
+from study.run.opening import (
+    attempts,
+    check_same_images,
+    check_same_plan,
+    name_for,
+    open_study,
+    store_plan,
+)
 from study.run.path import PathWork
-from study.run.provenance import git_commit
+from study.run.provenance import git_commit, git_diff
 from study.run.search import SearchWork
 from study.run.weights import WeightFiles, database_name
 from study.run.work import DesignedWork, Work, records, settled, settled_values
@@ -115,6 +122,9 @@ def run(
     if study_name is not None:
         check_name("--study-name", study_name)
     deadline = time.monotonic() + timeout if timeout else None
+    images = None
+    if not plan.base_config.is_foreign:
+        images = files.content(plan.dataset, machine.data_dir, download=True)
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
         device_names(machine.device)  # refused before a database is made
@@ -126,6 +136,7 @@ def run(
         writer = StudyWriter(database, name, journal=durability.journal)
         trials = writer.sound_trials() if writer.exists else []
         check_same_plan(writer.name, writer.plan(), len(trials), plan)
+        check_same_images(writer, plan, images)
         machine = _as_before(machine, writer)
         plan = plan.as_sure_as(writer.plan())
         left = trials_left(plan, trials)
@@ -187,6 +198,8 @@ class _Session:
             speed = gain(plan, self.machine, bank)
             costs = estimate(plan, work, executor, described, speed)
             self.watched.announce(writer.name, costs)
+            for note in described["dataset"].get("notes", ()):
+                self.watched.tell(f"note: {plan.dataset}: {note}")
             open_study(writer, plan, described["dataset"])
             with self.durability.guarding(writer):
                 writer.touch()
@@ -214,6 +227,7 @@ class _Session:
             "versions": {**described["versions"], **_versions()},
             "devices": described["devices"],
             "git_commit": git_commit(),
+            "git_diff": git_diff(),
             "command": self.command,
             "host": platform.node(),
             **({"threads": threads} if threads else {}),

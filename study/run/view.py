@@ -54,7 +54,9 @@ class TerminalView:
 class LinesView:
     """A line every few seconds when something happens, else now and then: for logs and pipes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, everything: bool = False) -> None:
+        """Tell `everything` that happens, however often."""
+        self.pause = 0.0 if everything else LINE_SECONDS
         self.last = time.monotonic()  # line
         self.last_event = -math.inf  # so that the first one is shown at once
 
@@ -62,7 +64,7 @@ class LinesView:
         """Print a line when one is due, at every failure, and at the end."""
         now = time.monotonic()
         final = state.done == state.planned or (event is not None and _is_grave(event))
-        told = event is not None and (final or now - self.last_event > LINE_SECONDS)
+        told = event is not None and (final or now - self.last_event >= self.pause)
         if told or now - self.last > 3 * LINE_SECONDS:
             self.last = now
             self.last_event = now if told else self.last_event
@@ -80,11 +82,13 @@ class QuietView:
 
 
 @contextmanager
-def view_for(console: Console, *, quiet: bool) -> Iterator["View"]:
+def view_for(console: Console, *, quiet: bool = False, verbose: bool = False) -> Iterator["View"]:
     """Yield the view that suits the console."""
     if quiet:
         yield QuietView()
-    elif console.is_terminal:
+    elif verbose:
+        yield LinesView(everything=True)
+    elif console.is_terminal and sys.stderr.isatty():  # FORCE_COLOR makes no terminal of a file
         view = TerminalView(console)
         with view.progress:
             yield view
@@ -101,7 +105,7 @@ def _note(state: "State") -> str:
     if state.failed:
         parts.append(f"{state.failed} failed")
     if state.seconds_left is not None:
-        parts.append(f"{duration(state.seconds_left)} left")
+        parts.append(f"{duration(max(0.0, state.seconds_left))} left")
     return ", ".join(parts)
 
 
@@ -172,7 +176,8 @@ def show_plan(
     else:
         where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''}"
         places = ", ".join(costs.devices)
-        _say(f"{_size(plan)}: about {duration(costs.seconds)} on {where} ({places})")
+        took = f"{_size(plan)}: about {duration(costs.seconds)} on {where} ({places})"
+        _say(f"{took}, measured over a few steps on {plan.dataset}")
     if power:
         _say(f"can detect: {power}")
 

@@ -1,19 +1,24 @@
 """Connections to a database that is written: Optuna's storage over them, with our pragmas."""
 
 import sqlite3
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 import optuna
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from fmnist_common.sqlite import is_wal
 from study.store import location
-from study.store.failures import StorageFailed, patiently, refusals
+from study.store.failures import Disconnected, patiently, refusals
 from trainer.errors import UserError
 
 BUSY_SECONDS = 0.5  # of one try to write; `StudyWriter` tries again, and hears signals between
+
+Done = TypeVar("Done")
 
 
 class Claim(Protocol):
@@ -24,6 +29,13 @@ class Claim(Protocol):
 
         Args:
             connection: in the transaction that is to be committed.
+        """
+
+    def renew(self) -> None:
+        """Take it again, where it went with a connection to a server.
+
+        Raises:
+            StorageFailed: somebody else has it; Busy: the server cannot be asked just now.
         """
 
 
@@ -43,13 +55,34 @@ class OwnedStorage(RDBStorage):
         Raises:
             StorageFailed: it is not, or that cannot be told.
         """
-        with refusals(), self.engine.connect() as connection:
-            self._check(connection)
+
+        def look() -> None:
+            with self.engine.connect() as connection:
+                self._check(connection)
+
+        self.patiently(look)
 
     def _check(self, connection: sqlalchemy.Connection) -> None:
         fault = self.claim.fault(connection) if self.claim else None
         if fault:
-            raise StorageFailed(fault)
+            raise Disconnected(fault)
+
+    def patiently(self, act: Callable[[], Done]) -> Done:
+        """Read or write; again while the database is busy, or a server's connection is cut.
+
+        Raises:
+            StorageFailed: it could not be done, for so long or at all.
+        """
+
+        @refusals()
+        def guarded() -> Done:
+            return act()
+
+        return patiently(guarded, self._reconnect)
+
+    def _reconnect(self) -> None:
+        if self.claim is not None:
+            self.claim.renew()
 
     def wait_for_writers(self) -> None:
         """Wait until nobody writes an SQLite database: what is read from here on is the last word.
@@ -82,7 +115,9 @@ def open_storage(url: sqlalchemy.URL) -> OwnedStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = location.sqlite_path(url)
     if path is None:
-        return OwnedStorage(url.render_as_string(hide_password=False))
+        with refused(url):
+            where = url.render_as_string(hide_password=False)
+            return OwnedStorage(where, engine_kwargs={"pool_pre_ping": True})
 
     wal = location.is_new(url) or is_wal(path)
 
@@ -97,9 +132,16 @@ def open_storage(url: sqlalchemy.URL) -> OwnedStorage:
     # Connections come from `connect`, so that the pragmas hold from the first one on; Optuna would
     # also take braces in a path for a template.
     options: dict[str, Any] = {"creator": connect, "poolclass": sqlalchemy.QueuePool}
-    try:
+    with refused(url):
         return OwnedStorage("sqlite:///studies.db", engine_kwargs=options)
-    except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
+
+
+@contextmanager
+def refused(url: sqlalchemy.URL) -> Iterator[None]:
+    """Turn what is raised where a database cannot be opened into a line."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error, RuntimeError) as error:
         raise UserError(f"storage {location.display(url)}: {location.reason(error)}") from error
 
 

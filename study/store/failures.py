@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from study.store import signals
 from study.store.location import reason
 
 DELETED = "the study was deleted from the database while it ran"
-PATIENCE_SECONDS = 60.0  # with another process that holds the database
+PATIENCE_SECONDS = 60.0  # with another process that holds the database, or a server that restarts
+RECONNECT_SECONDS = 0.2  # between two attempts
 
 Done = TypeVar("Done")
 
@@ -29,6 +30,10 @@ class Busy(StorageFailed):
     """Another process holds the database just now."""
 
 
+class Disconnected(Busy):
+    """The connection to a server was cut, or the server is not there just now."""
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn what SQLAlchemy, Optuna and the system raise where a write fails into our own."""
@@ -38,12 +43,27 @@ def refusals() -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         words = reason(error)
+        if _is_cut(error):
+            raise Disconnected(words) from error
         kinds = {"database or disk is full": DiskFull, "database is locked": Busy}
         raise kinds.get(words, StorageFailed)(_explained(words)) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         words = str(error) + (_limit() if error.errno == errno.EFBIG else "")
         raise (DiskFull if full else StorageFailed)(words) from error
+
+
+def _is_cut(error: BaseException) -> bool:
+    """Whether a server did not answer: it restarts, or the connection was ended."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__
+    if cause is None:
+        return False
+    # psycopg's name for it, psycopg2's; None: not even connected. SQLite's errors have neither.
+    code = getattr(cause.orig, "sqlstate", getattr(cause.orig, "pgcode", ""))
+    gone = code is None or code.startswith(("08", "57P"))
+    return cause.connection_invalidated or (isinstance(cause, OperationalError) and gone)
 
 
 def _explained(words: str) -> str:
@@ -67,12 +87,23 @@ def _limit() -> str:
     return f": a file may have at most {limit} bytes here (ulimit -f)"
 
 
-def patiently(write: Callable[[], Done]) -> Done:
-    """Write; again while another process holds the database, for a while or until a signal."""
+def patiently(write: Callable[[], Done], reconnect: Callable[[], None] = lambda: None) -> Done:
+    """Write; again while another process holds the database, for a while or until a signal.
+
+    Args:
+        write: is repeated whole.
+        reconnect: called before it is, where the connection to a server was cut.
+    """
     began = time.monotonic()
+    cut = False
     while True:
         try:
+            if cut:
+                reconnect()
             return write()
-        except Busy:
+        except Busy as error:
             if signals.has_come() or time.monotonic() - began > PATIENCE_SECONDS:
                 raise
+            cut = isinstance(error, Disconnected)
+            if cut:
+                time.sleep(RECONNECT_SECONDS)

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
+from fmnist_common.environment import variable
 from study.store import backup
 from study.store.journal import folder_of
 from trainer.errors import UserError
@@ -19,7 +20,7 @@ from trainer.errors import UserError
 SHOWN_CHARACTERS = 100  # of a path that is refused
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 PACKAGES = {  # of the drivers that SQLAlchemy imports, where they are called otherwise
-    "psycopg": "'psycopg[binary]'",
+    "psycopg": "'fmnist-study[postgres]'",
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "pymysql": "PyMySQL",
@@ -34,7 +35,7 @@ def locate(where: str | None) -> sqlalchemy.URL:
     Raises:
         UserError: it is no URL that SQLAlchemy knows.
     """
-    where = where or os.environ.get("FMNIST_STUDY_STORAGE") or "studies.db"
+    where = where or variable("STORAGE")[1] or "studies.db"
     if "://" not in where:
         return _file_url(where)
     try:
@@ -42,6 +43,8 @@ def locate(where: str | None) -> sqlalchemy.URL:
         url.get_dialect()
     except (SQLAlchemyError, ValueError) as error:
         raise UserError(f"storage {masked(where)}: not a database URL ({reason(error)})") from error
+    if url.drivername == "postgresql":  # no driver named: the one that the extra installs
+        url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise UserError("storage: give SQLite a file; a database in memory is lost at the end")
@@ -100,15 +103,12 @@ def check_readable(url: sqlalchemy.URL) -> None:
         UserError: it is missing, unreadable, no SQLite file, or not Optuna's.
     """
     path = sqlite_path(url)
-    if path is None:
-        _check_server(url)
-        return
-    if not path.exists() and folder_of(path).is_dir():
+    if path is not None and not path.exists() and folder_of(path).is_dir():
         raise UserError(
             f"storage {display(url)}: no such file any more, but its journal is there: "
             "'fmnist-study run ...' restores it"
         )
-    if not path.exists():
+    if path is not None and not path.exists():
         raise UserError(f"storage {display(url)}: no such file; 'fmnist-study run ...' makes one")
     if is_new(url):
         raise UserError(f"storage {display(url)}: holds no study yet")
@@ -121,7 +121,9 @@ def is_new(url: sqlalchemy.URL) -> bool:
         UserError: as `check_readable`.
     """
     path = sqlite_path(url)
-    return path is not None and not (path.exists() and _check_file(url, path))
+    if path is None:
+        return not _check_server(url)
+    return not (path.exists() and _check_file(url, path))
 
 
 def check_writable(url: sqlalchemy.URL) -> None:
@@ -189,12 +191,14 @@ def _check_version(shown: str, row: tuple[str] | None) -> None:
         )
 
 
-def _check_server(url: sqlalchemy.URL) -> None:
+def _check_server(url: sqlalchemy.URL) -> bool:
+    """Check that a server can be reached; return whether it has Optuna's tables."""
     try:
-        with sqlalchemy.create_engine(url).connect():
-            pass
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        return sqlalchemy.inspect(engine).has_table("studies")
     except ImportError as error:
-        package = PACKAGES.get(error.name or "", error.name)
+        name = error.name or url.get_driver_name()  # none: psycopg without its library
+        package = PACKAGES.get(name, name)
         raise UserError(
             f"storage {display(url)}: its driver is not installed ({error}): pip install {package}"
         ) from error

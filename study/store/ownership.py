@@ -2,8 +2,8 @@
 
 Several processes on one SQLite file may claim the same trial, and Optuna advises against it. A
 lock can be lost while it is held: its file is removed, its connection to a server cut. So it is
-looked at again before each commit, when nobody else can write any more, and an owner that has lost
-it stops.
+looked at again before each commit, when nobody else can write any more. An owner that has lost it
+stops, unless it can take it again on the server before anybody else has.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.store import location, restore, server_lock
-from study.store.connection import OwnedStorage, open_storage
+from study.store.connection import OwnedStorage, open_storage, refused
 from study.store.database_file import inode
 from study.store.failures import StorageFailed
 from trainer.atomic import write_atomically
@@ -121,6 +121,16 @@ class FileClaim:
             "nothing more is written"
         )
 
+    def renew(self) -> None:
+        """Say that it is lost: a file that was taken away is not made again.
+
+        Raises:
+            StorageFailed: always, where there is a fault.
+        """
+        fault = self.fault()
+        if fault:
+            raise StorageFailed(fault)
+
 
 @contextmanager
 def _lock(url: sqlalchemy.URL, path: Path, command: str) -> Iterator[FileClaim]:
@@ -175,21 +185,23 @@ def _owner(note: Path) -> str:
 @contextmanager
 def _server(url: sqlalchemy.URL) -> Iterator[OwnedStorage]:
     """Open a database server, as the only owner of this database where the server has locks."""
-    storage = open_storage(url)
-    try:
-        lock = server_lock.of(url.get_backend_name())
-        if lock is None:
+    lock = server_lock.of(url.get_backend_name())
+    if lock is None:
+        with contextlib.closing(open_storage(url)) as storage:
             yield storage
-            return
-        with storage.engine.connect() as connection:
-            claim = lock.take(connection)
-            if claim is None:
+        return
+    claim = server_lock.ServerClaim(lock, url)
+    try:
+        with refused(url):
+            if not claim.take():
                 raise UserError(f"storage {location.display(url)}: is in use by another process")
-            storage.guard(claim)
-            try:
-                yield storage
-            finally:
-                storage.claim = None  # closing commits nothing
+        storage = open_storage(url)  # only now: two who make the tables are in each other's way
+        storage.guard(claim)
+        try:
+            yield storage
+        finally:
+            storage.claim = None  # closing commits nothing
+            with contextlib.suppress(SQLAlchemyError):  # where the server is gone
+                storage.close()
     finally:
-        with contextlib.suppress(SQLAlchemyError):  # where the server is gone
-            storage.close()
+        claim.close()

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy
+from optuna.storages._rdb import models  # the schema's only definition; Optuna exports no other
 from optuna.study import StudyDirection
 from sqlalchemy.orm import Session
 
 from fmnist_common.checksums import SEAL
 from study.store import trial_rows
+from study.store.commit_mark import CommitMark
 from study.store.connection import OwnedStorage
 from study.store.database_file import DatabaseFile
-from study.store.failures import StorageFailed, patiently, refusals
+from study.store.failures import StorageFailed, refusals
 from study.store.journal import Journal
 from study.store.seal import Seal
 from study.store.signals import shielded
@@ -49,9 +51,10 @@ class SealedStudy:
         self.storage, self.name = storage, name
         self.journal, self.file = journal, file
         self._study_id: int | None = None
-        with refusals(), contextlib.suppress(KeyError):
-            self._study_id = storage.get_study_id_from_name(name)
+        with contextlib.suppress(KeyError):
+            self._study_id = storage.patiently(lambda: storage.get_study_id_from_name(name))
         self._seal = self._read_seal()
+        self._marks = CommitMark(storage, self._study_id)
         self._sealed = ""  # the seal's text in the database, as far as it was written here
 
     @property
@@ -68,12 +71,29 @@ class SealedStudy:
     def create(self, directions: Sequence[StudyDirection]) -> None:
         """Create the study with a direction per objective."""
 
-        @refusals()
-        def make() -> int:
-            return self.storage.create_new_study(list(directions), self.name)
-
-        self._study_id = patiently(make)
         self._seal = Seal(self.name, [direction.name for direction in directions])
+        self._create(lambda session, _: self._insert_study(session, directions))
+
+    def _create(self, write: Callable[[Session, Seal], None]) -> None:
+        """Run the transaction that inserts the study: it is there afterwards, or not at all."""
+        try:
+            self.commit(write)
+        except BaseException:
+            self._study_id = None
+            raise
+
+    def _insert_study(self, session: Session, directions: Sequence[StudyDirection]) -> None:
+        """Insert the study, without attributes."""
+        study = models.StudyModel(study_name=self.name)
+        session.add(study)
+        session.flush()
+        self._study_id = int(study.study_id)
+        session.add_all(
+            models.StudyDirectionModel(
+                study_id=self._study_id, objective=index, direction=direction
+            )
+            for index, direction in enumerate(directions)
+        )
 
     def check(self) -> None:
         """Check that the database is the one that was opened, and still this process's alone.
@@ -96,8 +116,9 @@ class SealedStudy:
                 return Seal.parse(stored)
             except (LookupError, ValueError, TypeError, AttributeError) as error:
                 raise self._damaged(error) from error
-        with refusals():
-            directions = self.storage.get_study_directions(self.study_id)
+        directions = self.storage.patiently(
+            lambda: self.storage.get_study_directions(self.study_id)
+        )
         names = [direction.name for direction in directions]
         return Seal(self.name, names, before=self.next_number)
 
@@ -108,8 +129,9 @@ class SealedStudy:
             UserError: they are damaged.
         """
         try:
-            with refusals():
-                return dict(self.storage.get_study_user_attrs(self.study_id))
+            return self.storage.patiently(
+                lambda: dict(self.storage.get_study_user_attrs(self.study_id))
+            )
         except (ValueError, RecursionError) as error:  # no JSON
             raise self._damaged(error) from error
 
@@ -159,8 +181,12 @@ class SealedStudy:
         if not self.exists:
             return 0
         last = sqlalchemy.select(sqlalchemy.func.max(COLUMNS.number))
-        with refusals(), self.storage.engine.connect() as connection:
-            number = connection.scalar(last.where(COLUMNS.study_id == self.study_id))
+
+        def read() -> int | None:
+            with self.storage.engine.connect() as connection:
+                return connection.scalar(last.where(COLUMNS.study_id == self.study_id))
+
+        number = self.storage.patiently(read)
         return 0 if number is None else int(number) + 1
 
     def commit(self, write: Callable[[Session, Seal], Done]) -> Done:
@@ -172,22 +198,36 @@ class SealedStudy:
         Raises:
             StorageFailed: it was not written, none of it.
         """
-        with shielded():
-            return patiently(lambda: self._try(write))
+        mark, written = self._marks.fresh(), None
 
-    def _try(self, write: Callable[[Session, Seal], Done]) -> Done:
-        fault = self.file.fault() if self.file else None
-        if fault:
-            raise StorageFailed(f"{fault}; its results are kept in the journal")
+        def attempt() -> tuple[Done, Seal, str]:
+            nonlocal written
+            fault = self.file.fault() if self.file else None
+            if fault:
+                raise StorageFailed(f"{fault}; its results are kept in the journal")
+            with Session(self.storage.engine) as session, session.begin():
+                # What was repeated may have come through: only its answer was lost.
+                if written is None or not self._marks.is_there(session, self.study_id, mark):
+                    written = self._write(session, write)
+                    self._marks.swap(session, self.study_id, mark)
+            return written
+
+        with shielded():
+            done, self._seal, self._sealed = self.storage.patiently(attempt)
+            self._marks.last = mark
+        return done
+
+    def _write(
+        self, session: Session, write: Callable[[Session, Seal], Done]
+    ) -> tuple[Done, Seal, str]:
+        """Write, and seal it; return what `write` does, the seal and its text."""
         assert self._seal is not None
         seal = self._seal.copy()
-        with refusals(), Session(self.storage.engine) as session, session.begin():
-            done = write(session, seal)
-            text = seal.text()
-            if text != self._sealed:
-                self.set_attribute(session, SEAL, text)
-        self._seal, self._sealed = seal, text
-        return done
+        done = write(session, seal)
+        text = seal.text()
+        if text != self._sealed:
+            self.set_attribute(session, SEAL, text)
+        return done, seal, text
 
     def set_attribute(self, session: Session, key: str, text: str) -> None:
         """Write an attribute of the study, in a transaction that `commit` began."""

@@ -71,7 +71,9 @@ class StudyWriter(SealedStudy):
 
     def trials(self) -> list[FrozenTrial]:
         """Return every trial of the study."""
-        return self.storage.get_all_trials(self.study_id, deepcopy=False)
+        return self.storage.patiently(
+            lambda: self.storage.get_all_trials(self.study_id, deepcopy=False)
+        )
 
     def sound_trials(self) -> list[FrozenTrial]:
         """Return the trials without those that have changed since they were written, by number.
@@ -79,12 +81,17 @@ class StudyWriter(SealedStudy):
         A damaged trial settles nothing: what it stands for is run again.
         """
         assert self._seal is not None
-        with refusals(), Session(self.storage.engine) as session:
-            return [
-                trial.frozen(trial_id)
-                for trial_id, trial in trial_rows.load_each(session, self.study_id)
-                if trial is not None and not trial.is_damaged(self._seal)
-            ]
+        seal = self._seal
+
+        def read() -> list[FrozenTrial]:
+            with Session(self.storage.engine) as session:
+                return [
+                    trial.frozen(trial_id)
+                    for trial_id, trial in trial_rows.load_each(session, self.study_id)
+                    if trial is not None and not trial.is_damaged(seal)
+                ]
+
+        return self.storage.patiently(read)
 
     def start(self, trials: Sequence[NewTrial]) -> list[int]:
         """Create running trials in one transaction; return their ids.
@@ -212,8 +219,8 @@ class StudyWriter(SealedStudy):
             for stored, trial in zip(fresh, trials, strict=True)
         ]
 
-        def write(session: Session, seal: Seal) -> int:
-            self._study_id = _insert_study(session, self.name, directions)
+        def write(session: Session, seal: Seal) -> None:
+            self._insert_study(session, directions)
             for key, value in attributes.items():
                 self.set_attribute(session, key, json.dumps(value))
                 seal.take_attribute(key, json.dumps(value))
@@ -221,14 +228,12 @@ class StudyWriter(SealedStudy):
             self._open = dict(zip(ids, fresh, strict=True))
             trial_rows.insert_steps(session, _steps(self._open))
             self._end(session, seal, dict(zip(ids, records, strict=True)))
-            return self._study_id
 
         self._seal = Seal(self.name, [direction.name for direction in directions])
-        study_id = None
         try:
-            study_id = self.commit(write)
+            self._create(write)
         finally:
-            self._study_id, self._open = study_id, {}
+            self._open = {}
 
     def fail_running(self, reason: str) -> int:
         """Fail the trials that a dead owner left running; return how many."""
@@ -242,14 +247,26 @@ class StudyWriter(SealedStudy):
         running = sqlalchemy.select(COLUMNS.trial_id).where(
             COLUMNS.study_id == self.study_id, COLUMNS.state == TrialState.RUNNING
         )
-        with refusals(), Session(self.storage.engine) as session:
-            return list(session.scalars(running))
+
+        def read() -> list[int]:
+            with Session(self.storage.engine) as session:
+                return list(session.scalars(running))
+
+        return self.storage.patiently(read)
 
     def _adopt(self, trial_ids: Iterable[int]) -> None:
         """Take running trials of an earlier owner over, with all that is stored of them."""
         wanted = [trial_id for trial_id in trial_ids if trial_id not in self._open]
-        with refusals(), Session(self.storage.engine) as session:
-            self._open.update(trial_rows.load(session, COLUMNS.trial_id.in_(wanted)))
+        self._open.update(self._stored(COLUMNS.trial_id.in_(wanted)))
+
+    def _stored(self, which: sqlalchemy.ColumnElement[bool]) -> dict[int, StoredTrial]:
+        """Read trials as they are stored, by id."""
+
+        def read() -> dict[int, StoredTrial]:
+            with Session(self.storage.engine) as session:
+                return trial_rows.load(session, which)
+
+        return self.storage.patiently(read)
 
     def restore(self, record: Mapping[str, Any]) -> Literal["there", "restored", "conflict"]:
         """Put a journaled trial back where the database lacks it.
@@ -259,8 +276,7 @@ class StudyWriter(SealedStudy):
         there = sqlalchemy.and_(
             COLUMNS.study_id == self.study_id, COLUMNS.number == record["number"]
         )
-        with refusals(), Session(self.storage.engine) as session:
-            stored = trial_rows.load(session, there)
+        stored = self._stored(there)
         checksum = record["attributes"][CHECKSUM]
         if any(trial.attributes.get(CHECKSUM) == checksum for trial in stored.values()):
             return "there"
@@ -290,19 +306,6 @@ class StudyWriter(SealedStudy):
         lost = self.start([NewTrial({}, {}, attributes) for _ in missing])
         why = {"failure_reason": "lost with the database", "failure_kind": "infrastructure"}
         self.finish([(trial, TrialState.FAIL, None, why) for trial in lost])
-
-
-def _insert_study(session: Session, name: str, directions: Sequence[StudyDirection]) -> int:
-    """Insert a study; return its id."""
-    study = models.StudyModel(study_name=name)
-    session.add(study)
-    session.flush()
-    study_id = int(study.study_id)
-    session.add_all(
-        models.StudyDirectionModel(study_id=study_id, objective=index, direction=direction)
-        for index, direction in enumerate(directions)
-    )
-    return study_id
 
 
 def _steps(trials: Mapping[int, StoredTrial]) -> list[dict[str, Any]]:

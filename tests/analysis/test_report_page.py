@@ -284,6 +284,7 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
         "command": "fmnist-study run x",
         "versions": {"torch": "2.13"},
         "git_commit": "abc",
+        "git_diff": "--- a\n+++ b\n-    rate = 1\n+    rate = 2\x1b[31m",
         "devices": ["cpu", "cpu"],
         "plan_hash": "f" * 64,
     }.items():
@@ -297,10 +298,16 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
     facts = dict(section.parts[0].facts)
     assert facts["Figures of others"] == "someone, https://example.org (licence: MIT)"
     assert facts["Command"] == "fmnist-study run x"
+    (changes,) = [s for s in section.parts[0].sheets if s.caption.startswith("Uncommitted")]
+    lines = [row[0].text for row in changes.rows]
+    assert lines[-2:] == [
+        "-\xa0\xa0\xa0\xa0rate\xa0=\xa01",
+        "+\xa0\xa0\xa0\xa0rate\xa0=\xa02\\x1b[31m",
+    ]
     assert facts["Versions"] == "torch 2.13"
     assert facts["Devices"] == "cpu"
     assert facts["Data SHA-256"] == "0" * 64
-    (sheet,) = section.parts[0].sheets
+    sheet, _ = section.parts[0].sheets
     baseline = [cell.text for cell in sheet.rows[0]]
     assert baseline[:4] == ["baseline", "5", "5", "1 min 02 s"]
 
@@ -549,9 +556,9 @@ def test_chromium_shows_all_sections_offline_without_an_error(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("rows", "of", "more"),
     [
-        (small_search(), SEARCH, {}),
+        pytest.param(small_search(), SEARCH, {}, marks=pytest.mark.slow),
         (small_pareto(), PARETO, {"directions": ["maximize", "minimize"]}),
-        ([], POOLING, {}),
+        pytest.param([], POOLING, {}, marks=pytest.mark.slow),
         ([running(POOLING, {}, 0, epoch=0), create_trial(state=TrialState.FAIL)], None, {}),
     ],
 )
@@ -565,7 +572,7 @@ def test_chromium_shows_every_kind_of_study(
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_the_page_does_not_scroll_sideways(tmp_path: Path, width: int) -> None:
     of = plan({"augmentation": ["none", "flip+erase+translate" * 3]}, {"augmentation": "none"})
     rows = [trial(of, {}, 0, 0.9), trial(of, {"augmentation": "flip+erase+translate" * 3}, 0, 0.9)]

@@ -163,24 +163,22 @@ def truncate_to_nothing(file: Path) -> None:
         opened.truncate(0)
 
 
-LOSSES = [(truncate, True)]
-MORE_LOSSES = [
+LOSSES = [
     (lose, earlier)
     for lose in (
         delete, delete_alone, delete_log, replace_by_nothing, replace_by_another, truncate,
         truncate_to_nothing,
     )
     for earlier in (False, True)
-    if (lose, earlier) not in LOSSES
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lose", "earlier"),
-    [*LOSSES, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_LOSSES)],
+    LOSSES,
     ids=[
-        f"{lose.__name__} in the {'second' if earlier else 'first'} run"
-        for lose, earlier in [*LOSSES, *MORE_LOSSES]
+        f"{lose.__name__} in the {'second' if earlier else 'first'} run" for lose, earlier in LOSSES
     ],
 )
 def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
@@ -249,6 +247,7 @@ def test_a_database_removed_on_purpose_stays_removed_and_its_backup_is_kept(
     assert len(results(older)) == 6
 
 
+@pytest.mark.slow
 def test_a_run_makes_backups_as_it_goes(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=200)
     backup = tmp_path / "studies.db.backup"
@@ -265,7 +264,8 @@ def test_a_run_makes_backups_as_it_goes(tmp_path: Path) -> None:
 # Readers.
 
 
-@pytest.mark.parametrize("seconds", [1, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1, 30])
 def test_slow_readers_and_a_dashboard_disturb_no_write(tmp_path: Path, seconds: int) -> None:
     write_plan(tmp_path, seeds=2000, epochs=3)
     file = tmp_path / "studies.db"

@@ -30,11 +30,6 @@ from tests.support.plans import run, tiny
 TRAIN = ["run", "tiny.toml", "--workers", "2"]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 BOTH = pytest.mark.parametrize(("number", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])
-ONE_QUICKLY = pytest.mark.parametrize(
-    ("number", "code"),
-    [pytest.param(*SIGNALS[0], marks=pytest.mark.slow), SIGNALS[1]],
-    ids=["SIGINT", "SIGTERM"],
-)
 
 
 def end(own: Running, number: int, code: int, file: Path) -> None:
@@ -51,18 +46,9 @@ def end(own: Running, number: int, code: int, file: Path) -> None:
     assert not file.with_name(file.name + ".journal").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "wait"),
-    [
-        (signal.SIGINT, 130, 0.15),
-        *(
-            pytest.param(*own, wait, marks=pytest.mark.slow)
-            for own in SIGNALS
-            for wait in (0.15, 0.4, 0.8, 1.6)
-            if (own[1], wait) != (130, 0.15)
-        ),
-    ],
-)
+@BOTH
+@pytest.mark.parametrize("wait", [0.15, 0.4, 0.8, 1.6])
+@pytest.mark.slow
 def test_while_the_workers_start_and_measure(
     tmp_path: Path, number: int, code: int, wait: float
 ) -> None:
@@ -73,7 +59,8 @@ def test_while_the_workers_start_and_measure(
         end(own, number, code, tmp_path / "studies.db")
 
 
-@ONE_QUICKLY
+@BOTH
+@pytest.mark.slow
 def test_while_they_train(tmp_path: Path, number: int, code: int) -> None:
     write_plan(tmp_path, seeds=10, epochs=200)
     file = tmp_path / "studies.db"

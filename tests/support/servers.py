@@ -66,7 +66,7 @@ class Server:
         self.do("pg_ctl", "-w", "-m", "immediate", "stop")
 
     def url(self, database: str) -> str:
-        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
     def query(self, statement: str, database: str = "postgres") -> Any:
         """Run a statement of its own; return its first value, if any."""
@@ -81,7 +81,7 @@ class Server:
 @contextmanager
 def postgresql() -> Iterator[Server]:
     """Run a server; skip where there is none, or no driver."""
-    pytest.importorskip("psycopg2", reason="no driver for PostgreSQL (pip install psycopg2-binary)")
+    pytest.importorskip("psycopg", reason="no driver for PostgreSQL (the extra postgres)")
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # a short name, for its socket
     account = _user()

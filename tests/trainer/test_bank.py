@@ -113,7 +113,7 @@ def test_the_test_set_is_evaluated_without_optimiser_split_or_streams(
             made.append(1)
             super().__init__(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("trainer.train.Bank", Counted)
+    monkeypatch.setattr("trainer.bank_cache.Bank", Counted)
     results = train([small(epochs=1, seed=0), small(epochs=1, seed=1)], digits)
     assert all(result.test_accuracy is not None for result in results)
     assert made == [1]

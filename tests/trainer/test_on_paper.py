@@ -17,8 +17,6 @@ from tests.support.paper.examine import MUTANTS
 from tests.support.paper.gpu import compile_into, compiler
 from tests.support.trainings import MIXED
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler")
-
 Configs = Sequence[Mapping[str, Any]]
 Examine = Callable[..., dict[str, Any]]
 
@@ -56,10 +54,21 @@ def mixed(**fields: Any) -> Configs:
 
 @pytest.fixture(scope="module")
 def examine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examine]:
-    """Examines banks in a process of its own, which believes that it has a GPU."""
-    library = compile_into(tmp_path_factory.mktemp("paper"))
+    """Examines banks as on CUDA; on meta where nothing compiles what CUDA needs."""
+    library = compile_into(tmp_path_factory.mktemp("paper")) if compiler() else None
+    yield from examiner(library)
+
+
+@pytest.fixture(scope="module")
+def examine_on_meta() -> Iterator[Examine]:
+    """Examines banks as where there is no compiler."""
+    yield from examiner(None)
+
+
+def examiner(library: Path | None) -> Iterator[Examine]:
+    """Examine banks in a process of its own, which believes that it has a GPU."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.paper.examine", str(library)],
+        [sys.executable, "-m", "tests.support.paper.examine", *([str(library)] if library else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -76,29 +85,42 @@ def examine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examine]:
         found: dict[str, Any] = json.loads(answers.readline())
         return found
 
-    yield lambda configs, mutant=None: answer(json.dumps({"configs": configs, "mutant": mutant}))
+    yield lambda configs, mutant=None, way="grouped": answer(
+        json.dumps({"configs": configs, "mutant": mutant, "convolutions": way})
+    )
     process.communicate(timeout=60)  # the end of what is asked ends it
     assert process.returncode == 0
 
 
+# What is said of each on CUDA, and what on meta where that words it otherwise.
+ELSEWHERE = ("same device", "not on the expected device")
+READ = ("_local_scalar_dense", "item() cannot be called on meta")
 OBJECTIONS = {
-    "a tensor that was left on the CPU": "same device",
-    "the loss is read in every step": "_local_scalar_dense",
-    "a branch that depends on the loss": "_local_scalar_dense",
-    "images chosen by a mask": "nonzero",
-    "figures go to the host and back": "_to_copy: ['cpu', 'cuda'] together",
-    "a constant that is copied from the host": "same device",
-    "learning rates that Python looks up": "_local_scalar_dense",
-    "gradients in another layout": "in another layout than its weight",
-    "Adam's counter on the CPU": "a counter of steps on another device",
+    "a tensor that was left on the CPU": ELSEWHERE,
+    "the loss is read in every step": READ,
+    "a branch that depends on the loss": READ,
+    "images chosen by a mask": ("nonzero",),
+    "figures go to the host and back": (
+        "_to_copy: ['cpu', 'cuda'] together",
+        "Cannot copy out of meta",
+    ),
+    "a constant that is copied from the host": ELSEWHERE,
+    "learning rates that Python looks up": READ,
+    "gradients in another layout": ("in another layout than its weight",),
+    "Adam's counter on the CPU": ("a counter of steps on another device",),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_mistake_that_would_break_a_run_on_a_gpu_is_seen(examine: Examine, mutant: str) -> None:
+@pytest.mark.parametrize("way", ["examine", "examine_on_meta"])
+def test_a_mistake_that_would_break_a_run_on_a_gpu_is_seen(
+    request: pytest.FixtureRequest, way: str, mutant: str
+) -> None:
+    examine = request.getfixturevalue(way)
     assert examine(mixed(precision="fp32"))["objections"] == []
     objections = examine(mixed(precision="fp32"), mutant)["objections"]
-    assert any(OBJECTIONS[mutant] in objection for objection in objections), objections
+    seen = [words in objection for words in OBJECTIONS[mutant] for objection in objections]
+    assert any(seen), objections
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64"])
@@ -114,6 +136,32 @@ def test_nothing_is_objected_to(
     seen = examine(configs[members])
     assert seen["objections"] == []
     assert seen["step"] > 0 < seen["validation"]
+
+
+@pytest.mark.parametrize("members", ["alone", "alike", "mixed"])
+def test_nothing_is_objected_to_without_a_compiler(examine_on_meta: Examine, members: str) -> None:
+    test_nothing_is_objected_to(examine_on_meta, NETWORKS[1], members, "bf16")
+
+
+@pytest.mark.parametrize("way", ["separate", "products"])
+def test_nothing_is_objected_to_in_other_ways_to_convolve(
+    examine: Examine, examine_on_meta: Examine, way: str
+) -> None:
+    configs = mixed(depth=3)
+    # Streams, on which separate convolutions run, are of real GPUs only.
+    seen = (examine_on_meta if way == "separate" else examine)(configs, way=way)
+    assert seen["objections"] == []
+    assert seen["names"] != examine(configs)["names"]
+
+
+@pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler to compare with")
+def test_without_a_compiler_as_many_kernels_are_counted(
+    examine: Examine, examine_on_meta: Examine
+) -> None:
+    configs = bank(16, precision="fp32")  # which casts no weight
+    on_cuda, on_meta = examine(configs), examine_on_meta(configs)
+    assert 0 <= on_cuda["step"] - on_meta["step"] <= 1  # a copy into cuDNN's layout
+    assert on_meta["validation"] == on_cuda["validation"]
 
 
 @pytest.mark.slow

@@ -28,16 +28,3 @@ def read(name: str, data_dir: Path, *, download: bool) -> Images:
     from trainer.sources.torchvision_sets import read_torchvision
 
     return read_torchvision(place, data_dir, download=download).checked(name)
-
-
-def beside(name: str, folder: Path) -> str:
-    """Return the name of images whose path is relative to a folder, as it is from here."""
-    kind, _, place = name.partition(":")
-    if kind not in ("folder", "npz") or not place or Path(place).is_absolute():
-        return name
-    return f"{kind}:{folder / place}"
-
-
-def absolute(name: str) -> str:
-    """Return the name of images as it is from everywhere."""
-    return beside(name, Path.cwd())

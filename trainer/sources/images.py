@@ -3,7 +3,8 @@
 No torch here, so that mistakes are said at once.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,21 @@ class Images:
     validation: Part | None
     test: Part
     notes: tuple[str, ...] = ()  # how its parts came about
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Side, classes, channels: what the shape of a network depends on."""
+        _, channels, side, _ = self.train[0].shape
+        return side, len(self.classes), channels
+
+    @property
+    def sha256(self) -> str:
+        """Hash of every pixel and label, that of the data set in memory."""
+        fitting = [self.train, *([self.validation] if self.validation is not None else [])]
+        pixels, labels = zip(*fitting, strict=True)
+        validation = 0 if self.validation is None else len(self.validation[1])
+        arrays = (*pixels, *labels, *self.test)
+        return content_hash(arrays, self.train[0].shape[1], validation)
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Yield name and images of each part that there is."""
@@ -77,6 +93,22 @@ class Images:
                     f"{name}: class {label!r} has {count or 'no'} {part} "
                     f"image{'' if count == 1 else 's'}; at least {least} are needed"
                 )
+
+
+def content_hash(arrays: Iterable[NDArray[Any]], channels: int, validation: int) -> str:
+    """Return the SHA-256 of training images and labels, then test images and labels.
+
+    Args:
+        arrays: uint8 and int64; in several pieces or in one.
+        channels: of an image.
+        validation: how many of the training images come last and validate every seed.
+    """
+    digest = hashlib.sha256()
+    if (channels, validation) != (1, 0):
+        digest.update(f"{channels} channels, {validation} validate".encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def check_size(name: str, count: int, shape: Sequence[int]) -> None:

@@ -24,6 +24,7 @@ class WorkerSpec:
     dataset: str
     data_dir: Path | None
     resume_seconds: float = 20.0  # of training between two resume points
+    convolutions: str = "grouped"  # how banks convolve, see `trainer.convolutions`
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from study.run.executors import Failure, Job, WorkerSpec
-from trainer import checkpoint, data, device
+from trainer import checkpoint, convolutions, data, device
+from trainer.bank_cache import BankCache
 from trainer.config import TrainConfig
 from trainer.cost import measure
 from trainer.errors import UserError
@@ -33,6 +34,7 @@ class Worker:
         self.device = device.resolve(spec.device)
         device.use(self.device)  # before anything lies there
         device.prepare_process(spec.threads)
+        convolutions.use(spec.convolutions)
         images = data.load(spec.dataset, spec.data_dir)
         self.description = {
             "dataset": images.describe(),
@@ -41,6 +43,7 @@ class Worker:
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
         self.data = images.to(self.device)
+        self.banks = BankCache()
         self.resume_seconds = spec.resume_seconds
         # On another kind of device, or with another torch, the course would not be the same.
         self.same = {
@@ -66,7 +69,12 @@ class Worker:
             resume = ResumePoints(job.resume_points, self.same, self.resume_seconds)
         try:
             results = train(
-                job.configs, self.data, on_epoch=on_epoch, device=self.device, resume=resume
+                job.configs,
+                self.data,
+                on_epoch=on_epoch,
+                device=self.device,
+                resume=resume,
+                banks=self.banks,
             )
         finally:
             # A bank frees itself, but not what an exception, its traceback and its frames hold.

@@ -240,13 +240,16 @@ def test_list_names_the_catalogue_and_the_database(done: Command) -> None:
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     names = [line.split()[0] for line in lines if not line.startswith(" ")]  # else a source's
-    assert names == [*catalog.names(), "tiny"]
+    published = ["reference/pooling", "reference/ablation"]  # by when they ran
+    assert names == [*catalog.names(), *published, "tiny"]
     assert "in studies.db: 4 trials, last run 20" in lines[-1]
     found = done("list", "--json").json
     assert [(own["name"], own["stored"]) for own in found] == [
         *((name, False) for name in catalog.names()),
+        *((name, True) for name in published),
         ("tiny", True),
     ]
+    assert [own["name"] for own in found if own.get("published")] == published
     assert found[-1]["trials"] == 4
 
 
@@ -283,7 +286,9 @@ def test_run_prints_the_table_and_the_page_and_goes_on_later(
 ) -> None:
     said = fmnist_study("run", "tiny.toml", *QUICK)
     assert said.code == 0
-    assert re.search(r"^pooling\b.*\n  avg +2 ", said.out, re.MULTILINE)
+    assert re.search(r"^  pooling +avg +[+-]\d", said.out, re.MULTILINE)
+    assert "\nthe rest: fmnist-study report tiny --all\n" in said.out
+    assert "results go to studies.db, pages to reports/tiny\n" in said.err
     assert said.out.endswith("HiPlot page: reports/tiny/hiplot.html\n")
     assert (tmp_path / "reports" / "tiny" / "hiplot.html").is_file()
     assert "study tiny: ablation on digits, 2 variants x 2 seeds = 4 trials of 1 epoch" in said.err
@@ -308,7 +313,7 @@ def test_run_prints_the_table_and_the_page_and_goes_on_later(
 def test_quiet_says_nothing_on_stderr(fmnist_study: Command) -> None:
     said = fmnist_study("run", "tiny.toml", *QUICK, "--quiet")
     assert (said.code, said.err) == (0, "")
-    assert "Validation accuracy in %" in said.out
+    assert "Differences from the baseline in points" in said.out
 
 
 def test_other_conditions_get_a_study_of_their_own(done: Command, tmp_path: Path) -> None:
@@ -570,7 +575,7 @@ def test_data_describes_the_digits(fmnist_study: Command) -> None:
 
 
 def test_doctor_has_a_line_for_everything(fmnist_study: Command) -> None:
-    said = fmnist_study("doctor")
+    said = fmnist_study("doctor", "--data-dir", "there")
     assert said.code == 1
     lines = said.out.splitlines()
     assert all(re.match(r"(ok  |FAIL)  [\w:. -]+: .", line) for line in lines)
@@ -617,13 +622,8 @@ def test_the_owner_of_a_study_never_loads_torch(fmnist_study: Command, tmp_path:
 # Interruption.
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # quickly in tests/faults
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_study_keeps_everything_and_goes_on(
     fmnist_study: Command, tmp_path: Path, number: int, code: int
 ) -> None:

@@ -57,6 +57,22 @@ def test_a_format_for_machines_stays_parseable(
     assert "report page:" in said.err
 
 
+def test_all_prints_every_table_and_else_the_first_screen_names_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("report", "a", "--storage", "./studies.db") == 0
+    short = capsys.readouterr().out
+    assert "\nthe rest: fmnist-study report a --all\n" in short
+    assert "Validation accuracy in %" not in short
+    assert call("report", "a", "--all") == 0
+    whole = capsys.readouterr().out
+    assert short.splitlines()[1] in whole.splitlines()  # the headline
+    assert "Validation accuracy in %" in whole
+    (folder / "studies.db").rename(folder / "mine.db")
+    assert call("report", "--storage", "mine.db") == 0
+    assert "the rest: fmnist-study report b --storage mine.db --all\n" in capsys.readouterr().out
+
+
 @needs_chromium
 @pytest.mark.slow
 def test_figures_are_written_as_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

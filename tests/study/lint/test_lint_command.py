@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from study.importing import make_study, store
 from study.store import location
 from tests.support.imports import table_of
@@ -35,6 +37,7 @@ def test_the_command_exits_with_1_for_an_error_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_commands_import_and_examine_a_file(tmp_path: Path) -> None:
     url = ("--storage", str(tmp_path / "a.db"))
     csv = str(FIXTURES / "test-selection.csv")

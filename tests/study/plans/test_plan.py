@@ -13,7 +13,8 @@ from optuna.distributions import distribution_to_json
 
 from analysis import trials as stored
 from fmnist_common.text import level_text
-from study.plans.plan import FACTOR_NAMES, Cell, Plan, Variant, check_name, load_plan
+from study.plans.plan import Cell, Plan, Variant, check_name, load_plan
+from study.plans.variants import factor_names
 from study.run.opening import plan_differences
 from study.run.work import pending
 from study.store import location
@@ -305,7 +306,9 @@ values = st.recursive(
     max_leaves=6,
 )
 tables = st.dictionaries(
-    st.sampled_from(FACTOR_NAMES) | st.text(max_size=5), values | st.lists(scalars), max_size=4
+    st.sampled_from(factor_names(Plan("x").base_config)) | st.text(max_size=5),
+    values | st.lists(scalars),
+    max_size=4,
 )
 documents = st.fixed_dictionaries(
     {},

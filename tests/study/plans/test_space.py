@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.plans.plan import FACTOR_NAMES, Plan, load_plan
+from study.plans.plan import Plan, load_plan
 from study.plans.space import every_point, parse_search, suggest
+from study.plans.variants import factor_names
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 
@@ -24,7 +25,7 @@ def _under(**condition: Any) -> dict[str, Any]:
 
 
 def search(**table: Any) -> Any:
-    return parse_search({"space": {"learning_rate": RATE}, **table}, BASE, FACTOR_NAMES)
+    return parse_search({"space": {"learning_rate": RATE}, **table}, BASE, factor_names(BASE))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import trainer
 from study.plans.plan import load_plan
 from study.run import calibration
 from study.run import machine as machines
-from study.run.calibration import best_bank_size, cache_folder
+from study.run.calibration import Rates, best_bank_size, cache_folder
+from study.run.executors.local import LocalExecutor
 from study.run.hardware import worker_specs
 from study.run.work import DesignedWork
 from tests.support.plans import tiny
 from tests.support.trainings import small
-from trainer.calibration import best, curve, measured, throughput
+from trainer import convolutions
+from trainer.calibration import best, best_way, curve, measured, throughput
 from trainer.config import TrainConfig
 from trainer.data import ImageData
 from trainer.errors import UserError
@@ -93,18 +95,65 @@ def test_a_network_is_measured_at_every_size(
         return float(min(members, 2))
 
     monkeypatch.setattr("trainer.calibration.throughput", rate)
-    assert measured(small(), digits, CPU) == {1: 1, 2: 2, 4: 2, 8: 2}
+    rates = measured(small(), digits, CPU)
+    assert rates == {1: 1, 2: 2, 4: 2, 8: 2, "separate": 2, "products": 2}
     assert set(map(id, asked[0])) == set(map(id, asked[-1]))
+
+
+def test_every_way_to_convolve_is_measured_at_the_best_size_and_none_is_left_on(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def rate(config: TrainConfig, data: ImageData, device: torch.device, members: int) -> float:
+        del config, data, device
+        asked.append((members, convolutions.in_use()))
+        if convolutions.in_use() == "separate":
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
+        return 10.0 * min(members, 2) * (3 if convolutions.in_use() == "products" else 1)
+
+    monkeypatch.setattr("trainer.calibration.throughput", rate)
+    rates = measured(small(), digits, CPU)
+    assert asked[-2:] == [(2, "separate"), (2, "products")]
+    assert (rates["products"], "separate" in rates) == (60.0, False)
+    assert best_way(rates) == "products"
+    assert convolutions.in_use() == "grouped"
+
+
+@pytest.mark.parametrize(
+    ("rates", "way"),
+    [
+        ({1: 10.0, 2: 20.0}, "grouped"),
+        ({1: 10.0, 2: 20.0, "separate": 20.5, "products": 9.0}, "grouped"),  # not worth it
+        ({1: 10.0, 2: 20.0, "separate": 30.0, "products": 40.0}, "products"),
+        ({1: 10.0, 2: 20.0, "separate": 30.0}, "separate"),
+    ],
+)
+def test_workers_convolve_in_the_way_that_was_fastest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rates: dict[int | str, float], way: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(calibration, "_hardware", lambda _: "A GPU")
+    monkeypatch.setattr(machines, "device_names", lambda _: ["cuda:0"])
+    plan = tiny()
+    assert size(cache_folder() / "banks.json", Measuring(rates), plan.base_config) == 2
+    with machines.workers_for(plan, 4, machines.Machine()) as (executor, bank):
+        assert isinstance(executor, LocalExecutor)
+        assert (bank, {spec.convolutions for spec in executor.specs}) == (2, {way})
+    monkeypatch.setattr(machines, "device_names", lambda _: ["cpu"])
+    with machines.workers_for(plan, 4, machines.Machine()) as (executor, _):
+        assert isinstance(executor, LocalExecutor)
+        assert {spec.convolutions for spec in executor.specs} == {"grouped"}
 
 
 class Measuring:
     """A measurement of a device that is not there."""
 
-    def __init__(self, *curves: dict[int, float]) -> None:
-        self.curves: Iterator[dict[int, float]] = iter(curves)
+    def __init__(self, *curves: Mapping[Any, float]) -> None:
+        self.curves = iter(curves)
         self.calls = 0
 
-    def __call__(self, config: TrainConfig, device: str, data_dir: Path | None) -> dict[int, float]:
+    def __call__(self, config: TrainConfig, device: str, data_dir: Path | None) -> Rates:
         self.calls += 1
         return next(self.curves)
 

@@ -16,9 +16,10 @@ import pytest
 import sqlalchemy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session
 
 from fmnist_common.checksums import CHECKSUM, SEAL
-from study.store import location, ownership
+from study.store import location, ownership, trial_rows
 from study.store import writer as module
 from study.store.failures import StorageFailed
 from study.store.signals import handled
@@ -258,15 +259,16 @@ def test_epochs_that_a_signal_finds_just_written_are_not_written_once_more(
     trial = start(writer)
     writer.report(trial, 1, 0.5)
     monkeypatch.setattr(module, "FLUSH_SECONDS", -1.0)
-    insert = module.trial_rows.insert_steps
+    insert = trial_rows.insert_steps
 
-    def interrupted(*own: Any) -> None:
-        insert(*own)
+    def interrupted(session: Session, rows: list[dict[str, Any]]) -> None:
+        insert(session, rows)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with handled(), monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(module.trial_rows, "insert_steps", interrupted)
+    monkeypatch.setattr(trial_rows, "insert_steps", interrupted)
+    with handled(), pytest.raises(KeyboardInterrupt):
         writer.flush_if_due()
+    monkeypatch.setattr(trial_rows, "insert_steps", insert)
     writer.finish([(trial, TrialState.FAIL, None, {})])
     (ended,) = theirs(file).trials
     assert ended.state == TrialState.FAIL

@@ -1,14 +1,15 @@
 """Put banks on the GPU of paper and say what is to be objected to: JSON lines in, JSON lines out.
 
-    python -m tests.support.paper.examine LIBRARY < cases
+    python -m tests.support.paper.examine [LIBRARY] < cases
 
-A case is `{"configs": [...], "mutant": name or null}`; its answer `{"step": kernels, "validation":
-kernels, "objections": [...], "names": {kernel: count}}`.
+A case is `{"configs": [...], "mutant": name or null, "convolutions": way}`; its answer
+`{"step": kernels, "validation": kernels, "objections": [...], "names": {kernel: count}}`.
 """
 
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from tests.support.paper.gpu import GPU, mode, pretend, watched
-from trainer import fused, networks
+from tests.support.paper.gpu import mode, pretend, watched
+from trainer import convolutions, fused, networks
 from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.data import ImageData, load, split
@@ -91,7 +92,13 @@ MUTANTS: dict[str, Callable[[Bank], None]] = {
 
 
 def network_on_paper(
-    configs: Sequence[TrainConfig], side: int, classes: int, channels: int, *, start: bool
+    gpu: torch.device,
+    configs: Sequence[TrainConfig],
+    side: int,
+    classes: int,
+    channels: int,
+    *,
+    start: bool,
 ) -> nn.Module:
     """Build a real network on the CPU, then put it on paper as it lies in memory."""
     dtype = torch.float64 if configs[0].precision == "fp64" else torch.float32
@@ -100,7 +107,7 @@ def network_on_paper(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
 
     def moved(tensor: Tensor) -> Tensor:
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=GPU)
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=gpu)
 
     for module in network.modules():
         for name, parameter in module._parameters.items():
@@ -113,22 +120,24 @@ def network_on_paper(
     return network
 
 
-def bank_on_paper(configs: Sequence[TrainConfig], data: ImageData) -> Bank:
-    """Return a bank of fake tensors, ready for the steps of its first epoch."""
+def bank_on_paper(gpu: torch.device, configs: Sequence[TrainConfig], data: ImageData) -> Bank:
+    """Return a bank of tensors without values, ready for the steps of its first epoch."""
     fused._placement.cache_clear()
-    bank = Bank(configs, data, GPU, start=False)
+    bank = Bank(configs, data, gpu, start=False)
     used = bank.steps_per_epoch * bank.batch_size
     bank.drawn = 1, torch.zeros(bank.members, used, dtype=torch.int64)
     bank.begin_epoch(1)
     return bank
 
 
-def examine(configs: Sequence[TrainConfig], data: ImageData, mutant: str | None) -> dict[str, Any]:
+def examine(
+    gpu: torch.device, configs: Sequence[TrainConfig], data: ImageData, mutant: str | None
+) -> dict[str, Any]:
     """Return what a bank's step and validation are on paper."""
     for config in configs:  # what reads values is drawn before
         split(data, config)
-    with mode():
-        bank = bank_on_paper(configs, data)
+    with mode(gpu):
+        bank = bank_on_paper(gpu, configs, data)
         if mutant is not None:
             MUTANTS[mutant](bank)
         try:
@@ -147,14 +156,15 @@ def examine(configs: Sequence[TrainConfig], data: ImageData, mutant: str | None)
 
 def main() -> None:
     """Answer case by case."""
-    pretend(Path(sys.argv[1]))
-    vars(networks)["build"] = network_on_paper
+    gpu = pretend(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    vars(networks)["build"] = partial(network_on_paper, gpu)
     digits = load("digits")
     _ = digits.normalisation, digits.splits
     for line in sys.stdin:
         case = json.loads(line)
         configs = [TrainConfig.from_dict(values) for values in case["configs"]]
-        print(json.dumps(examine(configs, digits, case.get("mutant"))), flush=True)
+        convolutions.use(case.get("convolutions") or "grouped")
+        print(json.dumps(examine(gpu, configs, digits, case.get("mutant"))), flush=True)
 
 
 if __name__ == "__main__":

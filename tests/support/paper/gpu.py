@@ -2,7 +2,9 @@
 
 Fake tensors (shapes, strides, devices; no values) go through CUDA's autocast and autograd.
 A build of torch without CUDA needs `gpu.cpp` for it, which this process keeps for its life: so it
-runs in one of its own (`tests.support.paper.examine`).
+runs in one of its own (`tests.support.paper.examine`). Where nothing compiles that, tensors of the
+device `meta` take the same way through our code, in the precision of the weights: meta has no
+autocast, so what is not seen is the casts.
 """
 
 import ctypes
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-GPU = torch.device("cuda", 0)
+CUDA, META = torch.device("cuda", 0), torch.device("meta")
 # Operations that start no kernel: other looks at the same memory, and memory without values.
 FREE = {
     "view", "_unsafe_view", "t", "transpose", "permute", "select", "slice", "unsqueeze", "expand",
@@ -52,10 +55,18 @@ def compile_into(folder: Path) -> Path:
 
 
 @cache
-def pretend(library: Path) -> None:
-    """Make this process believe that it has a GPU; for fake tensors only."""
+def pretend(library: Path | None) -> torch.device:
+    """Make this process believe that it has a GPU, for tensors without values; return it.
+
+    Args:
+        library: what `compile_into` made; None: the GPU is torch's device meta.
+    """
     os.environ["FMNIST_CUDA_GRAPHS"] = "0"
     torch.set_num_threads(1)
+    if library is None:
+        vars(torch)["autocast"] = lambda *_, **__: nullcontext()
+        vars(torch)["is_autocast_enabled"] = lambda _: False
+        return META
     if not torch.cuda._is_compiled():
         ctypes.CDLL(str(library)).pretend()
     for module in (sys.modules["torch.cuda.amp.common"], sys.modules["torch.amp.autocast_mode"]):
@@ -63,10 +74,13 @@ def pretend(library: Path) -> None:
             vars(module)["amp_definitely_not_available"] = lambda: False
     torch.cuda.is_bf16_supported = lambda *_, **__: True
     torch.cuda.set_device = lambda _: None  # type: ignore[assignment]
+    return CUDA
 
 
-def mode() -> FakeTensorMode:
-    """Return a mode in which all tensors are fake."""
+def mode(gpu: torch.device) -> AbstractContextManager[Any]:
+    """Return a mode in which all tensors are fake; those of meta are so without one."""
+    if gpu == META:
+        return nullcontext()
     return FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False)
 
 
@@ -95,7 +109,7 @@ class Watch(TorchDispatchMode):
         if name in WAITS:
             self.objections.append(f"{name}: the host waits, or data decides a shape")
         if name not in FREE and str(func) != "aten.view.dtype" and kinds:
-            if "cuda" in kinds:
+            if kinds - {"cpu"}:
                 self.kernels[name] += 1
             else:
                 self.objections.append(f"{name}: computed on the CPU")

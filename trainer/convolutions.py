@@ -1,0 +1,128 @@
+"""The convolutions of a bank in training: grouped, separate, or as products; one switch for all.
+
+They are the same function. Which is fastest depends on a GPU, on its libraries and on the network:
+cuDNN is suspected of slow grouped kernels (pytorch #73764, #70954), so `--bank auto` measures.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainer.errors import UserError, choose
+
+WAYS = ("grouped", "separate", "products")
+
+
+class _Process:
+    """How this process convolves."""
+
+    way = WAYS[0]
+
+
+def use(way: str) -> None:
+    """Choose how this process convolves: `grouped` until told otherwise.
+
+    Raises:
+        UserError: there is no such way.
+    """
+    if way not in WAYS:
+        raise UserError(choose("convolutions", way, WAYS))
+    _Process.way = way
+
+
+def in_use() -> str:
+    """Return how this process convolves."""
+    return _Process.way
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, padding: int, groups: int
+) -> Tensor:
+    """Convolve as `F.conv2d` does, in the way of this process where there are groups.
+
+    Args:
+        x: [B, G*C, H, W].
+        weight: [G*D, C, k, k].
+        bias: [G*D] or nothing.
+        stride, padding: pixels.
+        groups: G.
+    """
+    way = in_use()
+    if groups == 1 or way == "grouped":
+        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    x, weight = x.to(dtype), weight.to(dtype)
+    with torch.autocast(device, enabled=False):
+        if way == "separate":
+            options = stride, padding, groups
+            out: Tensor = _Separate.apply(x, weight, options)  # type: ignore[no-untyped-call]
+        else:
+            out = _products(x, weight, stride, padding, groups)
+    return out if bias is None else out + bias.to(dtype).view(-1, 1, 1)
+
+
+class _Separate(torch.autograd.Function):
+    """A convolution per group, on a GPU each on a stream of its own, side by side.
+
+    Streams part and meet again within each pass, so that autograd sees one stream and a capture
+    holds both passes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, options: tuple[int, int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.options = stride, padding, groups = options
+        pairs = zip(x.chunk(groups, 1), weight.chunk(groups), strict=True)
+        works = [
+            lambda part=part, own=own: F.conv2d(part, own, None, stride, padding)
+            for part, own in pairs
+        ]
+        return torch.cat(_side_by_side(works, x.device), 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        stride, padding, groups = ctx.options
+        options = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1)
+        wanted = [ctx.needs_input_grad[0], True, False]
+        parts = zip(
+            gradient.chunk(groups, 1), x.chunk(groups, 1), weight.chunk(groups), strict=True
+        )
+        works = [
+            lambda part=part: torch.ops.aten.convolution_backward(*part, None, *options, wanted)
+            for part in parts
+        ]
+        of_x, of_weight, _ = zip(*_side_by_side(works, x.device), strict=True)
+        return torch.cat(of_x, 1) if wanted[0] else None, torch.cat(of_weight), None
+
+
+def _side_by_side(works: Sequence[Callable[[], Any]], device: torch.device) -> list[Any]:
+    """Do works that do not depend on each other."""
+    if device.type != "cuda":
+        return [work() for work in works]
+    here, results = torch.cuda.current_stream(device), []
+    streams = [torch.cuda.Stream(device) for _ in works]
+    for stream, work in zip(streams, works, strict=True):
+        stream.wait_stream(here)  # which waits for none of them yet
+        with torch.cuda.stream(stream):
+            results.append(work())
+    for stream in streams:
+        here.wait_stream(stream)
+    return results
+
+
+def _products(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Tensor:
+    """Multiply unfolded patches with the kernels: one batched product over the groups."""
+    rows, _, height, width = x.shape
+    side = weight.shape[2]
+    high, wide = ((size + 2 * padding - side) // stride + 1 for size in (height, width))
+    patches = F.unfold(x, side, padding=padding, stride=stride)  # [B, G*F, L]
+    by_group = patches.view(rows, groups, -1, high * wide).permute(1, 0, 3, 2)
+    kernels = weight.reshape(groups, -1, weight[0].numel())  # [G, D, F]
+    product = by_group.flatten(1, 2) @ kernels.mT  # [G, B*L, D]
+    pixels = product.view(groups, rows, high, wide, -1).permute(1, 2, 3, 0, 4)
+    return pixels.flatten(3).permute(0, 3, 1, 2)  # channels last

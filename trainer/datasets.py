@@ -151,6 +151,11 @@ def is_users(name: str) -> bool:
     return name not in DATASETS and name.partition(":")[0] in SOURCES
 
 
+def wherever(name: str) -> str:
+    """Return the name without where the user's images lie: their content tells them apart."""
+    return "images" if is_users(name) else name
+
+
 def dataset_fault(name: object) -> str | None:
     """Say what is wrong with the name of a data set; None: nothing."""
     if isinstance(name, str) and name in DATASETS:

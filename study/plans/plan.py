@@ -30,7 +30,7 @@ from study.plans.variants import (
     variant,
 )
 from trainer.config import TrainConfig, is_option
-from trainer.datasets import dataset_fault, is_users
+from trainer.datasets import dataset_fault, wherever
 from trainer.errors import UserError, choose
 
 __all__ = [
@@ -49,7 +49,6 @@ DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
 ADAPTIVE = "adaptive"  # `seeds`: as many as it takes
 FIRST_SEEDS = 3  # that every variant of such a study gets
-USERS_IMAGES = "images"  # wherever they lie: the hash of their content tells them apart
 MAX_SEEDS = 20  # of such a study, if it does not say
 
 _BASELINE_NAMES = (
@@ -366,8 +365,7 @@ class Plan:
         """
         config = self.base_config.to_dict()
         del config["seed"]
-        if is_users(self.dataset) and not self.base_config.is_foreign:
-            config["dataset"] = USERS_IMAGES
+        config["dataset"] = wherever(self.dataset)
         listed = {row.variant for row in self.listed} - set(self._designed) if self.listed else ()
         return {
             "design": self.design,
@@ -403,7 +401,7 @@ class Plan:
     @property
     def conditions(self) -> dict[str, Any]:
         """The part of the identity that the command line sets: data set, subset, epochs."""
-        dataset = USERS_IMAGES if is_users(self.dataset) else self.dataset
+        dataset = wherever(self.dataset)
         return {"dataset": dataset, "subset": self.subset, "epochs": self.epoch_counts}
 
 

@@ -122,9 +122,7 @@ def run(
     if study_name is not None:
         check_name("--study-name", study_name)
     deadline = time.monotonic() + timeout if timeout else None
-    images = None
-    if not plan.base_config.is_foreign:
-        images = files.content(plan.dataset, machine.data_dir, download=True)
+    images = _content(plan, machine)
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
         device_names(machine.device)  # refused before a database is made
@@ -154,6 +152,13 @@ def run(
             plan, machine, work, writer, durability, database_name(url), command, deadline, watched
         )
         return session.train(trials)
+
+
+def _content(plan: Plan, machine: Machine) -> str | None:
+    """Return the hash of the user's images; None of others, and where they are only a name."""
+    if plan.base_config.is_foreign:
+        return None
+    return files.content(plan.dataset, machine.data_dir, download=True)
 
 
 def trials_left(plan: Plan, trials: Sequence[FrozenTrial]) -> int:

@@ -137,7 +137,10 @@ def test_the_default_folder_comes_from_the_environment(
 
 def test_an_unknown_data_set_is_named_with_the_known_ones(tmp_path: Path) -> None:
     message = refusal("cifar10", tmp_path)
-    assert message == "dataset = 'cifar10': choose from fashion-mnist, digits, mnist, kmnist"
+    assert message == (
+        "dataset = 'cifar10': choose from fashion-mnist, digits, mnist, kmnist, folder:PATH, "
+        "npz:FILE, torchvision:NAME"
+    )
 
 
 @pytest.mark.parametrize("missing", FILES)

@@ -47,10 +47,8 @@ def read_torchvision(place: str, data_dir: Path, *, download: bool) -> Images:
     labels = [(f"labels of {part}", made.labels) for part, made in parts.items()]
     classes, numbers = labelled(name, labels, None)
     title = _titles(parts["train"].made, classes)
-    images: dict[str, Part] = {
-        part: (made.pixels, number)
-        for (part, made), number in zip(parts.items(), numbers, strict=True)
-    }
+    pairs = zip(parts.items(), numbers, strict=True)
+    images: dict[str, Part] = {part: (made.pixels, number) for (part, made), number in pairs}
     train, validation = images["train"], images.get("val")
     if "test" in images:
         return Images(title, train, validation, images["test"])

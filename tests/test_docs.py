@@ -60,7 +60,7 @@ def test_a_command_that_is_shown_parses(words: str) -> None:
 def options() -> set[str]:
     return {
         option
-        for command in PROGRAM.commands.values()
+        for command in (PROGRAM, *PROGRAM.commands.values())
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }

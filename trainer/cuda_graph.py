@@ -6,15 +6,15 @@ is fixed: the same kernels on the same memory. So a program takes no arguments, 
 tensors that stay where they are (which step it is, too), and writes its results into such tensors.
 """
 
-import os
 from collections.abc import Callable
 
 import torch
 
+from fmnist_common.environment import variable
 from trainer.errors import UserError, choose
 from trainer.progress import advance
 
-GRAPHS = "FMNIST_CUDA_GRAPHS"  # environment: 1 (default) or 0, to run every kernel by itself
+GRAPHS = "CUDA_GRAPHS"  # FMNIST_STUDY_...: 1 (default) or 0, to run every kernel by itself
 STEPS_AHEAD = 50  # that the host may be ahead of a GPU, twice
 WARM_UP = 3  # runs as they are, in which kernels are chosen and lasting memory is taken
 
@@ -105,10 +105,10 @@ def graphs_wanted() -> bool:
     Raises:
         UserError: the environment says neither yes nor no.
     """
-    value = os.environ.get(GRAPHS, "1")
-    if value not in ("0", "1"):
-        raise UserError(choose(GRAPHS, value, ("0", "1")))
-    return value == "1"
+    name, value = variable(GRAPHS)
+    if value not in ("", "0", "1"):
+        raise UserError(choose(name, value, ("0", "1")))
+    return value != "0"
 
 
 def _cuda_graph(work: Callable[[], None], stream: CudaStream) -> Callable[[], None]:

@@ -5,11 +5,11 @@ No torch here, so that missing or damaged data is said at once.
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+from fmnist_common.environment import variable
 from trainer.datasets import DATASETS, Files
 from trainer.errors import UserError
 
@@ -21,9 +21,13 @@ FILES = (
 )
 
 
+class AbsentDataError(UserError):
+    """No file of a data set is there: nobody has fetched it yet."""
+
+
 def default_data_dir() -> Path:
-    """`$FMNIST_DATA_DIR`, else `./data`."""
-    return Path(os.environ.get("FMNIST_DATA_DIR") or "data")
+    """`$FMNIST_STUDY_DATA_DIR`, else `./data`."""
+    return Path(variable("DATA_DIR")[1] or "data")
 
 
 def ready(name: str, data_dir: Path | None, *, download: bool) -> None:
@@ -50,7 +54,8 @@ def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:
     if missing and download:
         _download(name, source, folder, missing)
     elif missing:
-        raise UserError(
+        kind = AbsentDataError if len(missing) == len(FILES) else UserError
+        raise kind(
             f"{name}: {missing[0]} is missing in {folder}: name the folder with --data-dir, "
             f"fetch it with 'fmnist-study data --dataset {name}', or try --dataset digits"
         )

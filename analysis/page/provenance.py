@@ -14,6 +14,7 @@ from analysis.wording import count, listed, some
 from fmnist_common.text import duration
 
 MOST_VARIANTS = 300  # rows of the table of costs
+MOST_LINES = 500  # of uncommitted changes
 
 
 def checks(findings: Sequence[Mapping[str, Any]] | None) -> list[Section]:
@@ -73,9 +74,21 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         shown,
         notes=notes,
     )
-    return Section(
-        "provenance", "Provenance", [], [Part(facts=facts, sheets=[sheet] if shown else [])]
-    )
+    sheets = [*([sheet] if shown else []), *_changes(attributes.get("git_diff"))]
+    return Section("provenance", "Provenance", [], [Part(facts=facts, sheets=sheets)])
+
+
+def _changes(diff: str | None) -> list[Sheet]:
+    """Show what had been changed of the code since the commit, a line a row."""
+    if not diff:
+        return []
+    lines = diff.splitlines()
+    # Spaces that do not break keep the code's indentation.
+    rows = [[Cell(printable(line).replace(" ", "\u00a0"))] for line in lines[:MOST_LINES]]
+    left = len(lines) - len(rows)
+    notes = [f"{left:,} more lines are in the database: git_diff."] if left else []
+    title = "Uncommitted changes of the code"
+    return [Sheet(title, [Column("git diff HEAD", numeric=False)], rows, notes=notes, folded=True)]
 
 
 def _check_command(study: Study) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,12 +27,33 @@ TONES = {"headline": "bold", "better": "green", "worse": "red"}
 
 app = typer.Typer(
     name="fmnist-study",
-    help="Hyperparameter studies of small image classifiers: which choice matters, by how much, "
-    "and how sure we are.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fmnist-study {version('fmnist-study')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Hyperparameter studies of small image classifiers.
+
+    Which choice matters, by how much, and how sure are we?
+    """
 
 
 def plan_for(source: str, storage_option: str | None, dataset: str | None, **changes: Any) -> Plan:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import sqlalchemy
 
+from fmnist_common.environment import variable
 from study.run.hardware import available_cores
 from study.store import location
 from trainer.errors import UserError
-from trainer.files import default_data_dir
+from trainer.files import AbsentDataError, default_data_dir
 
 PACKAGES = (
     "torch",
@@ -61,6 +62,9 @@ def findings(url: sqlalchemy.URL, data_dir: Path | None) -> Iterator[Diagnosis]:
     try:
         load("fashion-mnist", data_dir)
         yield "data", True, f"fashion-mnist in {data_dir or default_data_dir()}, MD5 as published"
+    except AbsentDataError as error:
+        given = data_dir is not None or variable("DATA_DIR")[1]
+        yield "data", not given, f"{error}{'' if given else ' (only its own studies need it)'}"
     except UserError as error:
         yield "data", False, str(error)
     path = location.sqlite_path(url)

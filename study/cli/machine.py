@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from study.cli.common import app
-from study.cli.options import DataDirOption, DatasetOption, StorageOption
+from study.cli.common import app, print_json
+from study.cli.options import DataDirOption, DatasetOption, JsonOption, StorageOption
 from study.store import location
 from trainer.errors import UserError
 
@@ -18,12 +18,19 @@ def data(
     verify: Annotated[
         bool, typer.Option("--verify", help="Only check what is there; download nothing.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Download a data set, or check it."""
     from trainer.data import load
 
     images = load(dataset or "fashion-mnist", data_dir, download=not verify)
     mean, std = images.normalisation
+    if as_json:
+        counts = {"train_images": len(images.train_labels), "test_images": len(images.test_labels)}
+        pixels = {"side": images.side, "mean": mean, "std": std, "sha256": images.sha256}
+        classes = {"classes": list(images.classes)}
+        print_json({"dataset": images.name, **counts, **classes, **pixels})
+        return
     print(
         f"{images.name}: {len(images.train_labels)} training and {len(images.test_labels)} test "
         f"images of {images.side}x{images.side}, {len(images.classes)} classes"
@@ -33,15 +40,22 @@ def data(
 
 
 @app.command()
-def doctor(storage_option: StorageOption = None, data_dir: DataDirOption = None) -> None:
+def doctor(
+    storage_option: StorageOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Check devices, versions, data and storage, one line each."""
     from study.cli.doctor import findings
 
-    healthy = True
+    found = []
     for what, fine, text in findings(location.locate(storage_option), data_dir):
-        healthy = healthy and fine
-        print(f"{'ok  ' if fine else 'FAIL'}  {what}: {text}")
-    if not healthy:
+        found.append({"what": what, "fine": fine, "finding": text})
+        if not as_json:
+            print(f"{'ok  ' if fine else 'FAIL'}  {what}: {text}")
+    if as_json:
+        print_json(found)
+    if not all(finding["fine"] for finding in found):
         raise typer.Exit(1)
 
 
@@ -61,8 +75,9 @@ def _local(storage_option: str | None) -> Path:
 def make_backup(
     storage_option: StorageOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Default: STORAGE.backup.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: STORAGE.backup.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy the database, even while a study runs: one consistent state, checked."""
     import sqlite3
@@ -82,6 +97,10 @@ def make_backup(
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         raise UserError(f"{target}: cannot be written: {location.reason(error)}") from error
     studies = len({study for study, _ in made.holds})
+    if as_json:
+        counts = {"studies": studies, "trials": sum(made.holds.values())}
+        print_json({"backup": str(target), **counts, "damaged": dict(made.damaged)})
+        return
     print(f"{target}: {studies} studies, {sum(made.holds.values())} trials")
     for study, words in made.damaged.items():
         print(f"study {study!r} is damaged, in the database as in the backup: {words}")

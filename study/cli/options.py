@@ -5,8 +5,21 @@ from typing import Annotated
 
 import typer
 
+
+def _catalogue(begun: str) -> list[str]:
+    """Complete the name of a plan."""
+    from study.plans import catalog
+
+    return [name for name in catalog.names() if name.startswith(begun)]
+
+
 PlanSource = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A catalogue name, a plan file, or a stored study.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A catalogue name, a plan file, or a stored study.",
+        autocompletion=_catalogue,
+    ),
 ]
 StudyName = Annotated[
     str | None,
@@ -16,18 +29,21 @@ StorageOption = Annotated[
     str | None,
     typer.Option(
         "--storage",
+        "-s",
         metavar="URL|PATH",
         help="The database; default $FMNIST_STUDY_STORAGE, else ./studies.db.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", metavar="NAME", help="fashion-mnist, digits, mnist or kmnist."),
+    typer.Option("--dataset", "-d", metavar="NAME", help="fashion-mnist, digits, mnist or kmnist."),
 ]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where the data is; default $FMNIST_DATA_DIR, else ./data."),
+    typer.Option(
+        "--data-dir", help="Where the data is; default ./data, or $FMNIST_STUDY_DATA_DIR."
+    ),
 ]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Replicate seeds per variant.")]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Trials of a search.")]
@@ -39,13 +55,21 @@ DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, or cuda:0,1,...")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", help="Workers; default: one per core or GPU.")
+    int | None, typer.Option("--workers", "-w", help="Workers; default: one per core or GPU.")
 ]
 BankOption = Annotated[
     str, typer.Option("--bank", metavar="auto|N", help="Trials trained together in one program.")
 ]
 ExecutorOption = Annotated[
-    str, typer.Option("--executor", metavar="NAME", help="local (processes) or inline.")
+    str, typer.Option("--executor", metavar="NAME", help="local (processes), inline, or ray.")
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT|auto",
+        help="The cluster of --executor ray; left out: this machine.",
+    ),
 ]
 ModelOption = Annotated[
     str | None,
@@ -60,7 +84,7 @@ TimeoutOption = Annotated[
     str | None, typer.Option("--timeout", metavar="30m", help="Stop after so long: 90s, 30m, 2h.")
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would run and how long, then stop.")
+    bool, typer.Option("--dry-run", "-n", help="Say what would run and how long, then stop.")
 ]
 PathOption = Annotated[
     bool, typer.Option("--path", help="Also train the way to the best combination of levels.")
@@ -69,7 +93,16 @@ ReportOption = Annotated[
     bool, typer.Option("--report", help="Write the report page too when done.")
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Print the whole summary and every table.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only results.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="A line for every trial as it ends.")
+]
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format", "-f", metavar="FORMAT", help="text, markdown, csv, latex; json: as --json."
+    ),
+]
 UntilSureOption = Annotated[
     bool,
     typer.Option(

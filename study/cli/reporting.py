@@ -21,6 +21,7 @@ from study.cli.common import (
 from study.cli.options import (
     AllOption,
     DatasetOption,
+    FormatOption,
     JsonOption,
     ModelOption,
     StorageOption,
@@ -34,6 +35,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "markdown", "csv", "latex", "json")
 FIGURES = ("png", "svg", "pdf")
+
+
+def _format(named: str, as_json: bool) -> str:
+    """Return the format that is asked for: by `--format`, or by `--json`."""
+    if named not in FORMATS:
+        raise UserError(choose("--format", named, FORMATS))
+    if as_json and named not in ("text", "json"):
+        raise UserError(f"--format = {named!r}: and --json asks for another one")
+    return "json" if as_json else named
 
 
 @app.command()
@@ -54,9 +64,8 @@ def report(
             help="Also write the figures of the page as files: png, svg or pdf.",
         ),
     ] = None,
-    output_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
-    ] = "text",
+    output_format: FormatOption = "text",
+    as_json: JsonOption = False,
     everything: AllOption = False,
     strict: Annotated[
         bool,
@@ -65,14 +74,13 @@ def report(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for pages; default reports/STUDY.")
+        Path | None, typer.Option("--out", "-o", help="Folder for pages; default reports/STUDY.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     model: ModelOption = None,
 ) -> None:
     """Say what a study found, and print its table; write pages."""
-    if output_format not in FORMATS:
-        raise UserError(choose("--format", output_format, FORMATS))
+    output_format = _format(output_format, as_json)
     if figures is not None and figures not in FIGURES:
         raise UserError(choose("--figures", figures, FIGURES))
     url = location.locate(storage_option)
@@ -112,13 +120,11 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A stored study.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     storage_option: StorageOption = None,
-    output_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))
-    ] = "text",
+    output_format: FormatOption = "text",
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two studies: what differs, and the difference of each common variant."""
-    if output_format not in FORMATS:
-        raise UserError(choose("--format", output_format, FORMATS))
+    output_format = _format(output_format, as_json)
     url = location.locate(storage_option)
     from analysis.compare import compare as beside
     from analysis.documents import render

@@ -37,6 +37,7 @@ from study.cli.options import (
     PathOption,
     PlanSource,
     QuietOption,
+    RayAddressOption,
     ReportOption,
     SeedsOption,
     StorageOption,
@@ -45,6 +46,7 @@ from study.cli.options import (
     TimeoutOption,
     TrialsOption,
     UntilSureOption,
+    VerboseOption,
     WorkersOption,
 )
 from study.plans import catalog
@@ -76,6 +78,16 @@ class _Order:
     path: bool
 
 
+@dataclass(frozen=True)
+class _Telling:
+    """What is told of a run, and how."""
+
+    report: bool  # the page is written too
+    quiet: bool
+    verbose: bool
+    as_json: bool
+
+
 @app.command()
 def run(
     study: PlanSource,
@@ -91,6 +103,7 @@ def run(
     workers: WorkersOption = None,
     bank: BankOption = "auto",
     executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = None,
     timeout: TimeoutOption = None,
     dry_run: DryRunOption = False,
     until_sure: UntilSureOption = False,
@@ -99,6 +112,7 @@ def run(
     path: PathOption = False,
     report: ReportOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study, or go on with it."""
@@ -114,17 +128,19 @@ def run(
     from study.run.machine import Machine
     from study.run.path import check_has_path
 
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose: give one of them")
     check_is_adaptive(plan, path=path)
     if path:
         check_has_path(plan)
-    machine = Machine(device, workers, _bank(bank), executor, data_dir)
+    machine = Machine(device, workers, _bank(bank), executor, data_dir, address=ray_address)
     if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name
     order = _Order(plan, url, machine, study_name, _seconds(timeout), path)
     if dry_run:
         _dry_run(order, as_json=as_json)
         return
-    code = _run(order, report=report, quiet=quiet, as_json=as_json)
+    code = _run(order, _Telling(report, quiet, verbose, as_json))
     if code:
         raise typer.Exit(code)
 
@@ -142,7 +158,7 @@ def _has_own_plan(study: str) -> bool:
     return study in catalog.names() or study.endswith(".toml")
 
 
-def _run(order: _Order, *, report: bool, quiet: bool, as_json: bool) -> int:
+def _run(order: _Order, telling: _Telling) -> int:
     """Train; then show what came of it, unless the run was broken off. Return the exit code."""
     name = order.study_name or order.plan.name
 
@@ -150,22 +166,22 @@ def _run(order: _Order, *, report: bool, quiet: bool, as_json: bool) -> int:
         nonlocal name
         name = study
 
-    ended, code = _train(order, named, quiet=quiet)
+    ended, code = _train(order, named, telling)
     if ended != "done":
-        say(f"{ended}; {GOES_ON}", parseable=as_json)
+        say(f"{ended}; {GOES_ON}", parseable=telling.as_json)
     if ended not in ("done", "out of time"):
         return code
-    _show_results(order.url, name, ended, report=report, as_json=as_json)
+    _show_results(order.url, name, ended, telling)
     return code
 
 
-def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple[str, int]:
+def _train(order: _Order, named: Callable[[str], None], telling: _Telling) -> tuple[str, int]:
     """Run the plan; return how that ended, and the exit code.
 
     Args:
         order: what to run.
         named: called with the study's name once that is known.
-        quiet: show no progress.
+        telling: how much of its progress is shown.
     """
     from analysis.statistics.sequential import follow
     from study.run import session
@@ -174,7 +190,7 @@ def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple
     from study.store import signals
     from study.store.failures import StorageFailed
 
-    console = stderr()
+    console, quiet = stderr(), telling.quiet
 
     def tell(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -189,7 +205,7 @@ def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple
             tell(line)
 
     try:
-        with signals.handled(), view_for(console, quiet=quiet) as view:
+        with signals.handled(), view_for(console, quiet=quiet, verbose=telling.verbose) as view:
             state = session.run(
                 order.plan,
                 order.url,
@@ -215,18 +231,16 @@ def _train(order: _Order, named: Callable[[str], None], *, quiet: bool) -> tuple
     return "done", 1 if state.failed else 0
 
 
-def _show_results(
-    url: "sqlalchemy.URL", name: str, ended: str, *, report: bool, as_json: bool
-) -> None:
+def _show_results(url: "sqlalchemy.URL", name: str, ended: str, telling: _Telling) -> None:
     study, trials = read(url, name)
     from analysis.designs import results
     from analysis.progress import as_dict, progress
 
     study_results = results(study, trials)
     pages = {"hiplot": write_hiplot(study, trials, None)}
-    if report:
+    if telling.report:
         pages["html"] = write_report(study_results, url, None)[0]
-    if as_json:
+    if telling.as_json:
         print_json(
             {
                 "study": study.name,

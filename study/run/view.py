@@ -54,7 +54,9 @@ class TerminalView:
 class LinesView:
     """A line every few seconds when something happens, else now and then: for logs and pipes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, everything: bool = False) -> None:
+        """Tell `everything` that happens, however often."""
+        self.pause = 0.0 if everything else LINE_SECONDS
         self.last = time.monotonic()  # line
         self.last_event = -math.inf  # so that the first one is shown at once
 
@@ -62,7 +64,7 @@ class LinesView:
         """Print a line when one is due, at every failure, and at the end."""
         now = time.monotonic()
         final = state.done == state.planned or (event is not None and _is_grave(event))
-        told = event is not None and (final or now - self.last_event > LINE_SECONDS)
+        told = event is not None and (final or now - self.last_event >= self.pause)
         if told or now - self.last > 3 * LINE_SECONDS:
             self.last = now
             self.last_event = now if told else self.last_event
@@ -80,11 +82,13 @@ class QuietView:
 
 
 @contextmanager
-def view_for(console: Console, *, quiet: bool) -> Iterator["View"]:
+def view_for(console: Console, *, quiet: bool = False, verbose: bool = False) -> Iterator["View"]:
     """Yield the view that suits the console."""
     if quiet:
         yield QuietView()
-    elif console.is_terminal:
+    elif verbose:
+        yield LinesView(everything=True)
+    elif console.is_terminal and sys.stderr.isatty():  # FORCE_COLOR makes no terminal of a file
         view = TerminalView(console)
         with view.progress:
             yield view
@@ -221,8 +225,10 @@ def _say(text: str, indent: int = 2) -> None:
     print(wrapped)
 
 
-def _short(number: int) -> str:
-    """Write a count in three or more digits: 3.9 M."""
+def _short(number: int | None) -> str:
+    """Write a count in three or more digits: 3.9 M; - where it is not known."""
+    if number is None:
+        return "-"
     for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= unit:
             return f"{number / unit:.1f} {name}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
+from fmnist_common.environment import variable
 from study.store import backup
 from study.store.journal import folder_of
 from trainer.errors import UserError
@@ -34,7 +35,7 @@ def locate(where: str | None) -> sqlalchemy.URL:
     Raises:
         UserError: it is no URL that SQLAlchemy knows.
     """
-    where = where or os.environ.get("FMNIST_STUDY_STORAGE") or "studies.db"
+    where = where or variable("STORAGE")[1] or "studies.db"
     if "://" not in where:
         return _file_url(where)
     try:

@@ -54,18 +54,45 @@ def verify(connection: sqlite3.Connection) -> Verified:
     with Session(engine) as session:
         names = sqlalchemy.select(models.StudyModel.study_id, models.StudyModel.study_name)
         for study_id, name in session.execute(names).all():
-            seal, attributes = _attributes(session, study_id)
-            trials = list(_trials(session, study_id, seal))
-            for what, checksum in [*attributes, *trials]:
-                if checksum is None:
-                    damaged.setdefault(name, f"{what} is damaged")
-                else:
-                    sound.add((name, what, checksum))
-            if seal is not None and seal.name != name:
-                damaged.setdefault(name, "its name is damaged")
-            if seal is not None and seal.trials > sum(checksum != "" for _, checksum in trials):
-                damaged.setdefault(name, "a trial is missing")
+            study = verify_study(session, study_id, name)
+            sound |= {(name, what, checksum) for what, checksum in study.sound}
+            if study.damage:
+                damaged[name] = study.damage
     return Verified(frozenset(sound), damaged)
+
+
+@dataclass(frozen=True)
+class VerifiedStudy:
+    """What a study holds.
+
+    Attributes:
+        sound: what is as it was written, with its checksum ("": it has none).
+        damage: what is wrong, first of all; None: nothing.
+    """
+
+    sound: frozenset[tuple[str, str]]
+    damage: str | None
+
+
+def verify_study(session: Session, study_id: int, name: str) -> VerifiedStudy:
+    """Verify one study.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: it cannot be read.
+    """
+    seal, attributes = _attributes(session, study_id)
+    trials = list(_trials(session, study_id, seal))
+    checks = [*attributes, *trials]
+    faults = [f"{what} is damaged" for what, checksum in checks if checksum is None]
+    if seal is not None and seal.name != name:
+        faults.append("its name is damaged")
+    if seal is not None and seal.trials > sum(checksum != "" for _, checksum in trials):
+        faults.append("a trial is missing")
+    total = sum(int(checksum, 16) for _, checksum in trials if checksum) % 2**256
+    if seal is not None and total != seal.total:
+        faults.append("its trials are not those that were written")
+    sound = ((what, checksum) for what, checksum in checks if checksum is not None)
+    return VerifiedStudy(frozenset(sound), faults[0] if faults else None)
 
 
 def _attributes(

@@ -52,7 +52,17 @@ def test_a_row_has_both_differences_size_and_seconds_and_its_verdict_as_a_sign()
     found = published("reference/ablation")
     tones = {line.text: line.tone for line in first_screen(found)}
     (worse,) = (text for text in tones if "kernel_size   1 " in text)
-    assert worse.split() == "- kernel_size 1 -4.49 [-5.75, -3.23] -4.87 33,642 10.2".split()
+    assert worse.split() == [
+        "-",
+        "kernel_size",
+        "1",
+        "-4.49",
+        "[-5.75,",
+        "-3.23]",
+        "-4.87",
+        "33,642",
+        "10.2",
+    ]
     assert tones[worse] == "worse"
     (better,) = (text for text in tones if " 0.01 " in text and "[0.02, 1.28]" in text)
     assert (better[0], tones[better]) == ("+", "better")

@@ -284,6 +284,7 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
         "command": "fmnist-study run x",
         "versions": {"torch": "2.13"},
         "git_commit": "abc",
+        "git_diff": "--- a\n+++ b\n-    rate = 1\n+    rate = 2\x1b[31m",
         "devices": ["cpu", "cpu"],
         "plan_hash": "f" * 64,
     }.items():
@@ -297,10 +298,16 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
     facts = dict(section.parts[0].facts)
     assert facts["Figures of others"] == "someone, https://example.org (licence: MIT)"
     assert facts["Command"] == "fmnist-study run x"
+    (changes,) = [s for s in section.parts[0].sheets if s.caption.startswith("Uncommitted")]
+    lines = [row[0].text for row in changes.rows]
+    assert lines[-2:] == [
+        "-\xa0\xa0\xa0\xa0rate\xa0=\xa01",
+        "+\xa0\xa0\xa0\xa0rate\xa0=\xa02\\x1b[31m",
+    ]
     assert facts["Versions"] == "torch 2.13"
     assert facts["Devices"] == "cpu"
     assert facts["Data SHA-256"] == "0" * 64
-    (sheet,) = section.parts[0].sheets
+    sheet, _ = section.parts[0].sheets
     baseline = [cell.text for cell in sheet.rows[0]]
     assert baseline[:4] == ["baseline", "5", "5", "1 min 02 s"]
 

@@ -11,7 +11,6 @@ was trained.
 """
 
 import importlib
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fmnist_common.environment import variable
 from trainer.errors import UserError, choose
 
 LANES = 16  # the kernels take numbers of channels that are multiples of it
 THREADS = 2  # on more of them PyTorch's operations are about as fast, or faster
-SWITCH = "FMNIST_NATIVE"  # environment: 1 (default) or 0, to leave all work to PyTorch
+SWITCH = "NATIVE"  # FMNIST_STUDY_...: 1 (default) or 0, to leave all work to PyTorch
 
 
 @cache
@@ -33,11 +33,11 @@ def missing() -> str | None:
     Raises:
         UserError: the environment's choice is no valid one.
     """
-    value = os.environ.get(SWITCH, "1")
-    if value not in ("0", "1"):
-        raise UserError(choose(SWITCH, value, ("0", "1")))
+    name, value = variable(SWITCH)
+    if value not in ("", "0", "1"):
+        raise UserError(choose(name, value, ("0", "1")))
     if value == "0":
-        return f"{SWITCH} = 0"
+        return f"{name} = 0"
     # torch offers no public name for this yet.
     if not torch.cpu._is_avx512_bf16_supported():
         return "this processor has no AVX512-BF16"
@@ -51,9 +51,12 @@ def missing() -> str | None:
 def outdated() -> bool:
     """Whether the C beside this file was changed since it was compiled (a development copy)."""
     compiled = importlib.import_module("trainer.native._kernels").__file__
-    sources = Path(__file__).parent.glob("*.[ch]")  # an installed package has none
-    changed = max((source.stat().st_mtime for source in sources), default=0.0)
-    return compiled is not None and changed > Path(compiled).stat().st_mtime
+    here = Path(__file__).parent
+    # An installed package brings its sources along, in whatever order they were unpacked.
+    if compiled is None or not (here.parents[1] / "pyproject.toml").exists():
+        return False
+    changed = max((source.stat().st_mtime for source in here.glob("*.[ch]")), default=0.0)
+    return changed > Path(compiled).stat().st_mtime
 
 
 @cache

@@ -551,7 +551,7 @@ def test_data_describes_the_digits(fmnist_study: Command) -> None:
 
 
 def test_doctor_has_a_line_for_everything(fmnist_study: Command) -> None:
-    said = fmnist_study("doctor")
+    said = fmnist_study("doctor", "--data-dir", "there")
     assert said.code == 1
     lines = said.out.splitlines()
     assert all(re.match(r"(ok  |FAIL)  [\w:. -]+: .", line) for line in lines)

@@ -45,3 +45,22 @@ def test_the_repository_that_tracks_the_package_is_named(somebodys: Path) -> Non
     assert re.fullmatch("[0-9a-f]{40}", provenance.git_commit() or "")
     (somebodys / "notes.txt").write_text("z")
     assert re.fullmatch("[0-9a-f]{40}-dirty", provenance.git_commit() or "")
+
+
+def test_what_was_changed_of_the_code_is_kept_and_a_long_change_capped(
+    somebodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert provenance.git_diff() is None  # not tracked
+    code = somebodys / "venv" / "study" / "run" / "rate.py"
+    code.write_text("RATE = 1\n")
+    git(somebodys, "add", "--force", "venv")
+    git(somebodys, "commit", "-m", "y")
+    (somebodys / "notes.txt").write_text("my own words")
+    assert provenance.git_diff() is None  # no code
+    code.write_text("RATE = 2\n")
+    told = provenance.git_diff() or ""
+    assert "venv/study/run/rate.py" in told
+    assert "\n-RATE = 1\n+RATE = 2" in told
+    assert "notes" not in told
+    monkeypatch.setattr(provenance, "MOST", 50)
+    assert provenance.git_diff() == f"{told[:50]}\n... and {len(told) - 50} more characters"

@@ -14,9 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import event
 
-from analysis.trials import connect, studies
+from analysis.trials import connect, studies, trials
 from study.cli import main
-from study.store import location, ownership
+from study.plans.plan import load_plan
+from study.store import copying, location, ownership
 from study.store.connection import OwnedStorage
 from study.store.durability import Durability
 from study.store.failures import StorageFailed
@@ -28,6 +29,7 @@ from tests.faults.machine import (
     RUN,
     SIMULATED,
     acknowledged,
+    finished,
     running,
     simulated,
     until,
@@ -347,3 +349,26 @@ def test_a_password_is_printed_and_stored_nowhere(
     attributes = server.query("SELECT string_agg(value_json, ' ') FROM study_user_attributes", "s")
     assert "://***@" in attributes
     assert not [text for text in [*said, *written, attributes] if "secret" in text]
+
+
+@pytest.mark.slow
+def test_a_study_that_is_copied_to_a_server_and_back_is_the_same(
+    server: Server, url: str, tmp_path: Path
+) -> None:
+    file, back = write_plan(tmp_path, seeds=3, epochs=2), tmp_path / "back.db"
+    finished(tmp_path / "studies.db", load_plan(str(file)))
+    ways = [(tmp_path / "studies.db", url), (url, back)]
+    for source, target in ways:
+        where = location.locate(str(source)), location.locate(str(target))
+        copying.copy(where[0], "tiny", where[1], "tiny", "test")
+    originals, copies, returned = (
+        trials(connect(location.locate(str(where))), 1)
+        for where in (tmp_path / "studies.db", url, back)
+    )
+    assert len(originals) == 6
+    assert originals == copies == returned
+    assert integrity(url) == ("tiny", None, None)
+    words = [*RUN, "--storage", url]
+    with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as owner:  # goes on there
+        assert owner.ends() == 0, owner.err
+    assert server.query("SELECT COUNT(*) FROM trials", "s") == 6

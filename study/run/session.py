@@ -14,8 +14,7 @@ from optuna.trial import FrozenTrial
 from study.plans.plan import Plan, check_name
 from study.run.adaptive import AdaptiveWork, SeedRule, check_is_adaptive
 from study.run.coordinator import Coordinator, State, View
-from study.run.hardware import device_names
-from study.run.machine import Estimate, Machine, bank_size, estimate, gain, workers_for
+from study.run.machine import Estimate, Machine, bank_size, estimate, gain, share, workers_for
 from study.run.opening import (
     attempts,
     check_same_images,
@@ -125,7 +124,7 @@ def run(
     images = _content(plan, machine)
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
-        device_names(machine.device)  # refused before a database is made
+        _ = machine.devices  # refused before a database is made
         files.ready(plan.dataset, machine.data_dir, download=True)
     with ownership.take(url, command, tell) as database:
         durability = Durability(url, tell)
@@ -198,8 +197,9 @@ class _Session:
         """Train what is left to do; `trials` are those that there are."""
         plan, work, writer = self.plan, self.work, self.writer
         left = max(work.planned - work.done, trials_left(plan, trials))
-        with workers_for(plan, left, self.machine) as (executor, bank):
+        with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
+            bank = share(most, left, executor.slots)
             speed = gain(plan, self.machine, bank)
             costs = estimate(plan, work, executor, described, speed)
             self.watched.announce(writer.name, costs)
@@ -227,7 +227,7 @@ class _Session:
         return WeightFiles(self.durability.folder, self.database, self.writer.name)
 
     def _provenance(self, described: Mapping[str, Any]) -> dict[str, Any]:
-        threads = self.machine.cpu_threads
+        threads = described.get("threads")  # on CPUs
         return {
             "versions": {**described["versions"], **_versions()},
             "devices": described["devices"],

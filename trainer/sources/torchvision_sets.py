@@ -16,7 +16,7 @@ from trainer.sources.images import Images, Part, check_size, drawn_note, labelle
 
 # How the sets spell what `split` may be; the first that a set takes.
 SPLITS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "trainval"),
+    "train": ("train", "trainval", "train-standard"),
     "val": ("val", "valid"),
     "test": ("test", "val"),
 }
@@ -39,10 +39,13 @@ def read_torchvision(place: str, data_dir: Path, *, download: bool) -> Images:
     name = f"torchvision:{place}"
     class_name, _, variant = place.partition("/")
     sets = torchvision().datasets
-    names = [n for n in sets.__all__ if issubclass(getattr(sets, n), sets.VisionDataset)]
+    kinds = {name: getattr(sets, name) for name in sets.__all__}
+    names = [
+        n for n, k in kinds.items() if isinstance(k, type) and issubclass(k, sets.VisionDataset)
+    ]
     if class_name not in names:
         raise UserError(choose("torchvision", class_name, names))
-    maker = _Maker(name, getattr(sets, class_name), data_dir, download)
+    maker = _Maker(name, kinds[class_name], data_dir, download)
     parts = {part: maker.part(arguments) for part, arguments in maker.arguments(variant).items()}
     labels = [(f"labels of {part}", made.labels) for part, made in parts.items()]
     classes, numbers = labelled(name, labels, None)
@@ -83,12 +86,12 @@ class _Maker:
 
     def __init__(self, name: str, kind: type, data_dir: Path, download: bool) -> None:
         self.name, self.kind = name, kind
-        self.takes = inspect.signature(kind).parameters
+        # Some pass on what they do not take themselves.
+        makers = [vars(base).get("__init__", object.__init__) for base in kind.__mro__]
+        self.takes = {name for maker in makers for name in inspect.signature(maker).parameters}
         self.common: dict[str, Any] = {"root": str(data_dir)}
         if "download" in self.takes:
             self.common["download"] = download
-        if "root" not in self.takes:
-            raise UserError(f"{name}: is read from no folder: torchvision makes it up")
 
     def arguments(self, variant: str) -> dict[str, dict[str, Any]]:
         """Return what makes each part that the set has."""

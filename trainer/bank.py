@@ -15,6 +15,7 @@ from trainer.cuda_graph import Pace, Program
 from trainer.data import ImageData, split
 from trainer.errors import UserError
 from trainer.layers import Dropout
+from trainer.module_bank import ModuleBank
 from trainer.networks import Counts, Evaluation, Networks, cross_entropy
 from trainer.optim import BankOptimizer
 from trainer.streams import generator
@@ -62,8 +63,10 @@ class Bank(Networks):
         self.drawn: tuple[int, Tensor] | None = None  # an epoch to come and its order
         self.pace = Pace(device)
         self.validated = Counts(self.val_indices, self.dtype)
-        self.step_program = Program(device)
-        self.validation_program = Program(device)
+        # A module of the user's may ask the host for something, which no capture allows.
+        host = torch.device("cpu")
+        programs = host if isinstance(self.network, ModuleBank) else device
+        self.step_program, self.validation_program = Program(programs), Program(programs)
         self.ones = torch.ones(self.members, device=device, dtype=self.dtype)  # of the gradient
         self._prepare_streams()
         smoothing = [config.label_smoothing for config in configs]
@@ -74,8 +77,9 @@ class Bank(Networks):
     def _prepare_streams(self) -> None:
         """Make room for an epoch's keys of all random streams, and for what they draw of images."""
         device, steps = self.device, self.steps_per_epoch
-        layers = [m for m in self.network.modules() if isinstance(m, Dropout) and m.active]
-        self.dropouts = layers
+        kinds_of_layers = (Dropout, ModuleBank)
+        layers = [m for m in self.network.modules() if isinstance(m, kinds_of_layers) and m.active]
+        self.dropouts = [layer for layer in layers if isinstance(layer, Dropout)]
         kinds = self.augmentation.streams
         self.streams = [*kinds.values(), *(layer.prepared(device) for layer in layers)]
         # The step's keys, [S, K, 2], and all of the epoch; what the step's images get, [B, K, P].

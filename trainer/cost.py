@@ -10,6 +10,7 @@ from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.cuda_graph import WARM_UP
 from trainer.data import ImageData
+from trainer.fusion import obstacle
 from trainer.results import Cost
 
 
@@ -25,7 +26,9 @@ def measure(
     Raises:
         UserError: the config cannot be trained on this data.
     """
-    bank = Bank([config], data, torch.device(device))
+    place = torch.device(device)
+    hindrance = obstacle([config, config.replace(seed=config.seed ^ 1)], data, place)
+    bank = Bank([config], data, place)
     bank.begin_epoch(1)
     seconds: list[float] = []
     # The first ones prepare kernels; on a GPU they are captured then.
@@ -40,4 +43,4 @@ def measure(
     per_step = statistics.median(seconds[first:] or seconds[-1:])
     evaluated = len(bank.val_indices) * config.epochs + len(data.test_labels)
     steps_in_all = bank.steps_per_epoch * config.epochs + evaluated / config.batch_size / 3
-    return Cost(per_step * steps_in_all, bank.parameters)
+    return Cost(per_step * steps_in_all, bank.parameters, hindrance)

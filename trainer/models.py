@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer import pretrained
+from trainer import module_bank, pretrained
 from trainer.architectures import ARCHITECTURES
-from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
+from trainer.config import TrainConfig, network_fields
 from trainer.layers import Convolution, initialise
 from trainer.streams import generator
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the network of one member is; `multiply_adds` per image."""
+    """How large the network of one member is; `multiply_adds` per image, None: not known."""
 
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
 
 
 def build(
@@ -42,7 +42,7 @@ def build(
         return network
     seeds = [config.seed for config in configs]
     initialise(network, lambda layer: [generator(seed, "init", layer) for seed in seeds])
-    if configs[0].pretrained and "pretrained" in ARCHITECTURE_FIELDS[configs[0].architecture]:
+    if configs[0].pretrained and "pretrained" in network_fields(configs[0].architecture):
         pretrained.load(network, len(configs))
     return network
 
@@ -56,12 +56,15 @@ def describe(config: TrainConfig, side: int, classes: int) -> Size:
     """Count a network's parameters and multiply-adds, on torch's meta device.
 
     Multiply-adds are those that torchinfo counts: every weight and bias of a convolution once per
-    output pixel, every other parameter once per image.
+    output pixel, every other parameter once per image. Those of the user's modules are not counted:
+    what their layers do is not known.
 
     Raises:
         UserError: the images are too small for the network.
     """
-    reads = ARCHITECTURE_FIELDS[config.architecture]
+    if config.has_foreign_network:
+        return Size(parameter_count(_network([config], side, classes), 1), None)
+    reads = network_fields(config.architecture)
     values = tuple((name, getattr(config, name)) for name in sorted(reads))
     return _describe(config.architecture, values, side, classes)
 
@@ -88,5 +91,7 @@ def _describe(
 
 
 def _network(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
+    if configs[0].has_foreign_network:
+        return module_bank.build(configs, side, classes)
     network: nn.Module = ARCHITECTURES[configs[0].architecture].builder()(configs, side, classes)
     return network

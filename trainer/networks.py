@@ -14,6 +14,7 @@ from trainer.confusion import confusion
 from trainer.data import ImageData
 from trainer.layers import by_member
 from trainer.models import build, parameter_count
+from trainer.module_bank import ModuleBank
 from trainer.progress import advance
 from trainer.results import State
 
@@ -103,7 +104,7 @@ class Networks:
     def state(self, k: int) -> State:
         """Copy member k's weights and statistics to the CPU."""
         return {
-            name: by_member(tensor, self.members)[k].detach().to("cpu", copy=True)
+            name: self._of(tensor, k).detach().to("cpu", copy=True)
             for name, tensor in self._tensors()
         }
 
@@ -111,9 +112,17 @@ class Networks:
         """Take over a member's weights and statistics."""
         with torch.no_grad():
             for name, tensor in self._tensors():
-                by_member(tensor, self.members)[k].copy_(state[name])
+                member = self._of(tensor, k)
+                member.copy_(state[name].view_as(member))
+
+    def _of(self, tensor: Tensor, k: int) -> Tensor:
+        # A number of a module alone, [], is one of [K] in a bank.
+        return by_member(tensor, self.members)[k] if tensor.dim() else tensor
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        if isinstance(self.network, ModuleBank):
+            yield from self.network.tensors().items()
+            return
         for name, tensor in self.network.state_dict(keep_vars=True).items():
             if tensor.dim():  # batch norm's step counter is not per member, and not used
                 yield name, tensor

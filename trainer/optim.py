@@ -70,7 +70,7 @@ class BankOptimizer:
         *,
         on_device: bool | None = None,
     ) -> None:
-        self.parameters = list(network.parameters())
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.size = len(configs)
         self.optimizer = configs[0].optimizer
         device = self.parameters[0].device
@@ -149,7 +149,8 @@ class BankOptimizer:
         for i, values in enumerate(state):
             for name, moments in self.moments.items():
                 if name in values:  # SGD without momentum has none
-                    self._of(moments[i], k).copy_(values[name])
+                    member = self._of(moments[i], k)
+                    member.copy_(values[name].view_as(member))
             if "step" in values:
                 self.steps.copy_(values["step"])
 
@@ -215,6 +216,10 @@ class _Group:
 
 
 def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Return the gradient of every parameter: zeros where a step did not use it."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 

@@ -29,6 +29,7 @@ class Cost:
 
     seconds: float
     parameters: int
+    obstacle: str | None = None  # why modules of the user's cannot be one bank
 
 
 @dataclass(frozen=True)

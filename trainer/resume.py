@@ -52,6 +52,10 @@ class ResumePoints:
         self.paths, self.about, self.seconds = tuple(paths), dict(about), seconds
         self.written, self.cost = time.monotonic(), 0.0
 
+    def part(self, member: int) -> "ResumePoints":
+        """Return the file of a member that is trained alone."""
+        return ResumePoints([self.paths[member]], self.about, self.seconds)
+
     @property
     def due(self) -> bool:
         """Whether it is time for new files."""

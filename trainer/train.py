@@ -18,6 +18,7 @@ from trainer.bank_cache import BankCache
 from trainer.config import TrainConfig
 from trainer.confusion import confusion
 from trainer.data import ImageData
+from trainer.fusion import obstacle
 from trainer.misclassified import misclassified
 from trainer.models import describe
 from trainer.networks import Evaluation, Networks
@@ -53,6 +54,8 @@ def train(
         ValueError: the configs cannot be fused.
     """
     data, place = data.to(torch.device(device)), torch.device(device)
+    if obstacle(configs, data, place):
+        return _one_by_one(configs, data, on_epoch, place, resume)
     members = [_Member(position, config) for position, config in enumerate(configs)]
     cache = banks or BankCache()
     # No name for the bank here: it is freed as soon as members leave it.
@@ -64,6 +67,26 @@ def train(
         member.outcome = member.outcome or "finished"
     _test(members, data, place)
     return [member.result(len(configs), data, place) for member in members]
+
+
+def _one_by_one(
+    configs: Sequence[TrainConfig],
+    data: ImageData,
+    on_epoch: Watch | None,
+    device: torch.device,
+    resume: ResumePoints | None,
+) -> list[Result]:
+    """Train modules that cannot be one bank as banks of one, one after the other."""
+    results = []
+    for position, config in enumerate(configs):
+
+        def watch(epochs: Mapping[int, Epoch], position: int = position) -> Collection[int]:
+            stopped = on_epoch({position: epochs[0]}) if on_epoch else ()
+            return (0,) if position in stopped else ()
+
+        part = resume.part(position) if resume else None
+        results += train([config], data, on_epoch=watch, device=device, resume=part)
+    return results
 
 
 def _train_all(

@@ -18,8 +18,7 @@ from study.run import reuse
 from study.run.adaptive import AdaptiveWork, SeedRule, check_is_adaptive
 from study.run.coordinator import Coordinator, State, View
 from study.run.executors import Executor
-from study.run.hardware import device_names
-from study.run.machine import Estimate, Machine, bank_size, estimate, gain, workers_for
+from study.run.machine import Estimate, Machine, bank_size, estimate, gain, share, workers_for
 from study.run.opening import attempts, check_same_plan, name_for, open_study, store_plan
 from study.run.path import PathWork
 from study.run.provenance import git_commit, git_diff
@@ -126,7 +125,7 @@ def run(
     deadline = time.monotonic() + timeout if timeout else None
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
-        device_names(machine.device)  # refused before a database is made
+        _ = machine.devices  # refused before a database is made
         files.ready(plan.dataset, machine.data_dir, download=True)
     with ownership.take(url, command, tell) as database:
         durability = Durability(url, tell)
@@ -194,11 +193,13 @@ class _Session:
         """Train what is left to do, `work`; `trials` are those that there are."""
         plan, writer = self.plan, self.writer
         left = max(work.planned - work.done, trials_left(plan, trials))
-        with workers_for(plan, left, self.machine) as (executor, bank):
+        with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
+            bank = share(most, left, executor.slots)
             reused = self._reusable(trials, described["dataset"]["sha256"])
             if reused:
                 work = self.work_of([*trials, *(each.settled for each in reused)])
+                bank = share(most, max(1, work.planned - work.done), executor.slots)
             costs = self._announce(work, executor, described, bank)
             if self.reusing:
                 self.watched.news(reuse.told(reused, work.planned - work.done))
@@ -249,7 +250,7 @@ class _Session:
         return WeightFiles(self.durability.folder, self.database, self.writer.name)
 
     def _provenance(self, described: Mapping[str, Any]) -> dict[str, Any]:
-        threads = self.machine.cpu_threads
+        threads = described.get("threads")  # on CPUs
         return {
             "versions": {**described["versions"], **_versions()},
             "devices": described["devices"],

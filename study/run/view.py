@@ -225,8 +225,10 @@ def _say(text: str, indent: int = 2) -> None:
     print(wrapped)
 
 
-def _short(number: int) -> str:
-    """Write a count in three or more digits: 3.9 M."""
+def _short(number: int | None) -> str:
+    """Write a count in three or more digits: 3.9 M; - where it is not known."""
+    if number is None:
+        return "-"
     for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= unit:
             return f"{number / unit:.1f} {name}"

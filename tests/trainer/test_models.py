@@ -95,7 +95,9 @@ def test_a_network_has_the_described_parameters_per_member(architecture: str) ->
 def test_multiply_adds_are_those_that_shihvictor_printed_for_batches_of_64(
     fields: dict[str, Any], billions: float
 ) -> None:
-    counted = 64 * describe(TrainConfig(**fields), SIDE, CLASSES).multiply_adds / 1e9
+    multiply_adds = describe(TrainConfig(**fields), SIDE, CLASSES).multiply_adds
+    assert multiply_adds is not None
+    counted = 64 * multiply_adds / 1e9
     assert float(f"{counted:.3g}" if billions < 1 else f"{counted:.2f}") == billions
 
 

@@ -39,6 +39,7 @@ class Worker:
         self.description = {
             "dataset": images.describe(),
             "device": device.describe(self.device),
+            **({"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}),
             # torch's own TorchVersion would load torch where it is unpickled.
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }

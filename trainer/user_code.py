@@ -1,0 +1,83 @@
+"""Functions of the user's, named `package.module:function`: found, imported, hashed. No torch here.
+
+They are looked for in the current folder and in those that were named (`look_in`), then where
+Python looks. What goes wrong in them is the user's to mend, so it is said in a line.
+"""
+
+import hashlib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import UserError
+
+_folders: list[str] = []  # of this process, beside the current one
+
+
+def look_in(folders: Iterable[Path]) -> None:
+    """Look for the user's modules in these folders too."""
+    _folders.extend(str(folder) for folder in folders if str(folder) not in _folders)
+
+
+def load(what: str, reference: str) -> Callable[..., Any]:
+    """Import a function of the user's.
+
+    Args:
+        what: the key that names it, for messages: `architecture`.
+        reference: `package.module:function`.
+
+    Raises:
+        UserError: there is no such module or function, or importing it raises.
+    """
+    module_name, _, path = reference.partition(":")
+    key = f"{what} = {reference!r}"
+    before = list(sys.path)
+    places = list(dict.fromkeys([str(Path.cwd()), *_folders]))
+    sys.path[:0] = places  # first, so that a module of theirs is not another's of that name
+    try:
+        value: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            where = ", ".join(places)
+            raise UserError(f"{key}: there is no module {error.name!r} in {where}") from error
+        raise UserError(f"{key}: {said(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{key}: {said(error)}") from error
+    finally:
+        # Last, so that what they import later is there, and nothing of Python's is hidden.
+        sys.path[:] = [*before, *(place for place in places if place not in before)]
+    for name in path.split("."):
+        if not hasattr(value, name):
+            valid = [n for n, v in vars(value).items() if callable(v) and not n.startswith("_")]
+            there = f"; it has {', '.join(valid[:20])}" if valid else ""
+            raise UserError(f"{key}: module {module_name!r} has no {path!r}{there}")
+        value = getattr(value, name)
+    if not callable(value):
+        raise UserError(f"{key}: {path!r} is {type(value).__name__}, no function")
+    function: Callable[..., Any] = value
+    return function
+
+
+def said(error: BaseException) -> str:
+    """Say in a line what was raised, and where in the user's code."""
+    first_line = (str(error).splitlines() or [""])[0]
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {first_line} ({Path(last.filename).name}, line {last.lineno})"
+
+
+def fingerprint(reference: str) -> str:
+    """Return the SHA-256 of the source file of an imported function's module; "" without one."""
+    module = sys.modules.get(reference.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    return hash_of(Path(file)) if file else ""
+
+
+def hash_of(file: Path) -> str:
+    """Return the SHA-256 of a file; "" where it cannot be read."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""

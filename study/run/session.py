@@ -142,10 +142,7 @@ def run(
         work = work_of(trials)
         if work.done >= work.planned:
             announce(writer.name, None)
-            with durability.guarding(writer):
-                store_plan(writer, plan)
-                writer.touch()
-            return State(work.planned, work.done, work.failed, 0, None)
+            return _keep_as_it_is(plan, work, writer, durability)
         files.ready(plan.dataset, machine.data_dir, download=True)
         watched = Watched(view, announce, tell, news)
         session = _Session(
@@ -153,6 +150,14 @@ def run(
             watched, reusing,
         )  # fmt: skip
         return session.train(trials, work)
+
+
+def _keep_as_it_is(plan: Plan, work: Work, writer: StudyWriter, durability: Durability) -> State:
+    """Note that a study ran in which nothing is left to do."""
+    with durability.guarding(writer):
+        store_plan(writer, plan)
+        writer.touch()
+    return State(work.planned, work.done, work.failed, 0, None)
 
 
 def trials_left(plan: Plan, trials: Sequence[FrozenTrial]) -> int:

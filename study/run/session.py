@@ -217,13 +217,6 @@ class _Session:
         with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
             bank = share(most, left, executor.slots)
-<<<<<<< HEAD
-            speed = gain(plan, self.machine, bank)
-            costs = estimate(plan, work, executor, described, speed)
-            self.watched.announce(writer.name, costs)
-            for note in described["dataset"].get("notes", ()):
-                self.watched.tell(f"note: {plan.dataset}: {note}")
-=======
             reused = self._reusable(trials, described["dataset"]["sha256"])
             if reused:
                 work = self.work_of([*trials, *(each.settled for each in reused)])
@@ -231,7 +224,6 @@ class _Session:
             costs = self._announce(work, executor, described, bank)
             if self.reusing:
                 self.watched.news(reuse.told(reused, work.planned - work.done))
->>>>>>> main
             open_study(writer, plan, described["dataset"])
             with self.durability.guarding(writer):
                 writer.touch()
@@ -273,6 +265,8 @@ class _Session:
         speed = gain(self.plan, self.machine, bank)
         costs = estimate(self.plan, work, executor, described, speed)
         self.watched.announce(self.writer.name, costs)
+        for note in described["dataset"].get("notes", ()):
+            self.watched.tell(f"note: {self.plan.dataset}: {note}")
         return costs.costs
 
     def _weights(self) -> WeightFiles:

@@ -331,10 +331,12 @@ def _costs_left(
         left -= len(settled(_records(trials)))
     if left <= 0:
         return 0, None
-    files.ready(plan.dataset, machine.data_dir, download=False)
+    if not plan.base_config.is_foreign:
+        files.ready(plan.dataset, machine.data_dir, download=False)
     with workers_for(plan, left, machine) as (executor, bank):
         speed = gain(plan, machine, bank)
         costs = estimate(plan, work, executor, executor.start(), speed)
+    costs = dataclasses.replace(costs, bank=bank)
     share = left / costs.trials
     return left, dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
 

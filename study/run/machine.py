@@ -1,5 +1,6 @@
 """Which part of the machine a run uses: its workers, and what the run will cost on them."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from trainer.errors import UserError, choose
 from trainer.results import Cost
 
 EXECUTORS = ("local", "inline")
+STALL = "FMNIST_STALL_SECONDS"  # environment: without an epoch so long, a training hangs
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,14 @@ class Estimate:
     workers: int
     devices: tuple[str, ...]
     training_images: int  # of each trial
-    costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
+    costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial; none: not measured
+    bank: int = 1  # members at most
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why networks of the user's are trained in banks of one although there could be more."""
+        reasons = (cost.obstacle for _, cost in self.costs if cost.obstacle)
+        return next(reasons, None) if self.bank > 1 else None
 
 
 def bank_size(plan: Plan, machine: Machine, trials: int) -> int:
@@ -66,6 +75,8 @@ def bank_size(plan: Plan, machine: Machine, trials: int) -> int:
         UserError: there is no such device.
     """
     devices = device_names(machine.device)
+    if plan.base_config.is_foreign:
+        return 1
     size = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
     slots = worker_count(devices, machine.workers, trials, machine.threads)
     return min(size, -(-max(trials, 1) // slots))
@@ -76,6 +87,8 @@ def gain(plan: Plan, machine: Machine, bank: int) -> float:
 
     As measured for `--bank auto`; 1 where nothing was measured.
     """
+    if plan.base_config.is_foreign:
+        return 1.0
     device = device_names(machine.device)[0]
     curve = known_curve(plan.base_config, device)
     sizes = [size for size in curve if size <= bank]
@@ -94,8 +107,7 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     specs = worker_specs(
         devices, machine.workers, trials, plan.dataset, machine.data_dir, threads=machine.threads
     )
-    way = best_convolutions(plan.base_config, devices[0])
-    specs = [replace(spec, convolutions=way) for spec in specs]
+    specs = [replace(spec, **_work_of(plan, devices[0])) for spec in specs]
     executor: Executor
     if machine.executor == "inline":
         from study.run.executors.inline import InlineExecutor
@@ -104,11 +116,41 @@ def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Exe
     else:
         from study.run.executors.local import LocalExecutor
 
-        executor = LocalExecutor(specs)
+        executor = LocalExecutor(specs, stall=_stall_seconds())
     try:
         yield executor, bank
     finally:
         executor.close()
+
+
+def _work_of(plan: Plan, device: str) -> dict[str, Any]:
+    """Return what workers need to know of a plan's work."""
+    config = plan.base_config
+    code = {"folders": (plan.folder,) if plan.folder else (), "functions": _functions(plan)}
+    if config.is_foreign:
+        return {**code, "command": config.command}
+    return {**code, "convolutions": best_convolutions(config, device)}
+
+
+def _functions(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Return the functions of the user's that a plan trains, each with the key that names it."""
+    spaces = plan.search.space if plan.search else ()
+    levels = {**plan.varied, **{parameter.name: parameter.levels for parameter in spaces}}
+    keys = ("trainer",) if plan.base_config.is_foreign else ("architecture",)
+    named = ((k, v) for k in keys for v in (getattr(plan.base_config, k), *levels.get(k, ())))
+    return tuple(dict.fromkeys((key, str(value)) for key, value in named if ":" in str(value)))
+
+
+def _stall_seconds() -> float:
+    """Return how long a training may go without an epoch, or a step of ours.
+
+    Raises:
+        UserError: the environment's value is no number of seconds.
+    """
+    text = os.environ.get(STALL, "300")
+    if not text.isdecimal() or not 1 <= int(text) <= 10**7:
+        raise UserError(f"{STALL} = {text!r}: must be a whole number of seconds, from 1")
+    return float(text)
 
 
 def estimate(
@@ -125,6 +167,9 @@ def estimate(
     Raises:
         UserError: a config cannot be trained here.
     """
+    devices = tuple(dict.fromkeys(described["devices"]))
+    if plan.base_config.is_foreign:  # how long it takes is known when it is over
+        return Estimate(work.planned - work.done, 0.0, executor.slots, devices, 0, ())
     kinds = work.kinds()
     costs = [replace(cost, seconds=cost.seconds / gain) for cost in executor.measure(kinds)]
     work.learn(costs)
@@ -133,7 +178,7 @@ def estimate(
         trials=work.planned - work.done,
         seconds=work.seconds_waiting() / executor.slots,
         workers=executor.slots,
-        devices=tuple(dict.fromkeys(described["devices"])),
+        devices=devices,
         training_images=images - round(images * plan.base_config.validation_fraction),
         costs=tuple(zip(kinds, costs, strict=True)),
     )

@@ -118,7 +118,8 @@ def run(
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
         device_names(machine.device)  # refused before a database is made
-        files.ready(plan.dataset, machine.data_dir, download=True)
+        if not plan.base_config.is_foreign:
+            files.ready(plan.dataset, machine.data_dir, download=True)
     with ownership.take(url, command, tell) as database:
         durability = Durability(url, tell)
         replay.replay(database, durability.journal, tell)
@@ -137,7 +138,8 @@ def run(
                 store_plan(writer, plan)
                 writer.touch()
             return State(work.planned, work.done, work.failed, 0, None)
-        files.ready(plan.dataset, machine.data_dir, download=True)
+        if not plan.base_config.is_foreign:
+            files.ready(plan.dataset, machine.data_dir, download=True)
         watched = Watched(view, announce, tell)
         session = _Session(
             plan, machine, work, writer, durability, database_name(url), command, deadline, watched
@@ -185,7 +187,8 @@ class _Session:
         with workers_for(plan, left, self.machine) as (executor, bank):
             described = executor.start()
             speed = gain(plan, self.machine, bank)
-            costs = estimate(plan, work, executor, described, speed)
+            costs = replace(estimate(plan, work, executor, described, speed), bank=bank)
+            self._tell_of_changed_code(described["code"])
             self.watched.announce(writer.name, costs)
             open_study(writer, plan, described["dataset"])
             with self.durability.guarding(writer):
@@ -205,6 +208,16 @@ class _Session:
                 )
                 return coordinator.run()
 
+    def _tell_of_changed_code(self, code: Mapping[str, str]) -> None:
+        """Say which of the user's files are others than when the study's trials were trained."""
+        before = self.writer.attributes().get("code") if self.writer.exists else None
+        for name, digest in (before or {}).items():
+            if code.get(name, digest) != digest:
+                self.watched.tell(
+                    f"warning: the source of {name} has changed since trials of this study were "
+                    "trained with it; what is left is trained with it as it is now"
+                )
+
     def _weights(self) -> WeightFiles:
         return WeightFiles(self.durability.folder, self.database, self.writer.name)
 
@@ -216,6 +229,7 @@ class _Session:
             "git_commit": git_commit(),
             "git_diff": git_diff(),
             "command": self.command,
+            **({"code": described["code"]} if described["code"] else {}),
             "host": platform.node(),
             **({"threads": threads} if threads else {}),
         }

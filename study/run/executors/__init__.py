@@ -25,6 +25,9 @@ class WorkerSpec:
     data_dir: Path | None
     resume_seconds: float = 20.0  # of training between two resume points
     convolutions: str = "grouped"  # how banks convolve, see `trainer.convolutions`
+    folders: tuple[Path, ...] = ()  # where functions of the user's lie too
+    functions: tuple[tuple[str, str], ...] = ()  # which there are: ("architecture", "module:name")
+    command: str | None = None  # of a training that is not ours; "": that is a function
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,15 @@ BankOption = Annotated[
     str, typer.Option("--bank", metavar="auto|N", help="Trials trained together in one program.")
 ]
 ExecutorOption = Annotated[
-    str, typer.Option("--executor", metavar="NAME", help="local (processes) or inline.")
+    str, typer.Option("--executor", metavar="NAME", help="local (processes), inline, or ray.")
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT|auto",
+        help="The cluster of --executor ray; left out: this machine.",
+    ),
 ]
 ModelOption = Annotated[
     str | None,

@@ -37,6 +37,7 @@ from study.cli.options import (
     PathOption,
     PlanSource,
     QuietOption,
+    RayAddressOption,
     ReportOption,
     SeedsOption,
     StorageOption,
@@ -102,6 +103,7 @@ def run(
     workers: WorkersOption = None,
     bank: BankOption = "auto",
     executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = None,
     timeout: TimeoutOption = None,
     dry_run: DryRunOption = False,
     until_sure: UntilSureOption = False,
@@ -131,7 +133,7 @@ def run(
     check_is_adaptive(plan, path=path)
     if path:
         check_has_path(plan)
-    machine = Machine(device, workers, _bank(bank), executor, data_dir)
+    machine = Machine(device, workers, _bank(bank), executor, data_dir, address=ray_address)
     if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name
     order = _Order(plan, url, machine, study_name, _seconds(timeout), path)

@@ -3,9 +3,10 @@
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from study.run.executors import WorkerSpec
+from study.run.executors import Request, WorkerSpec
 from trainer.errors import UserError
 
 
@@ -48,6 +49,11 @@ def device_names(device: str) -> list[str]:
 
 def _may_have_gpu() -> bool:
     return bool(shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs that this process may use."""
+    return len([name for name in device_names("auto") if name != "cpu"])
 
 
 def cpu_threads(workers: int | None) -> int:
@@ -98,3 +104,20 @@ def worker_specs(
         threads = max(1, available_cores() // count)
     names = [devices[i % len(devices)] for i in range(count)]
     return [WorkerSpec(name, threads, dataset, data_dir) for name in names]
+
+
+def specs_for(request: Request) -> list[WorkerSpec]:
+    """Return the workers of this machine that a run asks for.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    specs = worker_specs(
+        request.devices or device_names(request.device),
+        request.workers,
+        request.trials,
+        request.dataset,
+        request.data_dir,
+        threads=request.threads,
+    )
+    return [replace(spec, convolutions=request.convolutions, code=request.code) for spec in specs]

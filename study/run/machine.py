@@ -1,7 +1,6 @@
 """Which part of the machine a run uses: its workers, and what the run will cost on them."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,15 +8,14 @@ from typing import Any
 
 from study.plans.plan import Plan
 from study.run.calibration import best_bank_size, best_convolutions, known_curve
-from study.run.executors import Executor
-from study.run.hardware import cpu_threads, device_names, worker_count, worker_specs
+from study.run.executors import Executor, Request, UserCode, plugins
+from study.run.hardware import device_names, worker_count
 from study.run.work import Work
 from trainer.config import TrainConfig
 from trainer.errors import UserError, choose
 from trainer.results import Cost
 
-EXECUTORS = ("local", "inline")
-STALL = "FMNIST_STALL_SECONDS"  # environment: without an epoch so long, a training hangs
+KINDS = ("auto", "cpu", "cuda")  # of devices, where other machines train
 
 
 @dataclass(frozen=True)
@@ -30,21 +28,31 @@ class Machine:
     executor: str = "local"
     data_dir: Path | None = None
     threads: int | None = None  # of each worker on CPUs; None: what `workers` leaves to each
+    address: str | None = None  # of a cluster
 
     def __post_init__(self) -> None:
         """Check what was given."""
-        if self.executor not in EXECUTORS:
-            raise UserError(choose("executor", self.executor, EXECUTORS))
+        remote = plugins.is_remote(self.executor)
+        if self.address is not None and not remote:
+            raise UserError(
+                f"ray_address = {self.address!r}: executor = {self.executor!r} has no cluster; "
+                "add --executor ray"
+            )
+        if remote and self.device not in KINDS:
+            raise UserError(choose("device", self.device, KINDS))
         for name in ("workers", "bank", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} = {value}: must be at least 1")
 
     @property
-    def cpu_threads(self) -> int | None:
-        """Threads of each worker where it trains on the CPU, else None."""
-        on_cpu = device_names(self.device) == ["cpu"]
-        return (self.threads or cpu_threads(self.workers)) if on_cpu else None
+    def devices(self) -> list[str]:
+        """Names of the devices that are used here; none where other machines train.
+
+        Raises:
+            UserError: there is no such device.
+        """
+        return [] if plugins.is_remote(self.executor) else device_names(self.device)
 
 
 @dataclass(frozen=True)
@@ -69,17 +77,24 @@ class Estimate:
 def bank_size(plan: Plan, machine: Machine, trials: int) -> int:
     """Return how many members a bank has at most, so that so many trials keep every worker busy.
 
-    Where several GPUs share the trials, no bank holds more than its worker's share of them.
+    Where several GPUs share the trials, no bank holds more than its worker's share of them
+    (`share`). Other machines' share is known when they have answered.
 
     Raises:
         UserError: there is no such device.
     """
-    devices = device_names(machine.device)
+    devices = machine.devices
     if plan.base_config.is_foreign:
         return 1
+    if not devices:
+        return machine.bank or 1
     size = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
-    slots = worker_count(devices, machine.workers, trials, machine.threads)
-    return min(size, -(-max(trials, 1) // slots))
+    return share(size, trials, worker_count(devices, machine.workers, trials, machine.threads))
+
+
+def share(bank: int, trials: int, slots: int) -> int:
+    """Return how many members a bank has at most, where so many workers share so many trials."""
+    return min(bank, -(-max(trials, 1) // max(slots, 1)))
 
 
 def gain(plan: Plan, machine: Machine, bank: int) -> float:
@@ -87,70 +102,56 @@ def gain(plan: Plan, machine: Machine, bank: int) -> float:
 
     As measured for `--bank auto`; 1 where nothing was measured.
     """
-    if plan.base_config.is_foreign:
-        return 1.0
-    device = device_names(machine.device)[0]
-    curve = known_curve(plan.base_config, device)
+    devices = [] if plan.base_config.is_foreign else machine.devices
+    curve = known_curve(plan.base_config, devices[0]) if devices else {}
     sizes = [size for size in curve if size <= bank]
     return curve[max(sizes)] / curve[1] if sizes and 1 in curve else 1.0
 
 
 @contextmanager
-def workers_for(plan: Plan, trials: int, machine: Machine) -> Iterator[tuple[Executor, int]]:
+def workers_for(
+    plan: Plan, trials: int, machine: Machine, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[Executor, int]]:
     """Yield an executor for so many trials (not started), and how many members its banks have.
 
     Raises:
         UserError: there is no such device, or nothing can be measured on it.
     """
-    devices = device_names(machine.device)
     bank = bank_size(plan, machine, trials)
-    specs = worker_specs(
-        devices, machine.workers, trials, plan.dataset, machine.data_dir, threads=machine.threads
+    devices = machine.devices
+    executor = plugins.maker(machine.executor)(
+        Request(
+            dataset=plan.dataset,
+            data_dir=machine.data_dir,
+            device=machine.device,
+            devices=tuple(devices),
+            workers=machine.workers,
+            threads=machine.threads,
+            trials=trials,
+            bank=machine.bank,
+            address=machine.address,
+            convolutions=best_convolutions(plan.base_config, devices[0]) if devices else "grouped",
+            code=_code(plan),
+            tell=tell,
+        )
     )
-    specs = [replace(spec, **_work_of(plan, devices[0])) for spec in specs]
-    executor: Executor
-    if machine.executor == "inline":
-        from study.run.executors.inline import InlineExecutor
-
-        executor = InlineExecutor(specs[:1])
-    else:
-        from study.run.executors.local import LocalExecutor
-
-        executor = LocalExecutor(specs, stall=_stall_seconds())
     try:
         yield executor, bank
     finally:
         executor.close()
 
 
-def _work_of(plan: Plan, device: str) -> dict[str, Any]:
-    """Return what workers need to know of a plan's work."""
-    config = plan.base_config
-    code = {"folders": (plan.folder,) if plan.folder else (), "functions": _functions(plan)}
-    if config.is_foreign:
-        return {**code, "command": config.command}
-    return {**code, "convolutions": best_convolutions(config, device)}
-
-
-def _functions(plan: Plan) -> tuple[tuple[str, str], ...]:
-    """Return the functions of the user's that a plan trains, each with the key that names it."""
-    spaces = plan.search.space if plan.search else ()
-    levels = {**plan.varied, **{parameter.name: parameter.levels for parameter in spaces}}
-    keys = ("trainer",) if plan.base_config.is_foreign else ("architecture",)
-    named = ((k, v) for k in keys for v in (getattr(plan.base_config, k), *levels.get(k, ())))
-    return tuple(dict.fromkeys((key, str(value)) for key, value in named if ":" in str(value)))
-
-
-def _stall_seconds() -> float:
-    """Return how long a training may go without an epoch, or a step of ours.
-
-    Raises:
-        UserError: the environment's value is no number of seconds.
-    """
-    text = os.environ.get(STALL, "300")
-    if not text.isdecimal() or not 1 <= int(text) <= 10**7:
-        raise UserError(f"{STALL} = {text!r}: must be a whole number of seconds, from 1")
-    return float(text)
+def _code(plan: Plan) -> UserCode:
+    """Return what of the user's a plan trains."""
+    config, spaces = plan.base_config, plan.search.space if plan.search else ()
+    key = "trainer" if config.is_foreign else "architecture"
+    tried = {**plan.varied, **{parameter.name: parameter.levels for parameter in spaces}}
+    names = dict.fromkeys(map(str, (getattr(config, key), *tried.get(key, ()))))
+    return UserCode(
+        folders=(plan.folder,) if plan.folder else (),
+        functions=tuple((key, name) for name in names if ":" in name),
+        command=config.command if config.is_foreign else None,
+    )
 
 
 def estimate(

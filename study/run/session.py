@@ -14,8 +14,7 @@ from optuna.trial import FrozenTrial
 from study.plans.plan import Plan, check_name
 from study.run.adaptive import AdaptiveWork, SeedRule, check_is_adaptive
 from study.run.coordinator import Coordinator, State, View
-from study.run.hardware import device_names
-from study.run.machine import Estimate, Machine, bank_size, estimate, gain, workers_for
+from study.run.machine import Estimate, Machine, bank_size, estimate, gain, share, workers_for
 from study.run.opening import attempts, check_same_plan, name_for, open_study, store_plan
 from study.run.path import PathWork
 from study.run.provenance import git_commit, git_diff
@@ -117,7 +116,7 @@ def run(
     deadline = time.monotonic() + timeout if timeout else None
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
-        device_names(machine.device)  # refused before a database is made
+        _ = machine.devices  # refused before a database is made
         if not plan.base_config.is_foreign:
             files.ready(plan.dataset, machine.data_dir, download=True)
     with ownership.take(url, command, tell) as database:
@@ -184,8 +183,9 @@ class _Session:
         """Train what is left to do; `trials` are those that there are."""
         plan, work, writer = self.plan, self.work, self.writer
         left = max(work.planned - work.done, trials_left(plan, trials))
-        with workers_for(plan, left, self.machine) as (executor, bank):
+        with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
+            bank = share(most, left, executor.slots)
             speed = gain(plan, self.machine, bank)
             costs = replace(estimate(plan, work, executor, described, speed), bank=bank)
             self._tell_of_changed_code(described["code"])
@@ -222,7 +222,7 @@ class _Session:
         return WeightFiles(self.durability.folder, self.database, self.writer.name)
 
     def _provenance(self, described: Mapping[str, Any]) -> dict[str, Any]:
-        threads = self.machine.cpu_threads
+        threads = described.get("threads")  # on CPUs
         return {
             "versions": {**described["versions"], **_versions()},
             "devices": described["devices"],

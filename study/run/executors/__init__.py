@@ -4,7 +4,7 @@ The executor pulls jobs from the watcher (the coordinator) whenever a worker is 
 what happens to them. It knows neither plans nor databases.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,15 @@ from trainer.config import TrainConfig
 from trainer.results import Cost, Epoch, Result
 
 TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """What of the user's is trained: functions with their keys, ("architecture", "module:name")."""
+
+    folders: tuple[Path, ...] = ()  # where they lie, beside the current one
+    functions: tuple[tuple[str, str], ...] = ()
+    command: str | None = None  # of a training that is not ours; "": that is a function
 
 
 @dataclass(frozen=True)
@@ -25,9 +34,7 @@ class WorkerSpec:
     data_dir: Path | None
     resume_seconds: float = 20.0  # of training between two resume points
     convolutions: str = "grouped"  # how banks convolve, see `trainer.convolutions`
-    folders: tuple[Path, ...] = ()  # where functions of the user's lie too
-    functions: tuple[tuple[str, str], ...] = ()  # which there are: ("architecture", "module:name")
-    command: str | None = None  # of a training that is not ours; "": that is a function
+    code: UserCode = UserCode()
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,28 @@ class Failure:
     reason: str  # one line
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a run asks of an executor, which is made of it.
+
+    `workers` and `threads` of None leave the number to the executor, `address` names the cluster of
+    one that trains on other machines. `bank` is None where the size of banks was left open.
+    """
+
+    dataset: str
+    data_dir: Path | None = None
+    device: str = "auto"
+    devices: tuple[str, ...] = ()  # what that stands for on this machine, where that is known
+    workers: int | None = None
+    threads: int | None = None  # of each worker on CPUs
+    trials: int = 1  # to be trained, as far as that is known
+    bank: int | None = None  # members at most
+    address: str | None = None
+    convolutions: str = "grouped"  # of each worker
+    code: UserCode = UserCode()
+    tell: Callable[[str], None] = lambda _: None  # of workers that come and go, a line each
+
+
 class Watcher(Protocol):
     """What an executor needs of the coordinator."""
 
@@ -76,7 +105,12 @@ class Watcher(Protocol):
 
 
 class Executor(Protocol):
-    """Workers that train jobs."""
+    """Workers that train jobs.
+
+    Whoever makes one of a `Request` (a class, or a function) is named as an entry point of the
+    group `fmnist_study.executors`. Where it has an attribute `remote` that is true, it trains on
+    other machines: their devices count, and not those of this one.
+    """
 
     slots: int
 
@@ -95,6 +129,47 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop the workers at once."""
+
+
+Event = tuple[Job, str, Any]  # "epoch" with epochs, "results" with results, "failed" with a failure
+
+
+class Crew(Protocol):
+    """Workers to whom jobs are given, and who are listened to."""
+
+    @property
+    def idle(self) -> int:
+        """How many more jobs can be given now."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is in training and somebody is ready for more."""
+
+    def give(self, job: Job) -> None:
+        """Have a job trained; somebody is idle."""
+
+    def answer(self, job: Job, stopped: Collection[int]) -> None:
+        """Say which members stop at the epoch that was told."""
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """Wait so long at most for what happens to jobs; tell it one by one."""
+
+
+def drive(crew: Crew, watcher: Watcher) -> None:
+    """Train the watcher's jobs on a crew until there are none."""
+    while True:
+        while crew.idle and (job := watcher.next_job()) is not None:
+            crew.give(job)
+        if crew.settled:
+            return  # somebody is idle, and there is nothing to do
+        for job, kind, payload in crew.events(TICK_SECONDS):
+            if kind == "epoch":
+                crew.answer(job, watcher.on_epoch(job, payload))
+            elif kind == "results":
+                watcher.on_results(job, payload)
+            else:
+                watcher.on_failure(job, payload)
+        watcher.on_tick()
 
 
 def describe_all(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:

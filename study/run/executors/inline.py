@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from study.run.executors import Watcher, WorkerSpec, describe_all
+from study.run.executors import Request, Watcher, WorkerSpec, describe_all
 from study.run.executors.worker import Worker, failure_of
+from study.run.hardware import specs_for
 from trainer.config import TrainConfig
 from trainer.results import Cost, Result
 
@@ -40,3 +41,8 @@ class InlineExecutor:
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+def executor_for(request: Request) -> InlineExecutor:
+    """Return the executor `inline`, not started."""
+    return InlineExecutor(specs_for(request))

@@ -20,9 +20,20 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from study.run.executors import TICK_SECONDS, Failure, Job, Watcher, WorkerSpec, describe_all
+from fmnist_common.environment import variable
+from study.run.executors import (
+    Event,
+    Failure,
+    Job,
+    Request,
+    Watcher,
+    WorkerSpec,
+    describe_all,
+    drive,
+)
 from study.run.executors.import_path import path_for_children
 from study.run.executors.parent_death import die_with_parent
+from study.run.hardware import specs_for
 from trainer import progress
 from trainer.config import TrainConfig
 from trainer.datasets import DATASETS
@@ -62,6 +73,7 @@ class LocalExecutor:
         self.silence, self.stall = silence, stall
         self.processes: list[_Process] = []
         self.failed_starts = 0  # in a row
+        self.looked = 0.0  # when the workers were last listened to
 
     def start(self) -> dict[str, Any]:
         """Start every worker and wait until all are ready; those that die are replaced.
@@ -124,47 +136,65 @@ class LocalExecutor:
         Raises:
             UserError: replacements keep failing to start.
         """
-        looked = time.monotonic()
-        while True:
-            for process in self.processes:
-                if process.idle and (job := watcher.next_job()) is not None:
-                    process.job = job
-                    process.send(("train", job))
-            listened = [process for process in self.processes if not process.idle]
-            nobody_trains = not any(process.job for process in self.processes)
-            if nobody_trains and len(listened) < self.slots:
-                return  # somebody is idle, and there is nothing to do
-            spoke = wait([process.pipe for process in listened], TICK_SECONDS)
-            now = time.monotonic()
-            if now - looked > HEARTBEAT_SECONDS:  # this process was stopped or waited itself
-                for process in listened:
-                    process.heard = process.moved = now
-            for process in listened:
-                if process.pipe in spoke:
-                    self._handle(process, watcher, *process.receive())
-                elif hanging := process.hanging(now, self.silence, self.stall):
-                    self._handle(process, watcher, *hanging)
-            looked = now
-            watcher.on_tick()
+        self.looked = time.monotonic()
+        drive(self, watcher)
 
-    def _handle(self, process: "_Process", watcher: Watcher, kind: str, payload: Any) -> None:
+    @property
+    def idle(self) -> int:
+        """How many workers wait for something to do."""
+        return sum(process.idle for process in self.processes)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is in training and a worker is ready."""
+        return self.idle > 0 and not any(process.job for process in self.processes)
+
+    def give(self, job: Job) -> None:
+        """Have a job trained by an idle worker."""
+        process = next(process for process in self.processes if process.idle)
+        process.job = job
+        process.send(("train", job))
+
+    def answer(self, job: Job, stopped: Collection[int]) -> None:
+        """Say which members stop; a worker that has died meanwhile needs no answer."""
+        for process in self.processes:
+            if process.job is job:
+                process.send(stopped)
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """Wait so long at most for what happens to jobs; dead workers are replaced.
+
+        Raises:
+            UserError: replacements keep failing to start.
+        """
+        listened = [process for process in self.processes if not process.idle]
+        spoke = wait([process.pipe for process in listened], seconds)
+        now = time.monotonic()
+        if now - self.looked > HEARTBEAT_SECONDS:  # this process was stopped or waited itself
+            for process in listened:
+                process.heard = process.moved = now
+        for process in listened:
+            if process.pipe in spoke:
+                yield from self._heard(process, *process.receive())
+            elif hanging := process.hanging(now, self.silence, self.stall):
+                yield from self._heard(process, *hanging)
+        self.looked = now
+
+    def _heard(self, process: "_Process", kind: str, payload: Any) -> Iterator[Event]:
         if kind == "alive":
             return
         job = process.job
         if kind == "epoch":
             assert job is not None
-            process.send(watcher.on_epoch(job, payload))
+            yield job, "epoch", payload
             return
         process.job = None
         if kind == "ready":
             process.starting = False
             self.failed_starts = 0
             return
-        if kind == "results":
-            assert job is not None
-            watcher.on_results(job, payload)
-        elif job is not None:
-            watcher.on_failure(job, payload)
+        if job is not None:
+            yield job, "results" if kind == "results" else "failed", payload
         if kind in ("died", "broken") or process.starting:
             self._replace(process, payload)
 
@@ -188,6 +218,23 @@ class LocalExecutor:
         for process in self.processes:
             process.kill()
         self.processes = []
+
+
+def executor_for(request: Request) -> LocalExecutor:
+    """Return the executor `local`, not started."""
+    return LocalExecutor(specs_for(request), stall=_stall_seconds())
+
+
+def _stall_seconds() -> float:
+    """Return how long a worker may do nothing.
+
+    Raises:
+        UserError: the environment's value is no number of seconds.
+    """
+    name, text = variable("STALL_SECONDS")
+    if text and (not text.isdecimal() or not 1 <= int(text[:9]) <= 10**7):
+        raise UserError(f"{name} = {text!r}: must be a whole number of seconds, from 1")
+    return float(text or STALL_SECONDS)
 
 
 class _Process:

@@ -36,20 +36,21 @@ class Worker:
         device.use(self.device)  # before anything lies there
         device.prepare_process(spec.threads)
         convolutions.use(spec.convolutions)
-        user_code.look_in(spec.folders)
-        for what, reference in spec.functions:
+        user_code.look_in(spec.code.folders)
+        for what, reference in spec.code.functions:
             user_code.load(what, reference)
         self.foreign: ForeignTraining | None = None
-        if spec.command is not None:
+        if spec.code.command is not None:
             self._train_theirs(spec)
             return
         images = data.load(spec.dataset, spec.data_dir)
         self.description = {
             "dataset": images.describe(),
             "device": device.describe(self.device),
+            **({"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}),
             # torch's own TorchVersion would load torch where it is unpickled.
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
-            "code": user_code.fingerprints(spec.functions),
+            "code": user_code.fingerprints(spec.code.functions),
         }
         self.data = images.to(self.device)
         self.banks = BankCache()
@@ -71,7 +72,7 @@ class Worker:
             "dataset": {"name": spec.dataset},
             "device": device.describe(self.device),
             "versions": {"python": platform.python_version()},
-            "code": user_code.fingerprints(spec.functions, spec.command or ""),
+            "code": user_code.fingerprints(spec.code.functions, spec.code.command or ""),
         }
 
     def measure(self, configs: Sequence[TrainConfig]) -> list[Cost]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
@@ -551,16 +552,20 @@ def test_a_study_is_trained_with_the_threads_that_it_was_begun_with(
     file = tmp_path / "studies.db"
     threads: list[int | None] = []
 
-    def watched(plan: Plan, trials: int, machine: Machine) -> Any:
-        threads.append(machine.cpu_threads)
-        return workers_for(plan, trials, replace(machine, threads=1))  # of this process: the tests'
+    def watched(plan: Plan, trials: int, machine: Machine, tell: Any) -> Any:
+        threads.append(machine.threads)
+        return workers_for(plan, trials, machine, tell)
 
     monkeypatch.setattr(session, "workers_for", watched)
     inline = Machine(device="cpu", executor="inline")
-    run(tiny(seeds=1), file, machine=replace(inline, workers=4))
-    run(tiny(seeds=2), file, machine=inline)  # alone, it would have one thread each
-    run(tiny(seeds=3), file, machine=replace(inline, workers=1))
-    assert threads == [2, 2, 2]
+    before = torch.get_num_threads()
+    try:
+        run(tiny(seeds=1), file, machine=replace(inline, workers=4))
+        run(tiny(seeds=2), file, machine=inline)  # alone, it would have one thread each
+        run(tiny(seeds=3), file, machine=replace(inline, workers=1))
+    finally:
+        torch.set_num_threads(before)  # of this process: the tests'
+    assert threads == [None, 2, 2]
     stored_threads = optuna.load_study(study_name="tiny", storage=f"sqlite:///{file}").user_attrs
     assert stored_threads["threads"] == 2
 

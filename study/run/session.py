@@ -126,8 +126,7 @@ def run(
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
         _ = machine.devices  # refused before a database is made
-        if not plan.base_config.is_foreign:
-            files.ready(plan.dataset, machine.data_dir, download=True)
+        _get_data(plan, machine)
     with ownership.take(url, command, tell) as database:
         durability = Durability(url, tell)
         replay.replay(database, durability.journal, tell)
@@ -144,14 +143,18 @@ def run(
         if work.done >= work.planned:
             announce(writer.name, None)
             return _keep_as_it_is(plan, work, writer, durability)
-        if not plan.base_config.is_foreign:
-            files.ready(plan.dataset, machine.data_dir, download=True)
+        _get_data(plan, machine)
         watched = Watched(view, announce, tell, news)
         session = _Session(
             plan, machine, work_of, writer, durability, database_name(url), command, deadline,
             watched, reusing,
         )  # fmt: skip
         return session.train(trials, work)
+
+
+def _get_data(plan: Plan, machine: Machine) -> None:
+    if not plan.base_config.is_foreign:
+        files.ready(plan.dataset, machine.data_dir, download=True)
 
 
 def _keep_as_it_is(plan: Plan, work: Work, writer: StudyWriter, durability: Durability) -> State:

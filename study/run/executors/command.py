@@ -22,7 +22,7 @@ from study.run.executors.parent_death import die_with_parent
 from trainer import user_code
 from trainer.errors import UserError
 
-Report = Callable[..., bool]
+TakesEpochs = Callable[..., bool]
 LAST = 2000  # bytes of what a program said before it ended
 GRACE_SECONDS = 10.0  # to end after the last word
 
@@ -35,7 +35,7 @@ class Talk:
         self.environment = {"OMP_NUM_THREADS": str(threads), **environment_of_the_caller()}
 
     def train(
-        self, told: Mapping[str, Any], report: Report, failed: Callable[[str], Exception]
+        self, told: Mapping[str, Any], report: TakesEpochs, failed: Callable[[str], Exception]
     ) -> Any:
         """Have it train; return its figures, None: it gave none.
 
@@ -92,7 +92,7 @@ class Talk:
                         pipe.close()
 
     def _talk(
-        self, process: "subprocess.Popen[str]", told: Mapping[str, Any], report: Report
+        self, process: "subprocess.Popen[str]", told: Mapping[str, Any], report: TakesEpochs
     ) -> tuple[dict[str, Any] | None, bool]:
         """Say its config, answer its epochs; return its figures, and whether it was stopped."""
         assert process.stdin is not None
@@ -124,7 +124,7 @@ class Talk:
             raise UserError(f"{self.command}: wrote {value!r}, must be an object")
         return value
 
-    def _reported(self, report: Report, message: dict[str, Any]) -> bool:
+    def _reported(self, report: TakesEpochs, message: dict[str, Any]) -> bool:
         if "val_accuracy" not in message:
             raise UserError(f"{self.command}: an epoch lacks 'val_accuracy'")
         return report(**message)

@@ -8,7 +8,7 @@ from typing import Any
 from analysis.quantity import ACCURACY
 from analysis.trials import Study, Trial
 
-Cells = Mapping[str, Any]
+Record = Mapping[str, Any]
 BEFORE = ("trial", "state", "variant", "seed", "candidate")
 # Fields of a trial, under their own names; times in UTC, ISO 8601.
 AFTER = (
@@ -43,7 +43,7 @@ class Records:
     """Rows, and their columns in order. A row without a column's key has no value there."""
 
     columns: list[str]
-    rows: list[Cells]
+    rows: list[Record]
 
 
 def trial_records(study: Study, trials: Sequence[Trial]) -> Records:
@@ -70,7 +70,7 @@ def epoch_records(trials: Sequence[Trial]) -> Records:
     return Records(list(names), rows)
 
 
-def _trial(trial: Trial, columns: Mapping[str, str], objectives: Sequence[str]) -> Cells:
+def _trial(trial: Trial, columns: Mapping[str, str], objectives: Sequence[str]) -> Record:
     named: dict[str, Any] = {name: getattr(trial, name) for name in AFTER}
     moments = {n: v.isoformat() for n, v in named.items() if isinstance(v, datetime)}
     return {
@@ -96,7 +96,7 @@ def _objectives(study: Study) -> list[str]:
     )]  # fmt: skip
 
 
-def _epochs(trial: Trial) -> list[Cells]:
+def _epochs(trial: Trial) -> list[Record]:
     about = {"trial": trial.number, "variant": trial.variant, "seed": trial.seed}
     if trial.history:
         return [{**about, "epoch": entry["epoch"], **entry} for entry in trial.history]

@@ -48,7 +48,7 @@ def test_a_trial_of_any_state_is_a_row_and_an_epoch_a_row_of_its_own(tmp_path: P
     assert records.rows[0]["val_accuracy"] == 0.1 + 0.2
     epochs = epoch_records(trials)
     assert [(row["trial"], row["epoch"]) for row in epochs.rows] == [
-        (own.number, entry["epoch"]) for own in trials for entry in own.history
+        (own.number, epoch) for own in trials for epoch in own.intermediate
     ]
 
 

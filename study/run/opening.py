@@ -60,7 +60,7 @@ def open_study(writer: StudyWriter, plan: Plan, dataset: Mapping[str, Any]) -> N
     Raises:
         UserError: its results come from other data.
     """
-    check_same_images(writer, plan, dataset["sha256"])
+    check_same_images(writer, plan, dataset.get("sha256"))
     use_wal(writer.storage)
     if not writer.exists:
         writer.create(directions(plan))
@@ -75,7 +75,7 @@ def check_same_images(writer: StudyWriter, plan: Plan, sha256: str | None) -> No
         UserError: its results come from other data.
     """
     stored = writer.attributes().get("dataset") if writer.exists else None
-    if stored is not None and sha256 is not None and stored["sha256"] != sha256:
+    if stored is not None and sha256 is not None and stored.get("sha256") != sha256:
         _refuse(writer.name, [f"the content of {plan.dataset}"])
 
 

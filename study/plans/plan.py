@@ -421,8 +421,7 @@ def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Pla
         values = plan_file.unfolded(values)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    wrong = None if dataset is None else dataset_fault(dataset)
-    if wrong and not plan_file.is_foreign(values):
+    if dataset and not plan_file.is_foreign(values) and (wrong := dataset_fault(dataset)):
         raise UserError(f"dataset = {dataset!r}: {wrong}")
     try:
         written = plan_file.for_dataset(values, dataset, Plan.dataset)

@@ -354,7 +354,7 @@ def _costs_left(
         files.ready(plan.dataset, machine.data_dir, download=False)
     with workers_for(plan, left, machine) as (executor, bank):
         described = executor.start()
-        reusing = order.reuse and not described["code"]
+        reusing = order.reuse and not described.get("code")
         reused = _reusable(order, trials, name, described["dataset"]["sha256"]) if reusing else []
         left -= len(reused)
         if not left:

@@ -369,14 +369,17 @@ def _costs_left(
         left -= len(settled(_records(trials)))
     if left <= 0:
         return 0, None, []
-    files.ready(plan.dataset, machine.data_dir, download=False)
+    if not plan.base_config.is_foreign:
+        files.ready(plan.dataset, machine.data_dir, download=False)
     with workers_for(plan, left, machine) as (executor, bank):
         described = executor.start()
-        reused = _reusable(order, trials, name, described["dataset"]["sha256"])
+        reusing = order.reuse and not described.get("code")
+        reused = _reusable(order, trials, name, described["dataset"]["sha256"]) if reusing else []
         left -= len(reused)
         if not left:
             return 0, None, reused
         costs = estimate(plan, work, executor, described, gain(plan, machine, bank))
+    costs = dataclasses.replace(costs, bank=bank)
     share = left / costs.trials
     costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
     return left, costs, reused
@@ -384,7 +387,7 @@ def _costs_left(
 
 def _reusable(order: _Order, trials: "Sequence[Trial]", name: str, data: str) -> "list[Reusable]":
     """Return the cells that other studies have trained, where they are to be taken over."""
-    if not order.reuse or location.is_new(order.url):
+    if location.is_new(order.url):
         return []
     from study.run.reuse import find
     from study.store.reading import reading

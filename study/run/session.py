@@ -126,7 +126,7 @@ def run(
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
         _ = machine.devices  # refused before a database is made
-        files.ready(plan.dataset, machine.data_dir, download=True)
+        _get_data(plan, machine)
     with ownership.take(url, command, tell) as database:
         durability = Durability(url, tell)
         replay.replay(database, durability.journal, tell)
@@ -143,13 +143,18 @@ def run(
         if work.done >= work.planned:
             announce(writer.name, None)
             return _keep_as_it_is(plan, work, writer, durability)
-        files.ready(plan.dataset, machine.data_dir, download=True)
+        _get_data(plan, machine)
         watched = Watched(view, announce, tell, news)
         session = _Session(
             plan, machine, work_of, writer, durability, database_name(url), command, deadline,
             watched, reusing,
         )  # fmt: skip
         return session.train(trials, work)
+
+
+def _get_data(plan: Plan, machine: Machine) -> None:
+    if not plan.base_config.is_foreign:
+        files.ready(plan.dataset, machine.data_dir, download=True)
 
 
 def _keep_as_it_is(plan: Plan, work: Work, writer: StudyWriter, durability: Durability) -> State:
@@ -201,7 +206,8 @@ class _Session:
         with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
             bank = share(most, left, executor.slots)
-            reused = self._reusable(trials, described["dataset"]["sha256"])
+            self._tell_of_changed_code(described.get("code", {}))
+            reused = self._reusable(trials, described)
             if reused:
                 work = self.work_of([*trials, *(each.settled for each in reused)])
                 bank = share(most, max(1, work.planned - work.done), executor.slots)
@@ -228,9 +234,12 @@ class _Session:
                 )
                 return coordinator.run()
 
-    def _reusable(self, trials: Sequence[FrozenTrial], data: str) -> list[reuse.Reusable]:
-        if not self.reusing:
+    def _reusable(
+        self, trials: Sequence[FrozenTrial], described: Mapping[str, Any]
+    ) -> list[reuse.Reusable]:
+        if not self.reusing or described.get("code"):  # what code of the user's another study had?
             return []
+        data: str = described["dataset"]["sha256"]
         stored, storage = records(trials), self.writer.storage
 
         def read() -> list[reuse.Reusable]:
@@ -247,9 +256,19 @@ class _Session:
             self.watched.announce(self.writer.name, None)
             return ()
         speed = gain(self.plan, self.machine, bank)
-        costs = estimate(self.plan, work, executor, described, speed)
+        costs = replace(estimate(self.plan, work, executor, described, speed), bank=bank)
         self.watched.announce(self.writer.name, costs)
         return costs.costs
+
+    def _tell_of_changed_code(self, code: Mapping[str, str]) -> None:
+        """Say which of the user's files are others than when the study's trials were trained."""
+        before = self.writer.attributes().get("code") if self.writer.exists else None
+        for name, digest in (before or {}).items():
+            if code.get(name, digest) != digest:
+                self.watched.tell(
+                    f"warning: the source of {name} has changed since trials of this study were "
+                    "trained with it; what is left is trained with it as it is now"
+                )
 
     def _weights(self) -> WeightFiles:
         return WeightFiles(self.durability.folder, self.database, self.writer.name)
@@ -262,6 +281,7 @@ class _Session:
             "git_commit": git_commit(),
             "git_diff": git_diff(),
             "command": self.command,
+            **({"code": described["code"]} if described.get("code") else {}),
             "host": platform.node(),
             **({"threads": threads} if threads else {}),
         }

@@ -114,6 +114,14 @@ FormatOption = Annotated[
         "--format", "-f", metavar="FORMAT", help="text, markdown, csv, latex; json: as --json."
     ),
 ]
+TensorBoardOption = Annotated[
+    Path | None,
+    typer.Option("--tensorboard", metavar="DIR", help="Also write TensorBoard's event files."),
+]
+OnEndOption = Annotated[
+    str | None,
+    typer.Option("--on-end", metavar="COMMAND", help="Run this when it ends, however it does."),
+]
 UntilSureOption = Annotated[
     bool,
     typer.Option(

@@ -227,7 +227,7 @@ class _Session:
         with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
             bank = share(most, left, executor.slots)
-            self._tell_of_changed_code(described["code"])
+            self._tell_of_changed_code(described.get("code", {}))
             reused = self._reusable(trials, described)
             if reused:
                 work = self.work_of([*trials, *(each.settled for each in reused)])
@@ -258,7 +258,7 @@ class _Session:
     def _reusable(
         self, trials: Sequence[FrozenTrial], described: Mapping[str, Any]
     ) -> list[reuse.Reusable]:
-        if not self.reusing or described["code"]:  # what code of the user's another study had?
+        if not self.reusing or described.get("code"):  # what code of the user's another study had?
             return []
         data: str = described["dataset"]["sha256"]
         stored, storage = records(trials), self.writer.storage
@@ -304,7 +304,7 @@ class _Session:
             "git_commit": git_commit(),
             "git_diff": git_diff(),
             "command": self.command,
-            **({"code": described["code"]} if described["code"] else {}),
+            **({"code": described["code"]} if described.get("code") else {}),
             "host": platform.node(),
             **({"threads": threads} if threads else {}),
         }

@@ -363,9 +363,8 @@ class Plan:
 
         More seeds are more replicates of the same study, so `seeds` is not in it.
         """
-        config = self.base_config.to_dict()
+        config = {**self.base_config.to_dict(), "dataset": wherever(self.dataset)}
         del config["seed"]
-        config["dataset"] = wherever(self.dataset)
         listed = {row.variant for row in self.listed} - set(self._designed) if self.listed else ()
         return {
             "design": self.design,

@@ -53,12 +53,14 @@ class Mixing:
         torch.index_select(self.table, 0, position, out=self.row[None])
 
     def images(self, x: Tensor) -> Tensor:
-        """Mix pixels [B, K, H, W] as the step's row says."""
+        """Mix pixels [B, K*C, H, W] as the step's row says."""
         pixels, _, top, left, bottom, right = self.row[:, :, None].unbind(1)  # [K, 1] each
         rows = (self.axis >= top) & (self.axis < bottom)  # [K, side]
         columns = (self.axis >= left) & (self.axis < right)
         inside = rows[:, :, None] & columns[:, None, :]  # [K, side, side]
         weight = torch.where(inside, 0.0, pixels[..., None])
+        channels = x.shape[1] // len(weight)
+        weight = weight[:, None].expand(-1, channels, -1, -1).flatten(0, 1)  # [K*C, side, side]
         return x * weight + x.flip(0) * (1 - weight)
 
     def weighted(self, figure: Callable[[Tensor], Tensor], labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -34,21 +35,25 @@ from study.cli.options import (
     JsonOption,
     MaxSeedsOption,
     NegligibleOption,
+    OnEndOption,
     PathOption,
     PlanSource,
     QuietOption,
     RayAddressOption,
     ReportOption,
+    ReuseOption,
     SeedsOption,
     StorageOption,
     StudyNameOption,
     SubsetOption,
+    TensorBoardOption,
     TimeoutOption,
     TrialsOption,
     UntilSureOption,
     VerboseOption,
     WorkersOption,
 )
+from study.cli.run_end import call_at_end, check_tensorboard, followed
 from study.plans import catalog
 from study.plans.plan import ADAPTIVE, Plan, check_name
 from study.plans.remarks import remarks
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
 
     from analysis.trials import Trial
     from study.run.machine import Estimate, Machine
+    from study.run.reuse import Reusable
     from study.run.work import Work
 
 GOES_ON = "everything finished is kept: the same command goes on"
@@ -76,6 +82,7 @@ class _Order:
     study_name: str | None
     timeout: float | None
     path: bool
+    reuse: bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class _Telling:
     quiet: bool
     verbose: bool
     as_json: bool
+    tensorboard: Path | None
+    on_end: str | None
 
 
 @app.command()
@@ -110,9 +119,12 @@ def run(
     max_seeds: MaxSeedsOption = None,
     negligible: NegligibleOption = None,
     path: PathOption = False,
+    reuse: ReuseOption = False,
     report: ReportOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
+    tensorboard: TensorBoardOption = None,
+    on_end: OnEndOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study, or go on with it."""
@@ -133,14 +145,18 @@ def run(
     check_is_adaptive(plan, path=path)
     if path:
         check_has_path(plan)
+    if reuse:
+        from study.run.reuse import check_can_reuse
+
+        check_can_reuse(plan)
     machine = Machine(device, workers, _bank(bank), executor, data_dir, address=ray_address)
     if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name
-    order = _Order(plan, url, machine, study_name, _seconds(timeout), path)
+    order = _Order(plan, url, machine, study_name, _seconds(timeout), path, reuse)
     if dry_run:
         _dry_run(order, as_json=as_json)
         return
-    code = _run(order, _Telling(report, quiet, verbose, as_json))
+    code = _run(order, _Telling(report, quiet, verbose, as_json, tensorboard, on_end))
     if code:
         raise typer.Exit(code)
 
@@ -166,21 +182,28 @@ def _run(order: _Order, telling: _Telling) -> int:
         nonlocal name
         name = study
 
-    ended, code = _train(order, named, telling)
-    if ended != "done":
-        say(f"{ended}; {GOES_ON}", parseable=telling.as_json)
-    if ended not in ("done", "out of time"):
-        return code
-    _show_results(order.url, name, ended, telling)
+    ended, code = "failed", 2
+    try:
+        check_tensorboard(telling.tensorboard)
+        ended, code = _train(order, named, lambda: name, telling)
+        if ended != "done":
+            say(f"{ended}; {GOES_ON}", parseable=telling.as_json)
+        if ended in ("done", "out of time"):
+            _show_results(order.url, name, ended, telling)
+    finally:
+        call_at_end(telling.on_end, order.url, name, ended.partition(":")[0], code)
     return code
 
 
-def _train(order: _Order, named: Callable[[str], None], telling: _Telling) -> tuple[str, int]:
+def _train(
+    order: _Order, named: Callable[[str], None], name: Callable[[], str], telling: _Telling
+) -> tuple[str, int]:
     """Run the plan; return how that ended, and the exit code.
 
     Args:
         order: what to run.
         named: called with the study's name once that is known.
+        name: what it is called, as far as known.
         telling: how much of its progress is shown.
     """
     from analysis.statistics.sequential import follow
@@ -205,7 +228,11 @@ def _train(order: _Order, named: Callable[[str], None], telling: _Telling) -> tu
             tell(line)
 
     try:
-        with signals.handled(), view_for(console, quiet=quiet, verbose=telling.verbose) as view:
+        with (
+            signals.handled(),
+            view_for(console, quiet=quiet, verbose=telling.verbose) as shown,
+            followed(shown, telling.tensorboard, order.url, name) as view,
+        ):
             state = session.run(
                 order.plan,
                 order.url,
@@ -217,6 +244,7 @@ def _train(order: _Order, named: Callable[[str], None], telling: _Telling) -> tu
                 tell=tell,
                 timeout=order.timeout,
                 path=order.path,
+                reusing=order.reuse,
                 rule=follow,
                 news=no_news if quiet else tell,
             )
@@ -263,6 +291,7 @@ def _where(url: "sqlalchemy.URL", study: str) -> str:
 
 def _dry_run(order: _Order, *, as_json: bool) -> None:
     from study.run.opening import check_same_plan, name_for
+    from study.run.reuse import told
     from study.run.view import announcement
 
     plan = order.plan
@@ -274,17 +303,21 @@ def _dry_run(order: _Order, *, as_json: bool) -> None:
     trials = trials_of(order.url, stored[name]) if name in stored else []
     check_same_plan(name, plans.get(name), len(trials), plan)
     work = _work_left(plan, trials)
-    left, costs = _costs_left(order, work, trials)
+    left, costs, reused = _costs_left(order, work, trials, name)
+    done = {(each.task.variant, each.task.seed) for each in reused}
     cells = [(task.variant, task.seed) for task in getattr(work, "tasks", ())]
+    cells = [cell for cell in cells if cell not in done]
     if as_json:
         waiting = [{"variant": variant, "seed": seed} for variant, seed in cells]
         planned = {"study": name, "plan": plan.to_dict(), "trials": plan.trial_count, "left": left}
         seconds = costs.seconds if costs else 0.0
-        rest = {"pending": waiting, "seconds": seconds, "remarks": remarks(plan)}
-        print_json({**planned, **rest})
+        rest = {"pending": waiting, "reused": len(reused), "seconds": seconds}
+        print_json({**planned, **rest, "remarks": remarks(plan)})
         return
     for line in (*announcement(plan, name, costs), _where(order.url, name)):
         print(line)
+    if order.reuse and (reused or left):
+        print(told(reused, left))
     for remark in remarks(plan):
         print(f"note: {remark}")
     _list_variants(plan, cells, path=order.path)
@@ -321,9 +354,12 @@ def _records(trials: "Sequence[Trial]") -> list[tuple[str | None, int | None, st
 
 
 def _costs_left(
-    order: _Order, work: "Work", trials: "Sequence[Trial]"
-) -> "tuple[int, Estimate | None]":
-    """Return how many trials are left to run, and what they cost; None: none is left."""
+    order: _Order, work: "Work", trials: "Sequence[Trial]", name: str
+) -> "tuple[int, Estimate | None, list[Reusable]]":
+    """Return how many trials are left to run, what they cost, and what need not be run.
+
+    The costs are None where none is left.
+    """
     from study.run.machine import estimate, gain, workers_for
     from study.run.work import settled
 
@@ -332,13 +368,32 @@ def _costs_left(
     if plan.search:
         left -= len(settled(_records(trials)))
     if left <= 0:
-        return 0, None
-    files.ready(plan.dataset, machine.data_dir, download=False)
+        return 0, None, []
+    if not plan.base_config.is_foreign:
+        files.ready(plan.dataset, machine.data_dir, download=False)
     with workers_for(plan, left, machine) as (executor, bank):
-        speed = gain(plan, machine, bank)
-        costs = estimate(plan, work, executor, executor.start(), speed)
+        described = executor.start()
+        reusing = order.reuse and not described.get("code")
+        reused = _reusable(order, trials, name, described["dataset"]["sha256"]) if reusing else []
+        left -= len(reused)
+        if not left:
+            return 0, None, reused
+        costs = estimate(plan, work, executor, described, gain(plan, machine, bank))
+    costs = dataclasses.replace(costs, bank=bank)
     share = left / costs.trials
-    return left, dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
+    costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
+    return left, costs, reused
+
+
+def _reusable(order: _Order, trials: "Sequence[Trial]", name: str, data: str) -> "list[Reusable]":
+    """Return the cells that other studies have trained, where they are to be taken over."""
+    if location.is_new(order.url):
+        return []
+    from study.run.reuse import find
+    from study.store.reading import reading
+
+    with reading(order.url) as session:
+        return find(session, order.plan, _records(trials), name, data)
 
 
 def _bank(text: str) -> int | None:

@@ -1,6 +1,6 @@
 """Tables and forest plots as HTML that stands in a notebook without scripts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from analysis.quantity import Quantity
@@ -44,14 +44,7 @@ def forest(effects: Sequence[Effect], quantity: Quantity) -> str:
     rows = [f'<line x1="{middle}" x2="{middle}" y1="0" y2="{height - ROW}" stroke="#999"/>']
     for number, effect in enumerate(drawn):
         y = ROW * number + ROW // 2
-        low, high = _ends(effect)
-        name = escape(f"{effect.factor} {level_text(effect.level)}"[:34])
-        fill = "#1f77b4" if (low > 0 or high < 0) else "#fff"
-        rows += [
-            f'<text x="0" y="{y + 4}" fill="currentColor">{name}</text>',
-            f'<line x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}" stroke="#1f77b4"/>',
-            f'<circle cx="{x(effect.delta or 0)}" cy="{y}" r="4" fill="{fill}" stroke="#1f77b4"/>',
-        ]
+        rows.append(_drawn(effect, y, x))
     words = escape(f"0; the edges are ±{quantity.number(reach)}: difference, 95 % interval")
     rows.append(
         f'<text x="{middle}" y="{height - 4}" text-anchor="middle" '
@@ -60,6 +53,18 @@ def forest(effects: Sequence[Effect], quantity: Quantity) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 10}" height="{height}" '
         f'font-size="12" role="img">{"".join(rows)}</svg>'
+    )
+
+
+def _drawn(effect: Effect, y: int, x: Callable[[float], float]) -> str:
+    """Draw an effect at a height: its name, its interval, its dot, filled where it excludes 0."""
+    low, high = _ends(effect)
+    name = escape(f"{effect.factor} {level_text(effect.level)}"[:34])
+    fill = "#1f77b4" if (low > 0 or high < 0) else "#fff"
+    return (
+        f'<text x="0" y="{y + 4}" fill="currentColor">{name}</text>'
+        f'<line x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}" stroke="#1f77b4"/>'
+        f'<circle cx="{x(effect.delta or 0)}" cy="{y}" r="4" fill="{fill}" stroke="#1f77b4"/>'
     )
 
 

@@ -75,16 +75,7 @@ def factorial(
     Raises:
         UserError: a record lacks a key, or a value is no accuracy.
     """
-    if hasattr(records, "to_dict"):
-        records = records.to_dict("records")
-    runs = [dict(record) for record in records]
-    names = list(dict.fromkeys(name for run in runs for name in run if name not in (value, seed)))
-    if not runs or not names:
-        raise UserError("records: has no factors; each needs accuracy, seed and a level of each")
-    for number, run in enumerate(runs):
-        for key in (value, seed, *names):
-            if key not in run:
-                raise UserError(f"records[{number}]: lacks {key!r}")
+    runs, names = _runs(records, value, seed)
     levels = {name: list(dict.fromkeys(run[name] for run in runs)) for name in names}
     base = {name: of_factor[0] for name, of_factor in levels.items()}
     plan = {"name": "values", "design": "factorial", "baseline": base, "factors": levels}
@@ -98,6 +89,21 @@ def factorial(
         for run in runs
     ]
     return _effects(plan, cells, strict)
+
+
+def _runs(records: Any, value: str, seed: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the records, each with every key, and the names of their factors."""
+    if hasattr(records, "to_dict"):
+        records = records.to_dict("records")
+    runs = [dict(record) for record in records]
+    names = list(dict.fromkeys(name for run in runs for name in run if name not in (value, seed)))
+    if not runs or not names:
+        raise UserError("records: has no factors; each needs accuracy, seed and a level of each")
+    for number, run in enumerate(runs):
+        for key in (value, seed, *names):
+            if key not in run:
+                raise UserError(f"records[{number}]: lacks {key!r}")
+    return runs, names
 
 
 def compare(first: Values, second: Values) -> Difference:

@@ -4,7 +4,6 @@ The loop does not know who watches nor why a member stops: after each epoch it h
 figures to one callable, which names the members that leave.
 """
 
-import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -211,7 +210,7 @@ class _Member:
         self.history.append(epoch)
         self.parameters = bank.parameters
         self.images_per_second = bank.images_per_epoch / max(trained, 1e-9)
-        if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.val_loss)):
+        if not epoch.is_finite:
             self.outcome = "diverged"
             return
         if self.best is None or epoch.val_accuracy > self.best.val_accuracy:
@@ -233,16 +232,14 @@ class _Member:
         self.outcome = "stopped"
 
     def _best(self) -> Epoch | None:
-        fine = [
-            e for e in self.history if math.isfinite(e.train_loss) and math.isfinite(e.val_loss)
-        ]
+        fine = [epoch for epoch in self.history if epoch.is_finite]
         return max(fine, key=lambda epoch: epoch.val_accuracy, default=None)
 
     def _epochs_without_improvement(self) -> int:
         if self.config.early_stopping == "none":
             return 0
         if self.config.early_stopping == "val_loss":
-            best = min(self.history, key=lambda epoch: epoch.val_loss)
+            best = min(self.history, key=lambda epoch: epoch.val_loss or 0.0)
         else:
             best = max(self.history, key=lambda epoch: epoch.val_accuracy)
         return self.history[-1].epoch - best.epoch
@@ -268,7 +265,7 @@ class _Member:
             convolutions=convolutions.in_use() if bank_size > 1 else convolutions.WAYS[0],
             latency_ms=inference[device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
-            multiply_adds=describe(self.config, data.side, classes).multiply_adds,
+            multiply_adds=describe(self.config, *data.shape).multiply_adds,
             model_bytes=checkpoint.size(self.state) if self.state else None,
             weights_sha256=checkpoint.sha256(self.state) if self.state and test else None,
             confusion={"test": confusion(test.predicted[:, 0], data.test_labels, classes)}
@@ -295,5 +292,6 @@ def _test(members: Sequence[_Member], data: ImageData, device: torch.device) -> 
         member.misclassified = misclassified(alone, member.test)
         member.seconds = time.perf_counter() - started
         # Members of a bank are networks of one shape, which is all that their speed depends on.
-        inference = inference or latency.inference(alone.network, member.config, data.side, device)
+        shape = data.side, data.channels
+        inference = inference or latency.inference(alone.network, member.config, shape, device)
         member.inference = inference

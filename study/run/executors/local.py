@@ -20,6 +20,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from fmnist_common.environment import variable
 from study.run.executors import (
     Event,
     Failure,
@@ -30,7 +31,7 @@ from study.run.executors import (
     describe_all,
     drive,
 )
-from study.run.executors.import_path import path_for_children
+from study.run.executors.import_path import path_for_children, without_main
 from study.run.executors.parent_death import die_with_parent
 from study.run.hardware import specs_for
 from trainer import progress
@@ -221,7 +222,19 @@ class LocalExecutor:
 
 def executor_for(request: Request) -> LocalExecutor:
     """Return the executor `local`, not started."""
-    return LocalExecutor(specs_for(request))
+    return LocalExecutor(specs_for(request), stall=_stall_seconds())
+
+
+def _stall_seconds() -> float:
+    """Return how long a worker may do nothing.
+
+    Raises:
+        UserError: the environment's value is no number of seconds.
+    """
+    name, text = variable("STALL_SECONDS")
+    if text and (not text.isdecimal() or not 1 <= int(text[:9]) <= 10**7):
+        raise UserError(f"{name} = {text!r}: must be a whole number of seconds, from 1")
+    return float(text or STALL_SECONDS)
 
 
 class _Process:
@@ -305,10 +318,11 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:
-            with _unheard_by_children(), path_for_children():
+            with _unheard_by_children(), path_for_children(), without_main():
                 (forkserver.ensure_running if _FORKED else process.start)()
             if _FORKED:
-                process.start()
+                with without_main():
+                    process.start()
             return process
         except (EOFError, OSError) as error:
             failure = error

@@ -174,12 +174,14 @@ def estimate(
     kinds = work.kinds()
     costs = [replace(cost, seconds=cost.seconds / gain) for cost in executor.measure(kinds)]
     work.learn(costs)
-    images = plan.subset or described["dataset"]["train_images"]
+    data = described["dataset"]
+    images = plan.subset or data["train_images"]
+    validating = 0 if data.get("validation_images") else plan.base_config.validation_fraction
     return Estimate(
         trials=work.planned - work.done,
         seconds=work.seconds_waiting() / executor.slots,
         workers=executor.slots,
         devices=devices,
-        training_images=images - round(images * plan.base_config.validation_fraction),
+        training_images=images - round(images * validating),
         costs=tuple(zip(kinds, costs, strict=True)),
     )

@@ -208,14 +208,19 @@ def split(data: ImageData, config: TrainConfig) -> tuple[Tensor, Tensor]:
     key = (config.seed, size, 0.0 if data.validation else config.validation_fraction)
     parts = data.splits.pop(key, None)
     if parts is None:
-        rng = np.random.default_rng([config.seed, 0x5EED])
-        labels = data.train_labels[:available].cpu().numpy()
-        order = torch.from_numpy(stratified_order(labels, rng)[:size])
-        validating = order[:held_out].sort().values
-        if data.validation:
-            validating = torch.arange(available, available + data.validation)
-        parts = order[held_out:].sort().values, validating
+        parts = _drawn(data, config.seed, size, held_out)
         while len(data.splits) >= MOST_SPLITS:
             del data.splits[next(iter(data.splits))]
     data.splits[key] = parts  # the last one to go
     return parts
+
+
+def _drawn(data: ImageData, seed: int, size: int, held_out: int) -> tuple[Tensor, Tensor]:
+    available = len(data.trained_on)
+    rng = np.random.default_rng([seed, 0x5EED])
+    labels = data.train_labels[:available].cpu().numpy()
+    order = torch.from_numpy(stratified_order(labels, rng)[:size])
+    validating = order[:held_out].sort().values
+    if data.validation:
+        validating = torch.arange(available, available + data.validation)
+    return order[held_out:].sort().values, validating

@@ -6,6 +6,7 @@ out of nowhere would lose one of them. Those places are shielded.
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,9 @@ _seen = False
 def handled() -> Iterator[None]:
     """Turn SIGINT into KeyboardInterrupt and SIGTERM into SystemExit(143); a second one kills."""
     global _seen, _waiting  # noqa: PLW0603 # signals are the process's
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals come to the main thread, which may have its own use for them
+        return
     _seen, _waiting = False, None
     names = (signal.SIGINT, signal.SIGTERM)
     before = {name: signal.signal(name, _on_signal) for name in names}

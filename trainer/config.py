@@ -6,7 +6,7 @@ No torch here: plans are checked, shown and costed without loading it.
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -265,7 +265,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the training depends on by name, as JSON-ready values: options too."""
-        values = asdict(self)
+        values = vars(self)
         names = TOLD if self.is_foreign else FIELD_NAMES
         whose = {name: values[name] for name in ("trainer", "command") if values[name]}
         return {**{name: values[name] for name in names}, **whose, **dict(self.options)}

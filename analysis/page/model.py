@@ -13,7 +13,6 @@ from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 from analysis.wording import listed
 
-
 MOST_CLASSES = 24  # in the confusion matrix, which is to be looked at
 
 
@@ -43,10 +42,10 @@ def best_model(
     else:
         names = classes if len(classes) == len(counts) else list(map(str, range(len(counts))))
         shown, titles = most_mistaken(counts, names)
-        said = _confusions(counts, names)
+        words = _confusions(counts, names)
         if len(shown) < len(counts):
-            said.append(f"Shown are the {MOST_CLASSES} of {len(counts)} classes most mistaken.")
-        parts.append(Part(sentences=said, figures=[confusion(shown, titles, "test images")]))
+            words.append(f"Shown are the {MOST_CLASSES} of {len(counts)} classes most mistaken.")
+        parts.append(Part(sentences=words, figures=[confusion(shown, titles, "test images")]))
     images = _images(chosen, folder, classes)
     if images:
         said = "The test images it was most sure about, and wrong."

@@ -138,7 +138,11 @@ def test_verdicts_stop_members_and_faults_stay_with_their_job(kind: Kind, tmp_pa
 def test_a_worker_that_dies_costs_time_only(parallel: Kind, tmp_path: Path) -> None:
     jobs = seeds(tmp_path, epochs=8)
     with parallel.started() as executor:
-        watcher = Recorder(jobs, lambda: parallel.workers(executor)[0].kill())
+
+        def kill() -> None:
+            parallel.workers(executor)[0].kill()
+
+        watcher = Recorder(jobs, kill)
         executor.run(watcher)
     assert watcher.failures == [Failure("infrastructure", "worker process died (SIGKILL)")]
     assert_as_undisturbed(watcher, jobs)
@@ -241,13 +245,13 @@ def test_an_agent_that_is_stopped_is_given_up_and_says_nothing_later(
     elastic: Kind, tmp_path: Path
 ) -> None:
     from study.run.executors.ray import RayExecutor
-    from tests.support.cluster import agents
+    from tests.support.cluster import agents, workers_of
 
-    jobs = seeds(tmp_path, epochs=8)
+    jobs = seeds(tmp_path, epochs=40)
     with elastic.started() as executor:
         assert isinstance(executor, RayExecutor)
         executor.silence = 4.0
-        stopped = agents()[0]
+        stopped = next(agent for agent in agents() if workers_of([agent]))
         watcher = Recorder(jobs, stopped.suspend)
         executor.run(watcher)
         reasons = [failure.reason for failure in watcher.failures]

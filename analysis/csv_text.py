@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,9 +18,13 @@ def csv_text(heading: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """
     names = list(heading)
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(_cell, names))
-    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    plain = csv.writer(out, lineterminator="\n")
+    # Before Python 3.13 a carriage return alone is not quoted, and ends the line for readers.
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    lines: Iterable[list[Any]] = ([row.get(name) for name in names] for row in rows)
+    for cells in itertools.chain([names], lines):
+        returns = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (quoting if returns else plain).writerow(map(_cell, cells))
     return out.getvalue()
 
 

@@ -39,6 +39,11 @@ LAST = (
 )
 # What HiPlot itself calls a line, and where it came from.
 HIDDEN = ["uid", "from_uid"]
+WINDOW = 1380  # pixels of a usual window, within which the target must be
+LABELS, BETWEEN, MARGIN = 350, (76, 80), 50  # of them: the first axis's labels, two axes, the right
+# What stays in the table only where the plot has no room for all, least wanted first. Variants are
+# their factors once more.
+LESS = ("val_loss", "best_epoch", "epochs_trained", "candidate", "seconds", "seed", "variant")
 CATEGORIES = {"variant", "seed", "state", "pareto"}
 # The page may load nothing, not even from the folder it lies in.
 POLICY = (
@@ -49,7 +54,7 @@ POLICY = (
 # Room, in pixels, for the labels of the leftmost axis, the slanted titles, and between the axes.
 STYLE = """
 body {{ min-width: {width}px }}
-div:has(> div > .pplot-root) {{ margin: 0 50px 0 {left}px }}
+div:has(> div > .pplot-root) {{ margin: 0 {right}px 0 {left}px }}
 div:has(> .pplot-root), .pplot-root svg {{ overflow: visible !important }}
 """
 
@@ -63,11 +68,11 @@ def write(study: Study, trials: Sequence[Trial], path: Path) -> Path:
     if not trials:
         raise ValueError(f"study {study.name!r} has no trials")
     made = experiment(study, trials)
-    left = min(350, 7 * max(len(trial.label) for trial in trials))
-    words = [len(str(v)) for t in trials for v in t.params.values() if not isinstance(v, float)]
-    # A page that fits a screen is worth a long level's label reaching over the axis before it.
-    between = min(80, max(70, 6 * max(words, default=0) + 10))
-    style = STYLE.format(left=left, width=left + between * len(made.parameters_definition))
+    axes = _axes(made)
+    left = _left(made, axes)
+    between = min(BETWEEN[1], (WINDOW - left - MARGIN) // max(1, len(axes) - 1))
+    width = left + MARGIN + max(BETWEEN[0], between) * (len(axes) - 1)
+    style = STYLE.format(left=left, right=MARGIN, width=width)
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>'
         f"<title>{html.escape(printable(study.name))}</title><style>{style}</style>"
@@ -122,9 +127,11 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
             )
     made.colorby = compared if compared in made.parameters_definition else "state"
     made.colormap = "interpolateViridis"
+    shown = _shown(made, columns, compared)
+    left_out = [name for name in columns if name not in shown]
     made.display_data(hiplot.Displays.PARALLEL_PLOT).update(
         # HiPlot lists its axes from right to left.
-        {"order": columns[::-1], "hide": HIDDEN}
+        {"order": shown[::-1], "hide": [*HIDDEN, *left_out]}
     )
     made.display_data(hiplot.Displays.TABLE).update({"order": columns, "hide": HIDDEN})
     against = next((name for name in objectives if name != "val_accuracy"), "seconds")
@@ -133,6 +140,38 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
             {"axis_x": against, "axis_y": compared, "dots_thickness": 3}
         )
     return made
+
+
+def _shown(made: hiplot.Experiment, columns: Sequence[str], compared: str) -> list[str]:
+    """Choose the axes: what varies, as far as there is room for it; the target in any case."""
+    seen: dict[str, set[str]] = {name: set() for name in columns}
+    for line in made.datapoints:
+        for name in seen.keys() & line.values.keys():
+            seen[name].add(str(line.values[name]))
+    axes = [name for name in columns if len(seen[name]) > 1 or name == compared]
+    for name in LESS:
+        if _width(made, axes) <= WINDOW:
+            break
+        axes = [axis for axis in axes if axis != name]
+    if _width(made, axes) > WINDOW and compared in axes:  # more factors than a window has room for
+        axes = [compared, *(axis for axis in axes if axis != compared)]
+    return axes
+
+
+def _width(made: hiplot.Experiment, axes: Sequence[str]) -> int:
+    return _left(made, axes) + MARGIN + BETWEEN[0] * (len(axes) - 1)
+
+
+def _left(made: hiplot.Experiment, axes: Sequence[str]) -> int:
+    """Return the room that the labels of the first axis take."""
+    values = (str(line.values.get(axes[0], "")) for line in made.datapoints) if axes else ()
+    return min(LABELS, 7 * max(map(len, values), default=0) + 15)
+
+
+def _axes(made: hiplot.Experiment) -> list[str]:
+    """Return the axes of an experiment, from left to right."""
+    shown: list[str] = made.display_data(hiplot.Displays.PARALLEL_PLOT)["order"]
+    return shown[::-1]
 
 
 def _compared_column(study: Study) -> str:

@@ -79,6 +79,7 @@ class Progress:
     missing_results: str | None  # why not all that was written may be here
     combinations: dict[str, int]  # trials on an ablation's path, unplanned: by state, in words
     sureness: Sureness | None  # None: the study has a fixed number of seeds
+    reused: dict[str, int]  # trials that were taken over, by the study that trained them
 
 
 def progress(study: Study, trials: Sequence[Trial]) -> Progress:
@@ -125,6 +126,7 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         missing_results=study.missing,
         combinations=_counts(further),
         sureness=None if path is None else _sureness(path, study.plan),
+        reused=dict(Counter(trial.reused["study"] for trial in done if trial.reused)),
     )
 
 
@@ -236,6 +238,14 @@ def _beside_line(progress: Progress) -> str:
     return ""
 
 
+def reused_line(progress: Progress) -> str:
+    """Say how many trials another study has trained; nothing where there are none."""
+    if not progress.reused:
+        return ""
+    parts = (f"{count:,} by study {printable(name)}" for name, count in progress.reused.items())
+    return f"of them, not trained here but taken over: {', '.join(parts)}"
+
+
 def _damage_line(progress: Progress) -> str:
     parts = []
     if progress.damaged:
@@ -260,6 +270,7 @@ def facts(study: Study, progress: Progress) -> list[str]:
         ", ".join(words),
         _origin(study),
         count_line(progress),
+        reused_line(progress),
         _beside_line(progress),
         _damage_line(progress),
     )
@@ -285,6 +296,7 @@ def render(progress: Progress) -> str:
     heads = (
         printable(progress.study),
         count_line(progress),
+        reused_line(progress),
         _beside_line(progress),
         _damage_line(progress),
         _sureness_line(progress),

@@ -249,6 +249,7 @@ TRIAL_ATTRIBUTES: Mapping[str, Check] = {
     "latency_ms": _is_count, "inference": _object_of(_object_of(_record(_FIGURES))),
     "model_bytes": _is_count, "multiply_adds": _is_count,
     "confusion": _record({"test": _is_square}),
+    "reused": _record({"study": _is_text, "number": is_whole}, required=("study", "number")),
 }  # fmt: skip
 
 

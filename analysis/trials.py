@@ -94,6 +94,9 @@ class Trial:
     model_bytes: int | None  # the weights as a file, fp32
     multiply_adds: int | None  # of the network for one image
     confusion: dict[str, Any]  # "test" -> counts by [true class][predicted class]
+    reused: dict[
+        str, Any
+    ]  # of a trial that was taken over: the "study" and "number" of its original
     weights_sha256: str | None = None  # of the file at `checkpoint`
     damage: str | None = None  # of a damaged trial: what is not as it was written
 
@@ -331,6 +334,7 @@ def _record(  # noqa: PLR0917 # the parts of a trial
         model_bytes=get("model_bytes"),
         multiply_adds=get("multiply_adds"),
         confusion=get("confusion") or {},
+        reused=get("reused") or {},
         weights_sha256=get("weights_sha256"),
         damage=damage,
     )

@@ -8,6 +8,8 @@ member-major: member k is `tensor.unflatten(0, (K, -1))[k]`. With K = 1 these ar
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -231,11 +233,16 @@ class Dropout(nn.Module):
             return dropped(x, Mask(threshold(rate), 1 / (1 - rate), words, int(self.step)))
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
         each = math.prod(shape[1:]) // len(self.seeds)
-        # 0 or 1, [B, K, each]; not bool, with which PyTorch computes slowly on CPUs.
         keys = stream.keys(self.step) if self.keys is None else self.keys
-        kept = stream.numbers(keys, len(x), each).ge_(self.drop)
         if self.scale_as is None or self.scale_as.dtype != x.dtype:
             self.scale_as = self.scale.to(x.dtype)
+        if x.dim() == 3 and x.device.type == "cuda" and triton_is_there():
+            from trainer.triton_dropout import dropped as dropped_in_one_kernel
+
+            out: Tensor = dropped_in_one_kernel(x, keys, self.drop, self.scale_as)
+            return out
+        # 0 or 1, [B, K, each]; not bool, with which PyTorch computes slowly on CPUs.
+        kept = stream.numbers(keys, len(x), each).ge_(self.drop)
         return x * (kept * self.scale_as).view(shape)
 
     def rescale(self) -> None:
@@ -248,6 +255,12 @@ class Dropout(nn.Module):
         if self.stream is None:
             self.stream = Stream(self.seeds, self.name, device)
         return self.stream
+
+
+@cache
+def triton_is_there() -> bool:
+    """Whether triton can be imported, as where torch is a build for CUDA on Linux."""
+    return find_spec("triton") is not None
 
 
 def _native(x: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """What comes out of a training: figures per epoch and per member. No torch is loaded here."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,24 @@ Inference = dict[str, dict[str, dict[str, float]]]  # device -> batch size -> fi
 
 @dataclass(frozen=True)
 class Epoch:
-    """One member's figures of one epoch. Losses are means over images; `seconds` is its share."""
+    """One member's figures of one epoch. Losses are means over images; `seconds` is its share.
+
+    What a training that is not ours does not tell is None.
+    """
 
     epoch: int  # from 1
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
+    train_loss: float | None
+    train_accuracy: float | None
+    val_loss: float | None
     val_accuracy: float
-    learning_rate: float  # of the epoch's last step
+    learning_rate: float | None  # of the epoch's last step
     seconds: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether its losses and its accuracy are numbers: else the training has diverged."""
+        figures = (self.train_loss, self.val_loss, self.val_accuracy)
+        return all(value is None or math.isfinite(value) for value in figures)
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,12 @@ class Result:
     val_loss: float | None
     test_accuracy: float | None
     test_loss: float | None
-    parameters: int
+    parameters: int | None
     # The member's share of the bank's time, evaluation included; the timing of inference is not.
     seconds: float
-    images_per_second: float  # of the whole bank, training only
+    images_per_second: float | None  # of the whole bank, training only
     device: str
-    precision: str
+    precision: str | None
     bank: int  # members at the start
     latency_ms: float | None  # median time of the network for one image, where it was trained
     state: State | None = field(repr=False)  # of the best epoch, on the CPU

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_BITS = 24  # as many as a float32 holds exactly
-_MULTIPLY_1 = 0x7FEB352D
-_MULTIPLY_2 = 0x846CA68B - (1 << 32)
+BITS = 24  # as many as a float32 holds exactly
+MULTIPLY_1 = 0x7FEB352D
+MULTIPLY_2 = 0x846CA68B - (1 << 32)
 
 
 def derive(seed: int, *names: object) -> int:
@@ -63,11 +63,11 @@ class Stream:
         first, second = keys[..., None, :, None, :].unbind(-1)  # [..., 1, K, 1] each
         x = position + first  # a new tensor; from here on in place
         x ^= x.bitwise_right_shift(16).bitwise_and_(0xFFFF)
-        x *= _MULTIPLY_1
+        x *= MULTIPLY_1
         x ^= second
         x ^= x.bitwise_right_shift(15).bitwise_and_(0x1FFFF)
-        x *= _MULTIPLY_2
-        return x.bitwise_right_shift_(32 - _BITS).bitwise_and_((1 << _BITS) - 1)
+        x *= MULTIPLY_2
+        return x.bitwise_right_shift_(32 - BITS).bitwise_and_((1 << BITS) - 1)
 
     def bits(self, step: Tensor, rows: int, columns: int) -> Tensor:
         """Return int32 numbers in [0, 2**24), shape [rows, K, columns], for `step` (int32 [])."""
@@ -80,12 +80,12 @@ class Stream:
 
 def fractions(numbers: Tensor) -> Tensor:
     """Turn numbers in [0, 2**24) into float32 numbers in [0, 1)."""
-    return numbers * (1.0 / (1 << _BITS))
+    return numbers * (1.0 / (1 << BITS))
 
 
 def threshold(probability: float) -> int:
     """Return t such that `bits < t` happens with this probability."""
-    return round(probability * (1 << _BITS))
+    return round(probability * (1 << BITS))
 
 
 def _signed(word: int) -> int:
@@ -94,6 +94,6 @@ def _signed(word: int) -> int:
 
 def _mix(x: Tensor) -> Tensor:
     # int32 arithmetic wraps; the masks make the right shifts logical.
-    x = (x ^ ((x >> 16) & 0xFFFF)) * _MULTIPLY_1
-    x = (x ^ ((x >> 15) & 0x1FFFF)) * _MULTIPLY_2
+    x = (x ^ ((x >> 16) & 0xFFFF)) * MULTIPLY_1
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * MULTIPLY_2
     return x ^ ((x >> 16) & 0xFFFF)

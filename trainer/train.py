@@ -4,7 +4,6 @@ The loop does not know who watches nor why a member stops: after each epoch it h
 figures to one callable, which names the members that leave.
 """
 
-import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -211,7 +210,7 @@ class _Member:
         self.history.append(epoch)
         self.parameters = bank.parameters
         self.images_per_second = bank.images_per_epoch / max(trained, 1e-9)
-        if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.val_loss)):
+        if not epoch.is_finite:
             self.outcome = "diverged"
             return
         if self.best is None or epoch.val_accuracy > self.best.val_accuracy:
@@ -233,16 +232,14 @@ class _Member:
         self.outcome = "stopped"
 
     def _best(self) -> Epoch | None:
-        fine = [
-            e for e in self.history if math.isfinite(e.train_loss) and math.isfinite(e.val_loss)
-        ]
+        fine = [epoch for epoch in self.history if epoch.is_finite]
         return max(fine, key=lambda epoch: epoch.val_accuracy, default=None)
 
     def _epochs_without_improvement(self) -> int:
         if self.config.early_stopping == "none":
             return 0
         if self.config.early_stopping == "val_loss":
-            best = min(self.history, key=lambda epoch: epoch.val_loss)
+            best = min(self.history, key=lambda epoch: epoch.val_loss or 0.0)
         else:
             best = max(self.history, key=lambda epoch: epoch.val_accuracy)
         return self.history[-1].epoch - best.epoch

@@ -6,6 +6,7 @@ Python looks. What goes wrong in them is the user's to mend, so it is said in a 
 
 import hashlib
 import importlib
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -81,3 +82,22 @@ def hash_of(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def with_files(words: Iterable[str]) -> list[str]:
+    """Return a command whose files are found: a script that lies in a named folder has its path."""
+    return [_file(word) for word in words]
+
+
+def _file(word: str) -> str:
+    if Path(word).exists() or Path(word).is_absolute():
+        return word
+    places = (Path(folder) / word for folder in _folders)
+    return str(next((place for place in places if place.is_file()), word))
+
+
+def fingerprints(functions: Iterable[tuple[str, str]], command: str = "") -> dict[str, str]:
+    """Return the SHA-256 of the sources of imported functions, and of a command's files."""
+    hashes = {reference: fingerprint(reference) for _, reference in functions}
+    files = ((word, Path(_file(word))) for word in shlex.split(command)[1:])
+    return hashes | {word: hash_of(file) for word, file in files if file.is_file()}

@@ -47,6 +47,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         "Data SHA-256": dataset.get("sha256"),
         "Plan SHA-256": attributes.get("plan_hash"),
         "Last run": study.last_run,
+        "Taken over": _taken_over(trials),
         "Figures of others": reported.provenance(source) if source else None,
         **_imported(study),
     }
@@ -76,6 +77,19 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
     )
     sheets = [*([sheet] if shown else []), *_changes(attributes.get("git_diff"))]
     return Section("provenance", "Provenance", [], [Part(facts=facts, sheets=sheets)])
+
+
+def _taken_over(trials: Sequence[Trial]) -> str:
+    """Name the trials that other studies have trained: equal cells, on the same data."""
+    whence: defaultdict[str, list[int]] = defaultdict(list)
+    for trial in trials:
+        if trial.reused:
+            whence[trial.reused["study"]].append(trial.number)
+    return "; ".join(
+        f"{count(len(numbers), 'trial')} trained by study {name!r}, with the same configuration, "
+        f"seed and data: {some(list(map(str, numbers)))}"
+        for name, numbers in whence.items()
+    )
 
 
 def _changes(diff: str | None) -> list[Sheet]:

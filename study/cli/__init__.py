@@ -16,8 +16,8 @@ from trainer.errors import UserError
 
 # isort: off
 # Each registers its commands, which `--help` lists in this order.
-from study.cli import planning, running, watching, reporting, verifying, imports  # noqa: F401
-from study.cli import copying, models, machine  # noqa: F401
+from study.cli import planning, running, watching, reporting, verifying, exporting, imports  # noqa: F401
+from study.cli import copying, models, machine, dashboard  # noqa: F401
 # isort: on
 
 

@@ -214,17 +214,11 @@ def write_report(
     """
     from analysis import report_page
     from analysis.figures.save import CannotDraw, save
-    from study.lint import lint
 
     folder, beside = page_folder(results.study.name, out), location.sqlite_path(url)
-    try:
-        findings = [finding.as_dict() for finding in lint(results.study.plan, results.trials)]
-    except UserError as error:  # a plan that is no longer valid
-        said = {"code": "not-checked", "severity": "warning", "where": "plan"}
-        findings = [{**said, "message": str(error)}]
     report = report_page.build(
         results,
-        findings=findings,
+        findings=findings_of(results),
         folder=Path.cwd() if beside is None else beside.parent,
         hiplot="hiplot.html" if (folder / "hiplot.html").exists() else None,
     )
@@ -237,6 +231,17 @@ def write_report(
     except CannotDraw as error:
         raise UserError(f"--figures {figures}: {error}") from error
     return written
+
+
+def findings_of(results: "Results[Any]") -> list[dict[str, Any]]:
+    """Return what lint finds in a study: code, severity, where, message."""
+    from study.lint import lint
+
+    try:
+        return [finding.as_dict() for finding in lint(results.study.plan, results.trials)]
+    except UserError as error:  # a plan that is no longer valid
+        said = {"code": "not-checked", "severity": "warning", "where": "plan"}
+        return [{**said, "message": str(error)}]
 
 
 def page_folder(study: str, out: Path | None) -> Path:

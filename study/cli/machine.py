@@ -1,12 +1,12 @@
-"""The commands about this machine: `data`, `doctor`, `backup`, `dashboard`."""
+"""The commands about this machine: `data`, `doctor`, `backup`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from study.cli.common import app, print_json, read
-from study.cli.options import DataDirOption, DatasetOption, JsonOption, StorageOption, StudyName
+from study.cli.common import app, print_json
+from study.cli.options import DataDirOption, DatasetOption, JsonOption, StorageOption
 from study.store import location
 from trainer.errors import UserError
 
@@ -104,54 +104,3 @@ def make_backup(
     print(f"{target}: {studies} studies, {sum(made.holds.values())} trials")
     for study, words in made.damaged.items():
         print(f"study {study!r} is damaged, in the database as in the backup: {words}")
-
-
-@app.command()
-def dashboard(
-    study: StudyName = None,
-    storage_option: StorageOption = None,
-    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "localhost",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8080,
-) -> None:
-    """Serve Optuna Dashboard on a snapshot of the database, until Ctrl-C.
-
-    A snapshot, because the dashboard can write: it can delete a study, and the file has an owner.
-    """
-    import signal
-    import tempfile
-    import threading
-
-    url = location.locate(storage_option)
-    database = location.sqlite_path(url)
-    if database is None:
-        raise UserError(
-            f"storage {location.display(url)}: is on a server, of which no snapshot is made; the "
-            "dashboard can delete studies, so it is not served from there"
-        )
-    chosen, _ = read(url, study)
-    try:
-        import optuna_dashboard
-    except ImportError as error:
-        raise UserError(
-            f"Optuna Dashboard is not installed ({error}): pip install 'fmnist-study[dashboard]'"
-        ) from error
-    from wsgiref.simple_server import make_server
-
-    from study.cli.same_origin import SameOrigin
-    from study.store import backup
-
-    with tempfile.TemporaryDirectory() as folder:
-        snapshot = Path(folder) / "snapshot.db"
-        backup.back_up(database, snapshot)
-        application = SameOrigin(optuna_dashboard.wsgi(f"sqlite:///{snapshot}"), host)
-        try:
-            server = make_server(host, port, application)
-        except OSError as error:
-            raise UserError(f"--host {host} --port {port}: {error.strerror}") from error
-        address = f"http://{host}:{server.server_port}/dashboard/studies/{chosen.id}"
-        # Not as an exception: the server would take it for the failure of a request, and go on.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-        print(f"{address} (a snapshot; Ctrl-C ends)", flush=True)
-        with server:
-            server.serve_forever()

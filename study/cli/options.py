@@ -89,6 +89,12 @@ DryRunOption = Annotated[
 PathOption = Annotated[
     bool, typer.Option("--path", help="Also train the way to the best combination of levels.")
 ]
+ReuseOption = Annotated[
+    bool,
+    typer.Option(
+        "--reuse", help="Take over what other studies of the database have trained already."
+    ),
+]
 ReportOption = Annotated[
     bool, typer.Option("--report", help="Write the report page too when done.")
 ]

@@ -39,6 +39,7 @@ from study.cli.options import (
     QuietOption,
     RayAddressOption,
     ReportOption,
+    ReuseOption,
     SeedsOption,
     StorageOption,
     StudyNameOption,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
     from analysis.trials import Trial
     from study.run.machine import Estimate, Machine
+    from study.run.reuse import Reusable
     from study.run.work import Work
 
 GOES_ON = "everything finished is kept: the same command goes on"
@@ -76,6 +78,7 @@ class _Order:
     study_name: str | None
     timeout: float | None
     path: bool
+    reuse: bool
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def run(
     max_seeds: MaxSeedsOption = None,
     negligible: NegligibleOption = None,
     path: PathOption = False,
+    reuse: ReuseOption = False,
     report: ReportOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -133,10 +137,14 @@ def run(
     check_is_adaptive(plan, path=path)
     if path:
         check_has_path(plan)
+    if reuse:
+        from study.run.reuse import check_can_reuse
+
+        check_can_reuse(plan)
     machine = Machine(device, workers, _bank(bank), executor, data_dir, address=ray_address)
     if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name
-    order = _Order(plan, url, machine, study_name, _seconds(timeout), path)
+    order = _Order(plan, url, machine, study_name, _seconds(timeout), path, reuse)
     if dry_run:
         _dry_run(order, as_json=as_json)
         return
@@ -217,6 +225,7 @@ def _train(order: _Order, named: Callable[[str], None], telling: _Telling) -> tu
                 tell=tell,
                 timeout=order.timeout,
                 path=order.path,
+                reusing=order.reuse,
                 rule=follow,
                 news=no_news if quiet else tell,
             )
@@ -263,6 +272,7 @@ def _where(url: "sqlalchemy.URL", study: str) -> str:
 
 def _dry_run(order: _Order, *, as_json: bool) -> None:
     from study.run.opening import check_same_plan, name_for
+    from study.run.reuse import told
     from study.run.view import announcement
 
     plan = order.plan
@@ -274,17 +284,21 @@ def _dry_run(order: _Order, *, as_json: bool) -> None:
     trials = trials_of(order.url, stored[name]) if name in stored else []
     check_same_plan(name, plans.get(name), len(trials), plan)
     work = _work_left(plan, trials)
-    left, costs = _costs_left(order, work, trials)
+    left, costs, reused = _costs_left(order, work, trials, name)
+    done = {(each.task.variant, each.task.seed) for each in reused}
     cells = [(task.variant, task.seed) for task in getattr(work, "tasks", ())]
+    cells = [cell for cell in cells if cell not in done]
     if as_json:
         waiting = [{"variant": variant, "seed": seed} for variant, seed in cells]
         planned = {"study": name, "plan": plan.to_dict(), "trials": plan.trial_count, "left": left}
         seconds = costs.seconds if costs else 0.0
-        rest = {"pending": waiting, "seconds": seconds, "remarks": remarks(plan)}
-        print_json({**planned, **rest})
+        rest = {"pending": waiting, "reused": len(reused), "seconds": seconds}
+        print_json({**planned, **rest, "remarks": remarks(plan)})
         return
     for line in (*announcement(plan, name, costs), _where(order.url, name)):
         print(line)
+    if order.reuse and (reused or left):
+        print(told(reused, left))
     for remark in remarks(plan):
         print(f"note: {remark}")
     _list_variants(plan, cells, path=order.path)
@@ -321,9 +335,12 @@ def _records(trials: "Sequence[Trial]") -> list[tuple[str | None, int | None, st
 
 
 def _costs_left(
-    order: _Order, work: "Work", trials: "Sequence[Trial]"
-) -> "tuple[int, Estimate | None]":
-    """Return how many trials are left to run, and what they cost; None: none is left."""
+    order: _Order, work: "Work", trials: "Sequence[Trial]", name: str
+) -> "tuple[int, Estimate | None, list[Reusable]]":
+    """Return how many trials are left to run, what they cost, and what need not be run.
+
+    The costs are None where none is left.
+    """
     from study.run.machine import estimate, gain, workers_for
     from study.run.work import settled
 
@@ -332,13 +349,32 @@ def _costs_left(
     if plan.search:
         left -= len(settled(_records(trials)))
     if left <= 0:
-        return 0, None
-    files.ready(plan.dataset, machine.data_dir, download=False)
+        return 0, None, []
+    if not plan.base_config.is_foreign:
+        files.ready(plan.dataset, machine.data_dir, download=False)
     with workers_for(plan, left, machine) as (executor, bank):
-        speed = gain(plan, machine, bank)
-        costs = estimate(plan, work, executor, executor.start(), speed)
+        described = executor.start()
+        reusing = order.reuse and not described["code"]
+        reused = _reusable(order, trials, name, described["dataset"]["sha256"]) if reusing else []
+        left -= len(reused)
+        if not left:
+            return 0, None, reused
+        costs = estimate(plan, work, executor, described, gain(plan, machine, bank))
+    costs = dataclasses.replace(costs, bank=bank)
     share = left / costs.trials
-    return left, dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
+    costs = dataclasses.replace(costs, trials=left, seconds=costs.seconds * share)
+    return left, costs, reused
+
+
+def _reusable(order: _Order, trials: "Sequence[Trial]", name: str, data: str) -> "list[Reusable]":
+    """Return the cells that other studies have trained, where they are to be taken over."""
+    if location.is_new(order.url):
+        return []
+    from study.run.reuse import find
+    from study.store.reading import reading
+
+    with reading(order.url) as session:
+        return find(session, order.plan, _records(trials), name, data)
 
 
 def _bank(text: str) -> int | None:

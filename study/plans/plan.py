@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from study.plans import plan_file
@@ -51,17 +52,14 @@ ADAPTIVE = "adaptive"  # `seeds`: as many as it takes
 FIRST_SEEDS = 3  # that every variant of such a study gets
 MAX_SEEDS = 20  # of such a study, if it does not say
 
-_BASELINE_NAMES = (
-    *(name for name in VARIANT_FIELDS if name != "epochs"),
-    *("validation_fraction", "trainer", "command"),
-)
+_FIXED = ("validation_fraction", "trainer", "command")
+_BASELINE_NAMES = tuple(name for name in (*VARIANT_FIELDS, *_FIXED) if name != "epochs")
 _WORDS = ("name", "description", "design", "dataset")
 _TABLES, _FIGURES = plan_file.TABLES, plan_file.FIGURES
 _KEYS = (
     *(*_WORDS, *plan_file.BUDGET, *plan_file.SURENESS, *plan_file.YOURS),
     *(*_TABLES, "variants", *_FIGURES),
 )
-# No part begins with a dot, nor the name with what a command would take for an option.
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ class Plan:
     search: Search | None = None
     listed: Sequence[Row] = ()  # [[variants]], of an ablation
     figures: Figures = field(default_factory=Figures)
+    folder: Path | None = field(default=None, compare=False)  # of the file, for code beside it
 
     def __post_init__(self) -> None:
         """Check every key, and that every variant is a valid config."""
@@ -331,7 +330,8 @@ class Plan:
         Raises:
             UserError: a value is invalid, or `trials` is given for a design that counts cells.
         """
-        return Plan.from_dict(plan_file.overridden(self.to_dict(), self.dataset, changes))
+        changed = plan_file.overridden(self.to_dict(), self.dataset, changes)
+        return replace(Plan.from_dict(changed), folder=self.folder)
 
     def as_sure_as(self, stored: Mapping[str, Any] | None) -> "Plan":
         """Return the plan with an earlier one's margin of what is negligible, if it has none."""
@@ -424,12 +424,14 @@ def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Pla
         raise UserError(choose("dataset", dataset, tuple(DATASETS)))
     try:
         written = plan_file.for_dataset(values, dataset, Plan.dataset)
+        place = plan_file.folder(source)
         if all(value is None for value in changes.values()):
-            return Plan.from_dict(written)
+            return replace(Plan.from_dict(written), folder=place)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     try:
-        return Plan.from_dict(plan_file.overridden(written, Plan.dataset, changes))
+        plan = Plan.from_dict(plan_file.overridden(written, Plan.dataset, changes))
+        return replace(plan, folder=place)
     except UserError:
         load_plan(source, dataset=dataset)  # where the file is wrong itself, that is said
         raise

@@ -42,6 +42,11 @@ def read(source: str) -> tuple[dict[str, Any], str]:
     return values, where
 
 
+def folder(source: str) -> Path | None:
+    """Return the folder of a plan's file; None: it is one of the catalogue."""
+    return None if source in catalog.names() else Path(source).resolve().parent
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # Windows' editors begin files with a mark

@@ -5,7 +5,6 @@ plan again goes on where it was; what is settled is never run twice.
 """
 
 import contextlib
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -185,7 +184,7 @@ class Coordinator:
         bank = self.running[id(job)]
         stopped = []
         for position, epoch in epochs.items():
-            if math.isfinite(epoch.val_loss):
+            if epoch.is_finite:
                 self.writer.report(bank.trials[position], epoch.epoch, epoch.val_accuracy)
                 if self.work.on_epoch(bank.tasks[position], epoch):
                     stopped.append(position)
@@ -208,7 +207,7 @@ class Coordinator:
             self.last_failures = ("", 0)
         for task, result, fault in zip(bank.tasks, results, faults, strict=True):
             self.earned += self.work.cost(task)
-            self.parameters = max(self.parameters, result.parameters)
+            self.parameters = max(self.parameters, result.parameters or 0)
             if fault:
                 self._give_up([task], fault)
             else:

@@ -120,4 +120,4 @@ def specs_for(request: Request) -> list[WorkerSpec]:
         request.data_dir,
         threads=request.threads,
     )
-    return [replace(spec, convolutions=request.convolutions) for spec in specs]
+    return [replace(spec, convolutions=request.convolutions, code=request.code) for spec in specs]

@@ -8,7 +8,7 @@ from typing import Any
 
 from study.plans.plan import Plan
 from study.run.calibration import best_bank_size, best_convolutions, known_curve
-from study.run.executors import Executor, Request, plugins
+from study.run.executors import Executor, Request, UserCode, plugins
 from study.run.hardware import device_names, worker_count
 from study.run.work import Work
 from trainer.config import TrainConfig
@@ -64,7 +64,14 @@ class Estimate:
     workers: int
     devices: tuple[str, ...]
     training_images: int  # of each trial
-    costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial
+    costs: tuple[tuple[TrainConfig, Cost], ...]  # of each kind of trial; none: not measured
+    bank: int = 1  # members at most
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why networks of the user's are trained in banks of one although there could be more."""
+        reasons = (cost.obstacle for _, cost in self.costs if cost.obstacle)
+        return next(reasons, None) if self.bank > 1 else None
 
 
 def bank_size(plan: Plan, machine: Machine, trials: int) -> int:
@@ -77,6 +84,8 @@ def bank_size(plan: Plan, machine: Machine, trials: int) -> int:
         UserError: there is no such device.
     """
     devices = machine.devices
+    if plan.base_config.is_foreign:
+        return 1
     if not devices:
         return machine.bank or 1
     size = machine.bank or best_bank_size(plan.base_config, devices[0], machine.data_dir)
@@ -93,7 +102,7 @@ def gain(plan: Plan, machine: Machine, bank: int) -> float:
 
     As measured for `--bank auto`; 1 where nothing was measured.
     """
-    devices = machine.devices
+    devices = [] if plan.base_config.is_foreign else machine.devices
     curve = known_curve(plan.base_config, devices[0]) if devices else {}
     sizes = [size for size in curve if size <= bank]
     return curve[max(sizes)] / curve[1] if sizes and 1 in curve else 1.0
@@ -122,6 +131,7 @@ def workers_for(
             bank=machine.bank,
             address=machine.address,
             convolutions=best_convolutions(plan.base_config, devices[0]) if devices else "grouped",
+            code=_code(plan),
             tell=tell,
         )
     )
@@ -129,6 +139,19 @@ def workers_for(
         yield executor, bank
     finally:
         executor.close()
+
+
+def _code(plan: Plan) -> UserCode:
+    """Return what of the user's a plan trains."""
+    config, spaces = plan.base_config, plan.search.space if plan.search else ()
+    key = "trainer" if config.is_foreign else "architecture"
+    tried = {**plan.varied, **{parameter.name: parameter.levels for parameter in spaces}}
+    names = dict.fromkeys(map(str, (getattr(config, key), *tried.get(key, ()))))
+    return UserCode(
+        folders=(plan.folder,) if plan.folder else (),
+        functions=tuple((key, name) for name in names if ":" in name),
+        command=config.command if config.is_foreign else None,
+    )
 
 
 def estimate(
@@ -145,6 +168,9 @@ def estimate(
     Raises:
         UserError: a config cannot be trained here.
     """
+    devices = tuple(dict.fromkeys(described["devices"]))
+    if plan.base_config.is_foreign:  # how long it takes is known when it is over
+        return Estimate(work.planned - work.done, 0.0, executor.slots, devices, 0, ())
     kinds = work.kinds()
     costs = [replace(cost, seconds=cost.seconds / gain) for cost in executor.measure(kinds)]
     work.learn(costs)
@@ -153,7 +179,7 @@ def estimate(
         trials=work.planned - work.done,
         seconds=work.seconds_waiting() / executor.slots,
         workers=executor.slots,
-        devices=tuple(dict.fromkeys(described["devices"])),
+        devices=devices,
         training_images=images - round(images * plan.base_config.validation_fraction),
         costs=tuple(zip(kinds, costs, strict=True)),
     )

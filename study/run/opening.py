@@ -61,7 +61,7 @@ def open_study(writer: StudyWriter, plan: Plan, dataset: Mapping[str, Any]) -> N
         UserError: its results come from other data.
     """
     stored = writer.attributes().get("dataset") if writer.exists else None
-    if stored is not None and stored["sha256"] != dataset["sha256"]:
+    if stored is not None and stored.get("sha256") != dataset.get("sha256"):
         _refuse(writer.name, [f"the content of {plan.dataset}"])
     use_wal(writer.storage)
     if not writer.exists:

@@ -6,14 +6,18 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy
 from optuna.trial import FrozenTrial
+from sqlalchemy.orm import Session
 
 from study.plans.plan import Plan, check_name
+from study.run import reuse
 from study.run.adaptive import AdaptiveWork, SeedRule, check_is_adaptive
 from study.run.coordinator import Coordinator, State, View
+from study.run.executors import Executor
 from study.run.machine import Estimate, Machine, bank_size, estimate, gain, share, workers_for
 from study.run.opening import attempts, check_same_plan, name_for, open_study, store_plan
 from study.run.path import PathWork
@@ -25,6 +29,8 @@ from study.store import location, ownership, replay, restore
 from study.store.durability import Durability
 from study.store.writer import StudyWriter
 from trainer import files
+from trainer.config import TrainConfig
+from trainer.results import Cost
 
 MAX_THREADS = 1024  # more are no number of threads that we wrote
 
@@ -34,12 +40,13 @@ class Watched:
     """Who is told what of a run.
 
     `announce` is called with the study's name and the estimate (None: nothing is left to do),
-    `tell` with a line for each thing that had to be restored first.
+    `tell` with a line for each thing that had to be restored first, `news` with what is decided.
     """
 
     view: View
     announce: Callable[[str, Estimate | None], None]
     tell: Callable[[str], None]
+    news: Callable[[str], None]
 
 
 def work_for(
@@ -86,6 +93,7 @@ def run(
     tell: Callable[[str], None] = lambda _: None,
     timeout: float | None = None,
     path: bool = False,
+    reusing: bool = False,
     rule: SeedRule | None = None,
     news: Callable[[str], None] = lambda _: None,
 ) -> State:
@@ -102,8 +110,9 @@ def run(
         tell: called with a line for each thing that had to be restored first.
         timeout: seconds.
         path: whether the ablation path is trained too.
+        reusing: whether cells that other studies have trained are taken over.
         rule: who gets further seeds, of a plan that stops when it is sure.
-        news: called with what each of its rounds has decided.
+        news: called with what each of its rounds has decided, and with what is taken over.
 
     Raises:
         UserError: something given is wrong; nothing has been written.
@@ -117,7 +126,7 @@ def run(
     file = location.sqlite_path(url)
     if not (file and restore.is_possible(file)) and location.is_new(url):
         _ = machine.devices  # refused before a database is made
-        files.ready(plan.dataset, machine.data_dir, download=True)
+        _get_data(plan, machine)
     with ownership.take(url, command, tell) as database:
         durability = Durability(url, tell)
         replay.replay(database, durability.journal, tell)
@@ -129,19 +138,31 @@ def run(
         plan = plan.as_sure_as(writer.plan())
         left = trials_left(plan, trials)
         bank = bank_size(plan, machine, left)
-        work = work_for(plan, trials, bank, path=path, rule=rule, tell=news)
+        work_of = partial(work_for, plan, bank=bank, path=path, rule=rule, tell=news)
+        work = work_of(trials)
         if work.done >= work.planned:
             announce(writer.name, None)
-            with durability.guarding(writer):
-                store_plan(writer, plan)
-                writer.touch()
-            return State(work.planned, work.done, work.failed, 0, None)
-        files.ready(plan.dataset, machine.data_dir, download=True)
-        watched = Watched(view, announce, tell)
+            return _keep_as_it_is(plan, work, writer, durability)
+        _get_data(plan, machine)
+        watched = Watched(view, announce, tell, news)
         session = _Session(
-            plan, machine, work, writer, durability, database_name(url), command, deadline, watched
-        )
-        return session.train(trials)
+            plan, machine, work_of, writer, durability, database_name(url), command, deadline,
+            watched, reusing,
+        )  # fmt: skip
+        return session.train(trials, work)
+
+
+def _get_data(plan: Plan, machine: Machine) -> None:
+    if not plan.base_config.is_foreign:
+        files.ready(plan.dataset, machine.data_dir, download=True)
+
+
+def _keep_as_it_is(plan: Plan, work: Work, writer: StudyWriter, durability: Durability) -> State:
+    """Note that a study ran in which nothing is left to do."""
+    with durability.guarding(writer):
+        store_plan(writer, plan)
+        writer.touch()
+    return State(work.planned, work.done, work.failed, 0, None)
 
 
 def trials_left(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
@@ -169,28 +190,36 @@ class _Session:
 
     plan: Plan
     machine: Machine
-    work: Work
+    work_of: Callable[[Sequence[FrozenTrial]], Work]  # what is left, of a study with these trials
     writer: StudyWriter
     durability: Durability
     database: str  # what tells databases in one folder apart
     command: str
     deadline: float | None  # `time.monotonic()`
     watched: Watched
+    reusing: bool
 
-    def train(self, trials: Sequence[FrozenTrial]) -> State:
-        """Train what is left to do; `trials` are those that there are."""
-        plan, work, writer = self.plan, self.work, self.writer
+    def train(self, trials: Sequence[FrozenTrial], work: Work) -> State:
+        """Train what is left to do, `work`; `trials` are those that there are."""
+        plan, writer = self.plan, self.writer
         left = max(work.planned - work.done, trials_left(plan, trials))
         with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
             bank = share(most, left, executor.slots)
-            speed = gain(plan, self.machine, bank)
-            costs = estimate(plan, work, executor, described, speed)
-            self.watched.announce(writer.name, costs)
+            self._tell_of_changed_code(described["code"])
+            reused = self._reusable(trials, described)
+            if reused:
+                work = self.work_of([*trials, *(each.settled for each in reused)])
+                bank = share(most, max(1, work.planned - work.done), executor.slots)
+            costs = self._announce(work, executor, described, bank)
+            if self.reusing:
+                self.watched.news(reuse.told(reused, work.planned - work.done))
             open_study(writer, plan, described["dataset"])
             with self.durability.guarding(writer):
                 writer.touch()
                 writer.describe(self._provenance(described))
+                begun = attempts(trials)
+                reuse.take_over(writer, reused, work.distributions, begun)
                 coordinator = Coordinator(
                     work,
                     writer,
@@ -199,11 +228,47 @@ class _Session:
                     weights=self._weights(),
                     view=self.watched.view,
                     deadline=self.deadline,
-                    attempts=attempts(trials),
-                    parameters=max((cost.parameters for _, cost in costs.costs), default=0),
+                    attempts=begun,
+                    parameters=max((cost.parameters for _, cost in costs), default=0),
                     back_up=lambda: self.durability.mind(writer),
                 )
                 return coordinator.run()
+
+    def _reusable(
+        self, trials: Sequence[FrozenTrial], described: Mapping[str, Any]
+    ) -> list[reuse.Reusable]:
+        if not self.reusing or described["code"]:  # what code of the user's another study had?
+            return []
+        data: str = described["dataset"]["sha256"]
+        stored, storage = records(trials), self.writer.storage
+
+        def read() -> list[reuse.Reusable]:
+            with Session(storage.engine) as session:
+                return reuse.find(session, self.plan, stored, self.writer.name, data)
+
+        return storage.patiently(read)
+
+    def _announce(
+        self, work: Work, executor: Executor, described: Mapping[str, Any], bank: int
+    ) -> Sequence[tuple[TrainConfig, Cost]]:
+        """Say what is to be done, and measure what it costs: a cost of each kind of config."""
+        if work.done >= work.planned:
+            self.watched.announce(self.writer.name, None)
+            return ()
+        speed = gain(self.plan, self.machine, bank)
+        costs = replace(estimate(self.plan, work, executor, described, speed), bank=bank)
+        self.watched.announce(self.writer.name, costs)
+        return costs.costs
+
+    def _tell_of_changed_code(self, code: Mapping[str, str]) -> None:
+        """Say which of the user's files are others than when the study's trials were trained."""
+        before = self.writer.attributes().get("code") if self.writer.exists else None
+        for name, digest in (before or {}).items():
+            if code.get(name, digest) != digest:
+                self.watched.tell(
+                    f"warning: the source of {name} has changed since trials of this study were "
+                    "trained with it; what is left is trained with it as it is now"
+                )
 
     def _weights(self) -> WeightFiles:
         return WeightFiles(self.durability.folder, self.database, self.writer.name)
@@ -216,6 +281,7 @@ class _Session:
             "git_commit": git_commit(),
             "git_diff": git_diff(),
             "command": self.command,
+            **({"code": described["code"]} if described["code"] else {}),
             "host": platform.node(),
             **({"threads": threads} if threads else {}),
         }

@@ -54,7 +54,9 @@ def ended(
         last = result.history[-1].val_accuracy
         return trial, TrialState.PRUNED, [last], {**attributes, "best_value": best}
     values = [float(value) for value in objectives if value is not None]
-    return trial, TrialState.COMPLETE, values, {**attributes, "checkpoint": checkpoint}
+    if result.weights_sha256 is not None:  # a training that is not ours leaves no weights
+        attributes["checkpoint"] = checkpoint
+    return trial, TrialState.COMPLETE, values, attributes
 
 
 def fault_of(result: Result, objectives: Sequence[float | None]) -> str | None:

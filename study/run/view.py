@@ -122,10 +122,15 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
     done = f"{already} are done, " if already > 0 else ""
     bound = "at most" if plan.search and plan.search.pruner != "none" else "about"
     where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''} ({', '.join(costs.devices)})"
-    yield (
-        f"{done}{costs.trials} to run on {costs.training_images} training images each: "
-        f"{bound} {duration(costs.seconds)} on {where}, measured over a few steps"
-    )
+    if plan.base_config.is_foreign:
+        yield f"{done}{costs.trials} to run on {where}; how long that takes is not known before"
+    else:
+        yield (
+            f"{done}{costs.trials} to run on {costs.training_images} training images each: "
+            f"{bound} {duration(costs.seconds)} on {where}, measured over a few steps"
+        )
+    if costs.obstacle:
+        yield f"banks of one, not of {costs.bank}: {costs.obstacle}"
     trials = f"--trials (now {plan.search.trials}), " if plan.search else ""
     seeds = f"--seeds (now {plan.seeds})"
     if plan.max_seeds:

@@ -5,24 +5,22 @@ the copy is whole and what was written, or it is not there.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
 from optuna.storages._rdb import models  # the schema's only definition; Optuna exports no other
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from fmnist_common.checksums import SEAL
-from study.store import backup, location, ownership, trial_rows
+from study.store import location, ownership, trial_rows
 from study.store.commit_mark import KEY as MARK
 from study.store.commit_mark import CommitMark
 from study.store.connection import OwnedStorage, use_wal
 from study.store.failures import StorageFailed
-from study.store.trial_rows import READ_AT_ONCE, UNREADABLE, trials
+from study.store.reading import reading
+from study.store.trial_rows import READ_AT_ONCE, trials
 from study.store.verify import VerifiedStudy, verify_study
 from study.store.writer import StudyWriter
 from trainer.errors import UserError, choose
@@ -89,34 +87,6 @@ def copy(
         except StorageFailed as failure:
             raise UserError(f"storage {location.display(target)}: {failure}") from failure
     return copied
-
-
-@contextmanager
-def reading(url: sqlalchemy.URL) -> Iterator[Session]:
-    """Open a database for reading: all of it as of one moment.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    path = location.sqlite_path(url)
-    try:
-        if path is None:
-            engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-            if engine.dialect.name == "postgresql":
-                engine = engine.execution_options(isolation_level="REPEATABLE READ")
-            with Session(engine) as session:
-                yield session
-            return
-        with backup.reading(path) as connection:
-            connection.execute("BEGIN")
-            engine = sqlalchemy.create_engine(
-                "sqlite://", creator=lambda: connection, poolclass=sqlalchemy.StaticPool
-            )
-            with Session(engine) as session:
-                yield session
-    except (SQLAlchemyError, *UNREADABLE) as error:
-        shown = location.display(url)
-        raise UserError(f"storage {shown}: cannot be read: {location.reason(error)}") from error
 
 
 def _id_of(session: Session, name: str) -> int:

@@ -51,6 +51,10 @@ class Seal:
         """Take in an attribute's JSON as it is stored."""
         self.attributes[key] = hashlib.sha256(text.encode()).hexdigest()
 
+    def holds(self, key: str, text: str) -> bool:
+        """Whether an attribute's JSON is what was written."""
+        return self.attributes.get(key) == hashlib.sha256(text.encode()).hexdigest()
+
     def take_trial(self, checksum: str) -> None:
         """Take in a trial that has ended."""
         self.trials += 1

@@ -4,7 +4,7 @@ Optuna's storage writes each value in a transaction of its own, which costs 110 
 of 20 epochs; the rows are the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ UNREADABLE = (LookupError, ValueError, TypeError, AttributeError)  # of SQLAlche
 
 trials = sqlalchemy.inspect(models.TrialModel).local_table
 study_attributes = sqlalchemy.inspect(models.StudyUserAttributeModel).local_table
-_attributes = sqlalchemy.inspect(models.TrialUserAttributeModel).local_table
+attributes = sqlalchemy.inspect(models.TrialUserAttributeModel).local_table
 _params = sqlalchemy.inspect(models.TrialParamModel).local_table
 _intermediate = sqlalchemy.inspect(models.TrialIntermediateValueModel).local_table
 _values = sqlalchemy.inspect(models.TrialValueModel).local_table
@@ -47,7 +47,7 @@ def load(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[int, S
     stored = ("param_name", "param_value", "distribution_json")
     for trial_id, name, value, text in rows(_params, *stored):
         loaded[trial_id].params[name] = value, text
-    for trial_id, key, text in rows(_attributes, "key", "value_json"):
+    for trial_id, key, text in rows(attributes, "key", "value_json"):
         loaded[trial_id].attributes[key] = text
     stored = ("step", "intermediate_value", "intermediate_value_type")
     for trial_id, step, value, kind in rows(_intermediate, *stored):
@@ -79,12 +79,20 @@ def load_each(session: Session, study_id: int) -> Iterator[tuple[int, StoredTria
     ids = list(session.scalars(every.order_by(trials.c.number, trials.c.trial_id)))
     for first in range(0, len(ids), READ_AT_ONCE):
         some = ids[first : first + READ_AT_ONCE]
-        loaded: Mapping[int, StoredTrial | None]
-        try:
-            loaded = load(session, trials.c.trial_id.in_(some))
-        except (SQLAlchemyError, *UNREADABLE):
-            loaded = {trial_id: _load_alone(session, trial_id) for trial_id in some}
+        loaded = load_some(session, some)
         yield from ((trial_id, loaded.get(trial_id)) for trial_id in some)
+
+
+def load_some(session: Session, ids: Sequence[int]) -> Mapping[int, StoredTrial | None]:
+    """Read a few hundred trials by their ids; None: its rows are damaged.
+
+    Raises:
+        SQLAlchemyError: the database cannot be read.
+    """
+    try:
+        return load(session, trials.c.trial_id.in_(ids))
+    except (SQLAlchemyError, *UNREADABLE):
+        return {trial_id: _load_alone(session, trial_id) for trial_id in ids}
 
 
 def _load_alone(session: Session, trial_id: int) -> StoredTrial | None:
@@ -118,15 +126,15 @@ def insert(session: Session, study_id: int, trial: StoredTrial) -> int:
     return trial_id
 
 
-def insert_attributes(session: Session, attributes: Mapping[int, Mapping[str, str]]) -> None:
+def insert_attributes(session: Session, made: Mapping[int, Mapping[str, str]]) -> None:
     """Insert attributes of trials: id -> key -> JSON."""
     rows = [
         {"trial_id": trial_id, "key": key, "value_json": text}
-        for trial_id, texts in attributes.items()
+        for trial_id, texts in made.items()
         for key, text in texts.items()
     ]
     if rows:
-        session.execute(_attributes.insert(), rows)
+        session.execute(attributes.insert(), rows)
 
 
 def insert_steps(session: Session, rows: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from analysis.hiplot_page import experiment, write
 from analysis.trials import Study, Trial
 from tests.support.browser import HOSTILE, Page, needs_chromium, open_page
+from tests.support.simulated import DATABASE
 from tests.support.studies import (
     PARETO,
     POOLING,
@@ -243,3 +244,45 @@ def test_the_browser_helper_reports_errors_and_requests(tmp_path: Path) -> None:
     errors = json.dumps(page.errors)
     assert all(word in errors for word in ("told", "claimed", "thrown", "ERR_NAME_NOT_RESOLVED"))
     assert page.requests == ["http://example.invalid/x.png"]
+
+
+def axes(study: Study, rows: list[Trial]) -> list[str]:
+    shown: list[str] = experiment(study, rows).display_data(Displays.PARALLEL_PLOT)["order"]
+    return shown[::-1]
+
+
+def test_what_is_constant_has_no_axis_and_the_target_is_the_last(tmp_path: Path) -> None:
+    study, rows = read(tmp_path, mixed(), POOLING)
+    shown = axes(study, rows)
+    assert shown[0] == "variant"
+    assert shown[-1] == "val_accuracy"
+    assert {"pooling", "batchnorm", "state"} <= set(shown)
+    assert "parameters" not in shown  # all have as many
+    assert experiment(study, rows).colorby == "val_accuracy"
+
+
+def test_of_many_factors_the_target_comes_first_and_each_has_its_axis(tmp_path: Path) -> None:
+    factors = {f"factor_{index:02}": [0.1, 0.2] for index in range(24)}
+    of = plan(factors, dict.fromkeys(factors, 0.1))
+    rows = [trial(of, {name: 0.2}, seed, 0.8 + seed / 9) for name in factors for seed in (0, 1)]
+    shown = axes(*read(tmp_path, rows, of))
+    assert shown[0] == "val_accuracy"
+    assert set(factors) <= set(shown)
+    assert "variant" not in shown
+
+
+@needs_chromium
+def test_the_target_of_the_published_ablation_is_within_a_window(tmp_path: Path) -> None:
+    from analysis import trials
+
+    connection = trials.connect(f"sqlite:///{DATABASE}")
+    (study,) = (own for own in trials.studies(connection) if own.name == "reference/ablation")
+    place = (
+        "Math.max(...[...document.querySelectorAll('.pplot-root *')]"
+        ".filter(e => e.textContent == 'val_accuracy')"
+        ".map(e => e.getBoundingClientRect().right))"
+    )
+    wide = "document.documentElement.scrollWidth"
+    page = show(tmp_path, study, trials.trials(connection, study.id), ask=(wide, place), width=1400)
+    assert page.answers[0] <= 1400
+    assert 1000 < page.answers[1] <= 1400

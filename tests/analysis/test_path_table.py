@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
+from analysis import dashboard
 from analysis.designs import results
 from analysis.documents import render
 from analysis.path import AblationPath, path
@@ -85,6 +86,16 @@ def test_gains_are_paired_differences_to_the_step_before(whole: AblationTable) -
     assert (third.gain.low, third.gain.high) == pytest.approx((interval.low, interval.high))
     start = [accuracy({}, seed) for seed in range(3)]
     assert third.total.delta == pytest.approx(means[1] - sum(start) / 3)
+
+
+def test_the_path_is_drawn_step_by_step(tmp_path: Folder, plan: Plan) -> None:
+    found = results(*read(tmp_path, trained(plan), plan.to_dict()))
+    (figure,) = [figure for figure in dashboard.plots(found) if figure.name == "path"]
+    means = [100 * (step.val_accuracy_mean or 0) for step in found.table.path.steps]
+    assert figure.data[0]["y"] == pytest.approx(means, rel=1e-4)
+    assert figure.layout["xaxis"]["ticktext"] == [
+        "baseline", "+ activation=gelu", "+ batchnorm=false", "+ pooling=avg",
+    ]  # fmt: skip
 
 
 def test_an_unfinished_path_says_what_is_left(tmp_path: Folder, plan: Plan) -> None:

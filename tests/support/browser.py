@@ -38,7 +38,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-pipe",
 )
 # Names that would run, load, break or turn something if a page held them as they are.
@@ -65,7 +65,7 @@ class Page:
 
 
 def open_page(
-    path: Path,
+    path: Path | str,
     screenshot: Path,
     *,
     ready: str = "document.readyState == 'complete'",
@@ -73,8 +73,9 @@ def open_page(
     width: int = 1600,
     height: int = 1000,
     timeout: float = 60.0,
+    dark: bool = False,
 ) -> Page:
-    """Open a local file and wait until the JavaScript expression `ready` holds.
+    """Open a local file or an address at 127.0.0.1, and wait until the expression `ready` holds.
 
     Raises:
         TimeoutError: it did not within `timeout` seconds.
@@ -96,11 +97,13 @@ def open_page(
             deviceScaleFactor=1,
             mobile=False,
         )
-        address = path.absolute().as_uri()
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.call("Emulation.setEmulatedMedia", features=[scheme])
+        address = path if isinstance(path, str) else path.absolute().as_uri()
         browser.call("Page.navigate", url=address)
         while not browser.evaluate(f"location.href != 'about:blank' && Boolean({ready})"):
             if time.monotonic() > browser.deadline:
-                raise TimeoutError(f"{path.name}: {ready} did not come true; {browser.errors()}")
+                raise TimeoutError(f"{address}: {ready} did not come true; {browser.errors()}")
             time.sleep(0.05)
         answers = [browser.evaluate(expression) for expression in ask]
         picture = browser.call("Page.captureScreenshot", format="png")["data"]

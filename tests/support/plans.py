@@ -60,7 +60,9 @@ def announce(name: str, costs: Estimate | None) -> None:
     """Keep what a run announces to oneself."""
 
 
-def run(plan: Plan, file: Path, *, machine: Machine = INLINE, name: str | None = None) -> State:
+def run(
+    plan: Plan, file: Path, *, machine: Machine = INLINE, name: str | None = None, **more: Any
+) -> State:
     """Run a plan in this process, as the command does."""
     return session.run(
         plan,
@@ -70,6 +72,7 @@ def run(plan: Plan, file: Path, *, machine: Machine = INLINE, name: str | None =
         argv=["run", plan.name],
         view=Witness(),
         announce=announce,
+        **more,
     )
 
 

@@ -10,7 +10,8 @@ def small(**changes: object) -> TrainConfig:
 
 
 def losses(result: Result) -> list[float]:
-    return [loss for epoch in result.history for loss in (epoch.train_loss, epoch.val_loss)]
+    pairs = ((epoch.train_loss, epoch.val_loss) for epoch in result.history)
+    return [loss for pair in pairs for loss in pair if loss is not None]
 
 
 MIXED = [

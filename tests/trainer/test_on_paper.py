@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,8 @@ def examiner(library: Path | None) -> Iterator[Examine]:
         found: dict[str, Any] = json.loads(answers.readline())
         return found
 
-    yield lambda configs, mutant=None, way="grouped": answer(
-        json.dumps({"configs": configs, "mutant": mutant, "convolutions": way})
+    yield lambda configs, mutant=None, way="grouped", triton=False: answer(
+        json.dumps({"configs": configs, "mutant": mutant, "convolutions": way, "triton": triton})
     )
     process.communicate(timeout=60)  # the end of what is asked ends it
     assert process.returncode == 0
@@ -199,3 +200,20 @@ def test_a_step_starts_no_more_kernels_than_it_did(
     assert seen["objections"] == []
     assert seen["step"] <= step, seen["names"]
     assert seen["validation"] <= validation
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler: on meta no CUDA")
+@pytest.mark.parametrize(
+    ("configs", "step"),
+    [(bank(1), 60), (bank(1, augmentation=THREE), 74), (bank(16), 70), (mixed(), None)],
+    ids=str,
+)
+def test_where_triton_is_dropout_is_one_kernel_each_way(
+    examine: Examine, configs: Configs, step: int | None
+) -> None:
+    without, seen = examine(configs), examine(configs, triton=True)
+    assert seen["objections"] == []
+    assert seen["names"]["dropped"] % 2 == 0
+    assert seen["step"] < without["step"]
+    assert step is None or seen["step"] <= step, seen["names"]

@@ -92,6 +92,15 @@ DIALECTS = (
         {},
     ),
     Dialect(
+        "fmnist-study", "a table of 'fmnist-study export'",
+        (r"trial", r"state", r"variant", r"val_accuracy|value"),
+        {r"trial": "run", r"state": "state", r"seed": "seed",
+         r"variant|candidate|checkpoint|weights_sha256|device|precision|bank|started|completed|"
+         r"outcome|failure_kind|failure_reason|damage|epochs|best_value|model_bytes|"
+         r"multiply_adds": "note"},
+        one_run_per_id=True,
+    ),
+    Dialect(
         "hiplot", "a HiPlot experiment", (r"uid", r"from_uid"),
         {r"uid|from_uid": "note"},
     ),

@@ -27,7 +27,7 @@ def read(source: Source) -> Table:
         UserError: it is malformed, or holds no results; names the line or record.
     """
     content, _ = text.decode(source.data)
-    records = _documents(content)
+    records = _documents(content, source)
     rows = [row for where, record in records for row in _rows(where, record)]
     table = make_table(source, "JSON", rows)
     lists = {name: "holds a long list" for row in rows for name, cell in row.cells.items()
@@ -84,7 +84,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _documents(content: str) -> Iterable[tuple[str, Any]]:
+def _documents(content: str, source: Source) -> Iterable[tuple[str, Any]]:
     """Return the records of a JSON text with their places."""
     try:
         document = load(content)
@@ -98,12 +98,9 @@ def _documents(content: str) -> Iterable[tuple[str, Any]]:
         raise UserError("is JSON, but neither a list of objects nor an object that holds one")
     if isinstance(document.get("datapoints"), list):  # HiPlot
         return _numbered(map(_datapoint, document["datapoints"]))
-    lists = [value for value in document.values() if _holds_objects(value)]
-    if len(lists) == 1:
-        return _numbered(lists[0])
-    if len(lists) > 1:
-        names = [name for name, value in document.items() if _holds_objects(value)]
-        raise UserError(f"holds several lists of objects: {', '.join(names)}; keep the runs' one")
+    lists = {name: value for name, value in document.items() if _holds_objects(value)}
+    if lists:
+        return _numbered(lists[source.choose("lists of objects", lists)])
     if document and all(map(_has_figure, document.values())):
         return [(f"run {name!r}", {"name": name, **record}) for name, record in document.items()]
     if _has_figure(document):

@@ -16,6 +16,15 @@ TICK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
+class UserCode:
+    """What of the user's is trained: functions with their keys, ("architecture", "module:name")."""
+
+    folders: tuple[Path, ...] = ()  # where they lie, beside the current one
+    functions: tuple[tuple[str, str], ...] = ()
+    command: str | None = None  # of a training that is not ours; "": that is a function
+
+
+@dataclass(frozen=True)
 class WorkerSpec:
     """One worker: its device, its OpenMP threads, the data set it reads; how often it saves."""
 
@@ -25,6 +34,7 @@ class WorkerSpec:
     data_dir: Path | None
     resume_seconds: float = 20.0  # of training between two resume points
     convolutions: str = "grouped"  # how banks convolve, see `trainer.convolutions`
+    code: UserCode = UserCode()
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class Request:
     bank: int | None = None  # members at most
     address: str | None = None
     convolutions: str = "grouped"  # of each worker
+    code: UserCode = UserCode()
     tell: Callable[[str], None] = lambda _: None  # of workers that come and go, a line each
 
 

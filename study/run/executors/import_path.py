@@ -10,11 +10,23 @@ import os
 import sys
 from collections.abc import Iterator
 
+CALLER = "FMNIST_CALLERS_PYTHONPATH"  # environment: what PYTHONPATH was before
+
+
+def environment_of_the_caller() -> dict[str, str]:
+    """Return the environment for programs that are not ours: without the path of this process."""
+    environment = dict(os.environ)
+    if CALLER in environment:
+        environment.pop("PYTHONSAFEPATH", None)
+        environment["PYTHONPATH"] = environment.pop(CALLER)
+    return environment
+
 
 @contextlib.contextmanager
 def path_for_children() -> Iterator[None]:
     """Let Python processes that are started meanwhile have the import path of this one."""
     wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    wanted[CALLER] = os.environ.get(CALLER, os.environ.get("PYTHONPATH", ""))
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

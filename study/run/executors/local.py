@@ -20,6 +20,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from fmnist_common.environment import variable
 from study.run.executors import (
     Event,
     Failure,
@@ -221,7 +222,19 @@ class LocalExecutor:
 
 def executor_for(request: Request) -> LocalExecutor:
     """Return the executor `local`, not started."""
-    return LocalExecutor(specs_for(request))
+    return LocalExecutor(specs_for(request), stall=_stall_seconds())
+
+
+def _stall_seconds() -> float:
+    """Return how long a worker may do nothing.
+
+    Raises:
+        UserError: the environment's value is no number of seconds.
+    """
+    name, text = variable("STALL_SECONDS")
+    if text and (not text.isdecimal() or not 1 <= int(text[:9]) <= 10**7):
+        raise UserError(f"{name} = {text!r}: must be a whole number of seconds, from 1")
+    return float(text or STALL_SECONDS)
 
 
 class _Process:

@@ -89,6 +89,7 @@ class Agent:
             self.request.dataset,
             folder,
             convolutions=self.request.convolutions,
+            code=self.request.code,
         )
         self.crew = self.workers([spec] * self.place.slots)
         described = self.crew.start()

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from study.run.executors import Failure, Job, WorkerSpec
-from trainer import checkpoint, convolutions, data, device
+from study.run.executors.foreign import ForeignTraining, TrainingFailed
+from trainer import checkpoint, convolutions, data, device, user_code
 from trainer.bank_cache import BankCache
 from trainer.config import TrainConfig
 from trainer.cost import measure
@@ -35,6 +36,13 @@ class Worker:
         device.use(self.device)  # before anything lies there
         device.prepare_process(spec.threads)
         convolutions.use(spec.convolutions)
+        user_code.look_in(spec.code.folders)
+        for what, reference in spec.code.functions:
+            user_code.load(what, reference)
+        self.foreign: ForeignTraining | None = None
+        if spec.code.command is not None:
+            self._train_theirs(spec)
+            return
         images = data.load(spec.dataset, spec.data_dir)
         self.description = {
             "dataset": images.describe(),
@@ -42,6 +50,7 @@ class Worker:
             **({"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}),
             # torch's own TorchVersion would load torch where it is unpickled.
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+            "code": user_code.fingerprints(spec.code.functions),
         }
         self.data = images.to(self.device)
         self.banks = BankCache()
@@ -56,6 +65,16 @@ class Worker:
         gc.collect()
         gc.freeze()  # what is loaded stays: collections after jobs need not look at it
 
+    def _train_theirs(self, spec: WorkerSpec) -> None:
+        """Have the user's trainings done here; of their data nothing is known but its name."""
+        self.foreign = ForeignTraining(spec.device, spec.threads)
+        self.description = {
+            "dataset": {"name": spec.dataset},
+            "device": device.describe(self.device),
+            "versions": {"python": platform.python_version()},
+            "code": user_code.fingerprints(spec.code.functions, spec.code.command or ""),
+        }
+
     def measure(self, configs: Sequence[TrainConfig]) -> list[Cost]:
         """Return what each config will cost."""
         try:
@@ -65,6 +84,8 @@ class Worker:
 
     def train(self, job: Job, on_epoch: Watch) -> list[Result]:
         """Train a job, write its checkpoints, return its results without weights and images."""
+        if self.foreign is not None:
+            return [self.foreign.train(config, on_epoch) for config in job.configs]
         resume = None
         if job.resume_points:
             resume = ResumePoints(job.resume_points, self.same, self.resume_seconds)
@@ -128,6 +149,8 @@ def failure_of(error: Exception) -> Failure:
     """Say in one line why a job failed, and of what kind that is."""
     if isinstance(error, UserError):
         return Failure("user", str(error))
+    if isinstance(error, TrainingFailed):
+        return Failure("error", str(error))
     kind = _kind(error)
     first_line = (str(error).splitlines() or [""])[0]
     reason = f"{type(error).__name__}: {first_line}"

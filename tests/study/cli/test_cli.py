@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -410,29 +409,6 @@ def test_only_an_ablation_has_a_path(fmnist_study: Command, tmp_path: Path) -> N
         assert said.code == 2
         assert re.fullmatch(r"fmnist-study: error: --path: is for ablations [^\n]+\n", said.err)
     assert not (tmp_path / "studies.db").exists()
-
-
-def test_the_dashboard_serves_a_snapshot_until_it_is_interrupted(
-    done: Command, tmp_path: Path
-) -> None:
-    before = fingerprint(tmp_path / "studies.db")
-    words = [sys.executable, "-m", "study.cli", "dashboard", "--port", "0"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            address = process.stdout.readline().split()[0]
-            assert address.endswith("/dashboard/studies/1")
-            api = address.replace("/dashboard/studies/1", "/api/studies/1?after=0")
-            with urllib.request.urlopen(api, timeout=30) as answer:
-                process.send_signal(signal.SIGINT)  # while it may still be answering
-                shown = json.load(answer)
-            process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    assert len(shown["trials"]) == 4
-    assert fingerprint(tmp_path / "studies.db") == before
 
 
 def test_reports_that_cannot_be_written_are_one_line(fmnist_study: Command, tmp_path: Path) -> None:

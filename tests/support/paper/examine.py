@@ -2,8 +2,9 @@
 
     python -m tests.support.paper.examine [LIBRARY] < cases
 
-A case is `{"configs": [...], "mutant": name or null, "convolutions": way}`; its answer `{"step": kernels, "validation":
-kernels, "objections": [...], "names": {kernel: count}}`.
+A case is `{"configs": [...], "mutant": name or null, "convolutions": way, "triton": whether it is
+there}`; its answer `{"step": kernels, "validation": kernels, "objections": [...], "names": {kernel:
+count}}`.
 """
 
 import json
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from tests.support.paper.gpu import mode, pretend, watched
-from trainer import convolutions, fused, networks
+from trainer import convolutions, fused, layers, networks
 from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.data import ImageData, load, split
@@ -158,6 +159,7 @@ def main() -> None:
         case = json.loads(line)
         configs = [TrainConfig.from_dict(values) for values in case["configs"]]
         convolutions.use(case.get("convolutions") or "grouped")
+        vars(layers)["triton_is_there"] = lambda case=case: case.get("triton", False)
         print(json.dumps(examine(gpu, configs, digits, case.get("mutant"))), flush=True)
 
 

@@ -1,0 +1,1 @@
+"""A study or a trial in files that other programs read."""

@@ -275,7 +275,11 @@ def test_a_report_of_an_attempt_that_is_over_is_not_listened_to(
         watcher = Recorder(jobs)
         executor.run(watcher)
         node = next(iter(executor.nodes.values()))
-        late = ("results", ([], [["weights"]])), ("failed", Failure("error", "late")), ("epoch", {})
+        late: tuple[tuple[str, Any], ...] = (
+            ("results", ([], [["weights"]])),
+            ("failed", Failure("error", "late")),
+            ("epoch", {}),
+        )
         for kind, payload in late:
             assert list(executor._reported(node, executor.number, kind, payload)) == []
             assert list(executor._reported(node, 10**6, kind, payload)) == []

@@ -28,12 +28,13 @@ class Mistake:
     label: int  # the true class
     predicted: int
     probability: float  # that the network gave to `predicted`
-    pixels: bytes  # side * side grey values, row by row
+    pixels: bytes  # [C, side, side]: grey values, or those of red, of green and of blue
+    channels: int  # C: 1 or 3
 
     @property
     def side(self) -> int:
         """Pixels along a side."""
-        return math.isqrt(len(self.pixels))
+        return math.isqrt(len(self.pixels) // self.channels)
 
 
 def mistakes(checkpoint: Path) -> list[Mistake]:
@@ -52,17 +53,25 @@ def _mistake(entry: Any) -> Mistake | None:
             int(entry["predicted"]),
             float(entry["probability"]),
             pixels,
+            int(entry.get("channels", 1)),
         )
-    except (TypeError, KeyError, ValueError, binascii.Error):
+        if mistake.channels not in (1, 3):
+            return None
+    except (TypeError, KeyError, ValueError, AttributeError, binascii.Error):
         return None
-    square = 0 < mistake.side <= LARGEST and mistake.side**2 == len(pixels)
+    square = 0 < mistake.side <= LARGEST and mistake.channels * mistake.side**2 == len(pixels)
     return mistake if square and 0 <= mistake.probability <= 1 else None
 
 
-def png(pixels: bytes, side: int) -> bytes:
-    """Write grey values as a PNG file (ISO/IEC 15948): signature, header, image, end."""
-    rows = b"".join(b"\0" + pixels[start : start + side] for start in range(0, side * side, side))
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)  # 8 bits of grey, no interlace
+def png(pixels: bytes, side: int, channels: int = 1) -> bytes:
+    """Write pixels [C, side, side] as a PNG file (ISO/IEC 15948): signature, header, image, end."""
+    row = side * channels
+    mixed = bytearray(len(pixels))  # the channels of a pixel side by side
+    for channel in range(channels):
+        mixed[channel::channels] = pixels[channel * side**2 : (channel + 1) * side**2]
+    rows = b"".join(b"\0" + mixed[start : start + row] for start in range(0, side * row, row))
+    colour = 0 if channels == 1 else 2  # grey or RGB, 8 bits each, no interlace
+    header = struct.pack(">IIBBBBB", side, side, 8, colour, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

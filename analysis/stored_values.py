@@ -227,8 +227,10 @@ def plan_fault(plan: Any) -> str | None:
 
 _DATASET = {
     "name": _is_word, "sha256": _is_word, "train_images": _is_natural, "test_images": _is_natural,
-    "side": _is_natural, "classes": _either(_list_of(_is_text), _is_natural),
-    "normalisation": _list_of(is_number),
+    "validation_images": _is_natural, "side": _is_natural, "channels": _is_natural,
+    "classes": _either(_list_of(_is_text), _is_natural),
+    "normalisation": _either(_list_of(is_number), _list_of(_list_of(is_number))),
+    "notes": _list_of(_is_text),
 }  # fmt: skip
 STUDY_ATTRIBUTES: Mapping[str, Check] = {
     "plan": lambda plan: plan_fault(plan) is None, "plan_hash": _is_word,

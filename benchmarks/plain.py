@@ -82,7 +82,7 @@ class Plain:
             capturable=device.type == "cuda",
         )
         self.device, self.data = device, data.to(device)
-        self.mean, self.std = data.normalisation
+        ((self.mean, self.std),) = data.normalisation
         self.bf16 = devices.precision(config, device) == "bf16"
         self.images = self.data.train_images.view(-1, 1, 28, 28)
         order = torch.randperm(len(self.images), device=device).split(config.batch_size)

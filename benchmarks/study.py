@@ -74,7 +74,7 @@ def trial(
 
     torch.set_num_threads(1)
     data = datasets.load("fashion-mnist", Path(data_dir) if data_dir else None)
-    plain = [transforms.ToTensor(), transforms.Normalize(*data.normalisation)]
+    plain = [transforms.ToTensor(), transforms.Normalize(*data.normalisation[0])]
 
     class Images(Dataset[tuple[Any, int]]):
         def __init__(self, pixels: torch.Tensor, labels: torch.Tensor, first: list[Any]) -> None:

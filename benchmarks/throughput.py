@@ -165,7 +165,7 @@ class Usual:
         data = datasets.load("fashion-mnist", place.data_dir)
         self.device = torch.device(place.device)
         flip = [transforms.RandomHorizontalFlip()] if network.flip else []
-        plain = [transforms.ToTensor(), transforms.Normalize(*data.normalisation)]
+        plain = [transforms.ToTensor(), transforms.Normalize(*data.normalisation[0])]
         images, labels = data.train_images.view(-1, 28, 28), data.train_labels
         parts: list[tuple[slice, list[Any]]] = [
             (slice(0, TRAINED), flip),
@@ -212,7 +212,7 @@ class InMemory:
     def __init__(self, network: Network, place: Place) -> None:
         data = datasets.load("fashion-mnist", place.data_dir)
         self.device = torch.device(place.device)
-        mean, std = data.normalisation
+        ((mean, std),) = data.normalisation
         pixels = data.train_images[: TRAINED + EVALUATED].view(-1, 1, 28, 28)
         self.images = pixels.float().div_(255).sub_(mean).div_(std).to(self.device)
         self.labels = data.train_labels[: TRAINED + EVALUATED].to(self.device)

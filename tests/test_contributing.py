@@ -46,7 +46,7 @@ from trainer.datasets import DATASETS
 
 there, told = data.load("stripes"), DATASETS["stripes"]
 sizes = [len(there.train_labels), len(there.test_labels), len(there.classes)]
-print([*sizes, *there.normalisation])
+print([*sizes, *there.normalisation[0]])
 print([told.train_images, told.test_images, len(told.classes), told.mean, told.std])
 """
 

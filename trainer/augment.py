@@ -29,7 +29,7 @@ NOISE = 0.05  # standard deviation; pixels are in [0, 1] and stay there
 
 
 class Augmentation:
-    """Augment batches of a bank: uint8 [B, K, H, W] -> float [B, K, H, W] in [0, 1].
+    """Augment batches of a bank: uint8 [B, K*C, H, W] -> float [B, K*C, H, W] in [0, 1].
 
     What happens to an image is drawn first, as a few whole numbers (`places`), for as many steps at
     once as one likes; a step then only moves and blanks pixels.
@@ -39,12 +39,19 @@ class Augmentation:
         side: height and width, pixels.
         device: where the images are.
         dtype: of the result.
+        channels: C, of an image; what is drawn for it moves and blanks them all alike.
     """
 
     def __init__(
-        self, configs: Sequence[TrainConfig], side: int, device: torch.device, dtype: torch.dtype
+        self,
+        configs: Sequence[TrainConfig],
+        side: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        channels: int = 1,
     ) -> None:
-        self.side, self.device, self.dtype = side, device, dtype
+        self.side, self.channels = side, channels
+        self.device, self.dtype = device, dtype
         names = [augmentation_names(config.augmentation) for config in configs]
         seeds = [config.seed for config in configs]
         # kind -> which members use it, [K]; kinds that no member uses are left out.
@@ -85,7 +92,9 @@ class Augmentation:
         return torch.empty(0, dtype=torch.int32, device=some.device)
 
     def apply(self, images: Tensor, places: Tensor, keys: Mapping[str, Tensor]) -> Tensor:
-        """Augment one batch [B, K, H, W] with what was drawn for it: [B, K, P], [K, 2] each."""
+        """Augment one batch [B, K*C, H, W] with what was drawn for it: [B, K, P], [K, 2] each."""
+        if self.numbers:
+            places = self._by_channel(places, 1)  # [B, K*C, P]
         if self.moves:
             images = self._move(images, places[..., 0:2], places[..., 2:4])
         x = images.to(self.dtype).mul_(1 / 255)
@@ -96,6 +105,11 @@ class Augmentation:
         if "noise" in self.uses:
             x = self._noise(x, keys)
         return x
+
+    def _by_channel(self, of_members: Tensor, dim: int) -> Tensor:
+        """Repeat what each member has for its channels: K -> K*C along a dimension."""
+        grey = self.channels == 1
+        return of_members if grey else of_members.repeat_interleave(self.channels, dim)
 
     def _draw(self, kind: str, keys: Mapping[str, Tensor], rows: int, columns: int) -> Tensor:
         return fractions(self.streams[kind].numbers(keys[kind], rows, columns))  # [..., B, K, C]
@@ -124,10 +138,10 @@ class Augmentation:
         return [torch.ones_like(y), 1 - 2 * flipped, y, x + flipped * (self.side - 1 - 2 * x)]
 
     def _move(self, images: Tensor, direction: Tensor, offset: Tensor) -> Tensor:
-        places = self.axis * direction[..., None] + offset[..., None]  # [B, K, 2, side]
+        places = self.axis * direction[..., None] + offset[..., None]  # [B, K*C, 2, side]
         source = places.clamp(0, self.side - 1)
         y, x = source.unbind(2)
-        index = (y * self.side)[..., :, None] + x[..., None, :]  # [B, K, side, side]
+        index = (y * self.side)[..., :, None] + x[..., None, :]  # [B, K*C, side, side]
         moved = images.flatten(2).gather(2, index.flatten(2).long()).view_as(images)
         if self.shifts:
             inside = source == places
@@ -135,15 +149,20 @@ class Augmentation:
         return moved
 
     def _rotate(self, x: Tensor, keys: Mapping[str, Tensor]) -> Tensor:
-        rows, members, side = x.shape[0], x.shape[1], self.side
-        angle = (self._draw("rotate", keys, rows, 1).flatten() * 2 - 1) * ROTATE  # [B*K]
+        rows, channels, side = x.shape[0], x.shape[1], self.side
+        drawn = self._by_channel(self._draw("rotate", keys, rows, 1), 1)  # [B, K*C, 1]
+        angle = (drawn.flatten() * 2 - 1) * ROTATE
         zero = torch.zeros_like(angle)
         cos, sin = angle.cos(), angle.sin()
         theta = torch.stack([cos, -sin, zero, sin, cos, zero], dim=1).view(-1, 2, 3).to(x.dtype)
-        grid = F.affine_grid(theta, [rows * members, 1, side, side], align_corners=False)
+        grid = F.affine_grid(theta, [rows * channels, 1, side, side], align_corners=False)
         turned = F.grid_sample(x.reshape(-1, 1, side, side), grid, align_corners=False)
         # Members that do not rotate keep their exact pixels.
-        return torch.where(self.uses["rotate"][:, None, None], turned.view_as(x), x)
+        return torch.where(self._users("rotate"), turned.view_as(x), x)
+
+    def _users(self, kind: str) -> Tensor:
+        """Which channels are of a member that uses this kind, [K*C, 1, 1]."""
+        return self._by_channel(self.uses[kind], 0)[:, None, None]
 
     def _boxes(self, keys: Mapping[str, Tensor], rows: int) -> list[Tensor]:
         if "erase" not in self.uses:
@@ -160,11 +179,13 @@ class Augmentation:
         return [*first.unbind(-1), *(first + size - 1).unbind(-1)]
 
     def _erase(self, x: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        inside = self.axis.clamp(first[..., None], last[..., None]) == self.axis  # [B, K, 2, side]
+        inside = (
+            self.axis.clamp(first[..., None], last[..., None]) == self.axis
+        )  # [B, K*C, 2, side]
         return x.masked_fill_(inside[:, :, 0, :, None] & inside[:, :, 1, None, :], 0.0)
 
     def _noise(self, x: Tensor, keys: Mapping[str, Tensor]) -> Tensor:
-        rows, pixels = len(x), self.side**2
+        rows, pixels = len(x), self.channels * self.side**2
         pairs = -(-pixels // 2)
         # Box and Muller (1958): two uniform numbers make two normal ones.
         radius, angle = self._draw("noise", keys, rows, 2 * pairs).split(pairs, dim=2)
@@ -172,7 +193,7 @@ class Augmentation:
         normal = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=2)[..., :pixels]
         noisy = (x + NOISE * normal.to(x.dtype).view_as(x)).clamp_(0, 1)
         # Members without noise keep their exact pixels.
-        return torch.where(self.uses["noise"][:, None, None], noisy, x)
+        return torch.where(self._users("noise"), noisy, x)
 
 
 def _between(low: float, high: float, u: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class Bank(Networks):
                 f"batch_size = {self.batch_size}: larger than the {self.train_size} training images"
             )
         self.optimizer = BankOptimizer(self.network, configs, self.steps_per_epoch)
-        self.augmentation = Augmentation(configs, data.side, device, self.dtype)
+        self.augmentation = Augmentation(configs, data.side, device, self.dtype, data.channels)
         # Steps taken, and of them those of this epoch.
         self.counters = torch.zeros(2, dtype=torch.int64, device=device)
         self.clock, self.position = self.counters[0], self.counters[1:]
@@ -155,9 +155,7 @@ class Bank(Networks):
 
     def _step(self, batch: Tensor, places: Tensor) -> Tensor:
         labels = self.data.train_labels[batch]  # [B, K]
-        images = self.data.train_images[batch].view(
-            *batch.shape, self.data.side, -1
-        )  # [B, K, H, W]
+        images = self.pixels(self.data.train_images, batch)  # [B, K*C, H, W]
         x = self.normalise(self.augmentation.apply(images, places, self.kind_keys))
         with self.autocast():
             logits = self.network(x)

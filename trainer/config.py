@@ -5,13 +5,13 @@ No torch here: plans are checked, shown and costed without loading it.
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
 from trainer.architectures import ARCHITECTURES
-from trainer.datasets import DATASETS
+from trainer.datasets import dataset_fault
 from trainer.errors import UserError, choose
 
 AUGMENTATIONS = ("flip", "erase", "translate", "crop", "rotate", "noise")
@@ -86,7 +86,7 @@ def _command(value: Any) -> str | None:
 
 
 def _dataset(value: Any) -> str | None:
-    return None if value in DATASETS else f"choose from {', '.join(DATASETS)}"
+    return dataset_fault(value)
 
 
 def _number(
@@ -145,19 +145,22 @@ def _normalization(default: str) -> Any:
     return field(default=default, metadata={"check": check})
 
 
+Constants = tuple[float, float]  # mean and standard deviation
+
+
 def normalization_constants(
-    normalization: str, dataset: tuple[float, float]
-) -> tuple[float, float]:
-    """Return what is subtracted from pixels in [0, 1] and what they are divided by.
+    normalization: str, dataset: Sequence[Constants]
+) -> tuple[Constants, ...]:
+    """Return what is subtracted from pixels in [0, 1] and what they are divided by, per channel.
 
     Args:
         normalization: a valid value of the field.
-        dataset: mean and standard deviation of the training images.
+        dataset: mean and standard deviation of the training images, of each channel.
     """
     if normalization == "dataset":
-        return dataset
+        return tuple(dataset)
     mean, std = ("0", "1") if normalization == "none" else normalization.split("/")
-    return float(mean), float(std)
+    return ((float(mean), float(std)),) * len(dataset)
 
 
 def augmentation_names(augmentation: str) -> tuple[str, ...]:
@@ -262,7 +265,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the training depends on by name, as JSON-ready values: options too."""
-        values = asdict(self)
+        values = vars(self)
         names = TOLD if self.is_foreign else FIELD_NAMES
         whose = {name: values[name] for name in ("trainer", "command") if values[name]}
         return {**{name: values[name] for name in names}, **whose, **dict(self.options)}

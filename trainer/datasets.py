@@ -2,7 +2,8 @@
 
 Grey images of one size with labels 0, 1, ... To add a data set, add an entry to `DATASETS`: its
 facts, and either the official files (of the MNIST family, which torchvision downloads) or a
-function that reads it.
+function that reads it. The user's images need no entry: they are named by where they are, and read
+by `trainer.sources`.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,9 +41,9 @@ class DataSet:
     package: str | None = None  # which module that is
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Side of the images, number of classes: what the shape of a network depends on."""
-        return self.side, len(self.classes)
+    def shape(self) -> tuple[int, int, int]:
+        """Side, classes, channels: what the shape of a network depends on."""
+        return self.side, len(self.classes), 1
 
 
 def _digits() -> Arrays:
@@ -135,3 +136,33 @@ DATASETS: Mapping[str, DataSet] = {
         ),
     ),
 }
+
+# Where the user's images are, KIND:REST -> what the rest is.
+SOURCES: Mapping[str, str] = {
+    "folder": "PATH",
+    "npz": "FILE",
+    "torchvision": "NAME",
+}
+LONGEST_NAME = 1000
+
+
+def is_users(name: str) -> bool:
+    """Whether a data set is the user's images, named by where they are."""
+    return name not in DATASETS and name.partition(":")[0] in SOURCES
+
+
+def wherever(name: str) -> str:
+    """Return the name without where the user's images lie: their content tells them apart."""
+    return "images" if is_users(name) else name
+
+
+def dataset_fault(name: object) -> str | None:
+    """Say what is wrong with the name of a data set; None: nothing."""
+    if isinstance(name, str) and name in DATASETS:
+        return None
+    kind, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind in SOURCES and rest:
+        fine = len(str(name)) <= LONGEST_NAME and str(name).isprintable()
+        return None if fine else f"must be at most {LONGEST_NAME} printable characters"
+    forms = [f"{kind}:{rest}" for kind, rest in SOURCES.items()]
+    return f"choose from {', '.join([*DATASETS, *forms])}"

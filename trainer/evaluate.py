@@ -114,7 +114,7 @@ def restore(trained: Trained, data: ImageData, device: torch.device) -> Networks
 
 
 def probabilities(networks: Networks, images: Tensor) -> NDArray[np.float64]:
-    """Return the softmax probabilities of one network for images [N, H*W], shape [N, C]."""
+    """Return the softmax probabilities of one network for images [N, C*H*W], shape [N, C]."""
     every = torch.arange(len(images), device=networks.device)[:, None]
     logits = torch.cat(
         [values[:, 0] for _, values in networks.logits(images.to(networks.device), every)]
@@ -139,5 +139,7 @@ def evaluate(trained: Trained, data: ImageData, device: torch.device) -> Evaluat
         parameters=networks.parameters,
         precision=networks.precision,
         device=devices.describe(device),
-        inference=latency.inference(networks.network, trained.config, data.side, device),
+        inference=latency.inference(
+            networks.network, trained.config, (data.side, data.channels), device
+        ),
     )

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from trainer.models import build
 
 
 class Classifier(nn.Module):
-    """Images [N, 1, H, W] with pixels in [0, 1] -> logits [N, classes].
+    """Images [N, C, H, W] with pixels in [0, 1] -> logits [N, classes].
 
     The normalisation of training is inside, so nobody has to repeat it.
 
@@ -35,15 +34,25 @@ class Classifier(nn.Module):
     def __init__(self, config: TrainConfig, state: dict[str, Tensor], data: dict[str, Any]) -> None:
         super().__init__()
         # Every weight comes from the checkpoint.
-        self.network = build([config], data["side"], len(data["classes"]), start=False)
+        self.channels = data.get("channels", 1)
+        shape = data["side"], len(data["classes"]), self.channels
+        self.network = build([config], *shape, start=False)
         self.network.load_state_dict(state, strict=False)
         missing = set(dict(self.network.named_parameters())) - set(state)
         if missing:
             raise UserError(f"lacks {', '.join(sorted(missing))}")
-        mean, std = map(float, data["normalisation"])
-        self.mean, self.std = normalization_constants(config.normalization, (mean, std))
-        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
-            raise ValueError(f"pixels cannot be normalised by {self.mean} and {self.std}")
+        pairs = data["normalisation"] if self.channels > 1 else [data["normalisation"]]
+        trained = [(float(mean), float(std)) for mean, std in pairs]
+        constants = torch.tensor(normalization_constants(config.normalization, trained))  # [C, 2]
+        if not (len(constants) == self.channels and constants.isfinite().all()):
+            raise ValueError(f"pixels cannot be normalised by {constants.tolist()}")
+        if not (constants[:, 1] > 0).all():
+            raise ValueError(f"pixels cannot be normalised by {constants.tolist()}")
+        mean, std = constants[..., None, None].unbind(1)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -82,21 +91,24 @@ def export(weights: Path, folder: Path) -> list[Path]:
     state, about = checkpoint.read(weights)
     classifier = read_classifier(weights)
     side, classes = about["dataset"]["side"], about["dataset"]["classes"]
+    channels = classifier.channels
+    values = "grey values" if channels == 1 else "red, green and blue values"
     target = folder / "model.safetensors"
     del about["sha256"]
     about.pop("confused", None)  # images of the report page, no part of the network
     about["images"] = taken = {
-        "shape": ["batch", 1, side, side],
+        "shape": ["batch", channels, side, side],
         "type": "float32",
         "range": [0, 1],
-        "meaning": "grey values of 0 to 255, divided by 255; nothing else is to be subtracted or "
+        "meaning": f"{values} of 0 to 255, divided by 255; nothing else is to be subtracted or "
         "divided: the normalisation of the training is inside",
     }
     checkpoint.write(target, state, about)
-    program = _program(classifier, side)
+    program = _program(classifier, (channels, side, side))
     model = program.model_proto
     model.doc_string = (
-        f"images: float32 [batch, 1, {side}, {side}], pixels in [0, 1]: {taken['meaning']}. "
+        f"images: float32 [batch, {channels}, {side}, {side}], pixels in "
+        f"[0, 1]: {taken['meaning']}. "
         f"logits: float32 [batch, {len(classes)}]; no softmax was applied."
     )
     for key, value in {
@@ -110,7 +122,7 @@ def export(weights: Path, folder: Path) -> list[Path]:
     return [target, target.with_suffix(".json"), folder / "model.onnx"]
 
 
-def _program(classifier: Classifier, side: int) -> Any:
+def _program(classifier: Classifier, shape: tuple[int, int, int]) -> Any:
     """Translate a classifier to ONNX, for any number of images."""
     with warnings.catch_warnings():
         # torch's exporter calls parts of torch that torch has deprecated.
@@ -118,7 +130,7 @@ def _program(classifier: Classifier, side: int) -> Any:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             classifier,
-            (torch.zeros(2, 1, side, side),),
+            (torch.zeros(2, *shape),),
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}},

@@ -10,7 +10,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from fmnist_common.environment import variable
-from trainer.datasets import DATASETS, Files
+from trainer import sources
+from trainer.datasets import DATASETS, Files, is_users
 from trainer.errors import UserError
 
 FILES = (
@@ -36,8 +37,31 @@ def ready(name: str, data_dir: Path | None, *, download: bool) -> None:
     Raises:
         UserError: they are not.
     """
-    if DATASETS[name].files is not None:  # the others come inside a package
+    dataset = DATASETS.get(name)
+    if dataset is not None and dataset.files is not None:  # the others need no files
         verified_files(name, data_dir or default_data_dir(), download=download)
+
+
+def content(name: str, data_dir: Path | None, *, download: bool) -> str | None:
+    """Return the SHA-256 of the user's images; None for other data sets.
+
+    Raises:
+        UserError: they cannot be read, or are not what a training needs.
+    """
+    if not is_users(name):
+        return None
+    return sources.read(name, data_dir or default_data_dir(), download=download).sha256
+
+
+def shape(name: str, data_dir: Path | None) -> tuple[int, int, int]:
+    """Return side, classes, channels of a data set: what the shape of a network depends on.
+
+    Raises:
+        UserError: the user's images cannot be read.
+    """
+    if not is_users(name):
+        return DATASETS[name].shape
+    return sources.read(name, data_dir or default_data_dir(), download=False).shape
 
 
 def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:

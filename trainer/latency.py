@@ -20,34 +20,35 @@ SECONDS = 0.1  # of passes of each kind, when there are enough of them
 
 
 def inference(
-    network: nn.Module, config: TrainConfig, side: int, device: torch.device
+    network: nn.Module, config: TrainConfig, shape: tuple[int, int], device: torch.device
 ) -> Inference:
     """Time a network of one member where it was trained, and on the CPU too where that is a GPU.
 
-    A pass takes normalised images [B, 1, side, side] that lie on the device, in the precision of
-    the config there, and ends when its logits are computed. A network that is slow at it costs 6
-    passes of either size. The weights do not matter.
+    A pass takes normalised images [B, channels, side, side] (`shape`: side, channels) that lie on
+    the device, in the precision of the config there, and ends when its logits are computed. A
+    network that is slow at it costs 6 passes of either size. The weights do not matter.
 
     Returns:
         {"cpu": {"1": {"p50_ms", "p95_ms", "images_per_second"}, "32": {...}}, "cuda": {...}};
         images per second are those of the median pass.
     """
-    figures = {device.type: _on(network, config, side, device)}
+    figures = {device.type: _on(network, config, shape, device)}
     if device.type != "cpu":
         cpu = torch.device("cpu")
-        figures["cpu"] = _on(copy.deepcopy(network).to(cpu), config, side, cpu)
+        figures["cpu"] = _on(copy.deepcopy(network).to(cpu), config, shape, cpu)
     return figures
 
 
 def _on(
-    network: nn.Module, config: TrainConfig, side: int, device: torch.device
+    network: nn.Module, config: TrainConfig, shape: tuple[int, int], device: torch.device
 ) -> dict[str, dict[str, float]]:
+    side, channels = shape
     network.eval()
     precision = devices.precision(config, device)
     dtype = torch.float64 if precision == "fp64" else torch.float32
     figures = {}
     for size in BATCH_SIZES:
-        images = torch.rand(size, 1, side, side, generator=generator(0, "latency"))
+        images = torch.rand(size, channels, side, side, generator=generator(0, "latency"))
         x = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
 
         def one_pass(x: torch.Tensor = x) -> None:

@@ -20,7 +20,7 @@ def misclassified(networks: Networks, test: Evaluation, most: int = MOST) -> lis
 
     Returns:
         The most confident first, JSON-ready: `index` in the test set, `label`, `predicted`,
-        `probability` of `predicted`, `pixels` (base64 of the grey values, row by row).
+        `probability` of `predicted`, `pixels` (base64 of [C, H, W]), and `channels` if C is not 1.
     """
     labels, images = networks.data.test_labels, networks.data.test_images
     wrong = torch.nonzero(test.predicted[:, 0] != labels)  # [M, 1]
@@ -35,5 +35,7 @@ def misclassified(networks: Networks, test: Evaluation, most: int = MOST) -> lis
         index = int(wrong[place, 0])
         answer = {"predicted": int(predicted[place, 0]), "probability": float(probability[place])}
         pixels = base64.b64encode(images[index].cpu().numpy().tobytes()).decode()
-        worst.append({"index": index, "label": int(labels[index]), **answer, "pixels": pixels})
+        channels = {"channels": networks.data.channels} if networks.data.channels > 1 else {}
+        entry = {"index": index, "label": int(labels[index]), **answer, "pixels": pixels}
+        worst.append({**entry, **channels})
     return worst

@@ -24,7 +24,12 @@ class Size:
 
 
 def build(
-    configs: Sequence[TrainConfig], side: int, classes: int, *, start: bool = True
+    configs: Sequence[TrainConfig],
+    side: int,
+    classes: int,
+    channels: int = 1,
+    *,
+    start: bool = True,
 ) -> nn.Module:
     """Build the network of a bank and draw its weights.
 
@@ -32,12 +37,13 @@ def build(
         configs: the members; all have the same `fusion_key`.
         side: height and width of the images, pixels.
         classes: number of classes.
+        channels: of the images: 1, grey, or 3.
         start: whether weights are drawn or read; False: they are anything, and loaded later.
 
     Raises:
         UserError: the images are too small for the network, or pretrained weights are missing.
     """
-    network = _network(configs, side, classes)
+    network = _network(configs, side, classes, channels)
     if not start:
         return network
     seeds = [config.seed for config in configs]
@@ -52,7 +58,7 @@ def parameter_count(network: nn.Module, members: int) -> int:
     return sum(parameter.numel() for parameter in network.parameters()) // members
 
 
-def describe(config: TrainConfig, side: int, classes: int) -> Size:
+def describe(config: TrainConfig, side: int, classes: int, channels: int = 1) -> Size:
     """Count a network's parameters and multiply-adds, on torch's meta device.
 
     Multiply-adds are those that torchinfo counts: every weight and bias of a convolution once per
@@ -63,15 +69,15 @@ def describe(config: TrainConfig, side: int, classes: int) -> Size:
         UserError: the images are too small for the network.
     """
     if config.has_foreign_network:
-        return Size(parameter_count(_network([config], side, classes), 1), None)
+        return Size(parameter_count(_network([config], side, classes, channels), 1), None)
     reads = network_fields(config.architecture)
     values = tuple((name, getattr(config, name)) for name in sorted(reads))
-    return _describe(config.architecture, values, side, classes)
+    return _describe(config.architecture, values, side, classes, channels)
 
 
 @cache
 def _describe(
-    architecture: str, values: tuple[tuple[str, Any], ...], side: int, classes: int
+    architecture: str, values: tuple[tuple[str, Any], ...], side: int, classes: int, channels: int
 ) -> Size:
     config = TrainConfig.from_dict({"architecture": architecture, **dict(values)})
     counted = 0
@@ -82,16 +88,17 @@ def _describe(
         counted += pixels * sum(parameter.numel() for parameter in layer.parameters(recurse=False))
 
     with torch.device("meta"):
-        network = _network([config], side, classes).eval()
+        network = _network([config], side, classes, channels).eval()
         for layer in network.modules():
             layer.register_forward_hook(count)
         with torch.inference_mode():
-            network(torch.empty(1, 1, side, side))
+            network(torch.empty(1, channels, side, side))
     return Size(parameter_count(network, 1), counted)
 
 
-def _network(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Module:
+def _network(configs: Sequence[TrainConfig], side: int, classes: int, channels: int) -> nn.Module:
     if configs[0].has_foreign_network:
-        return module_bank.build(configs, side, classes)
-    network: nn.Module = ARCHITECTURES[configs[0].architecture].builder()(configs, side, classes)
+        return module_bank.build(configs, side, classes, channels)
+    build = ARCHITECTURES[configs[0].architecture].builder()
+    network: nn.Module = build(configs, side, classes, channels)
     return network

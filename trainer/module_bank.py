@@ -23,7 +23,9 @@ from trainer.stream_dropout import StreamDropout
 from trainer.streams import Stream, derive
 
 
-def build(configs: Sequence[TrainConfig], side: int, classes: int) -> "ModuleBank":
+def build(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int = 1
+) -> "ModuleBank":
     """Make the modules of a bank's members with the user's function, each from its own seed.
 
     Raises:
@@ -31,7 +33,7 @@ def build(configs: Sequence[TrainConfig], side: int, classes: int) -> "ModuleBan
     """
     reference = configs[0].architecture
     function = user_code.load("architecture", reference)
-    given = _arguments(function, {"side": side, "classes": classes, "channels": 1})
+    given = _arguments(function, {"side": side, "classes": classes, "channels": channels})
     modules = []
     for config in configs:
         with _seeded(derive(config.seed, "init"), torch.device("cpu")):

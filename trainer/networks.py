@@ -59,13 +59,13 @@ class Networks:
         self.members = len(configs)
         self.precision = devices.precision(configs[0], device)
         self.dtype = torch.float64 if self.precision == "fp64" else torch.float32
-        self.network = build(configs, data.side, len(data.classes), start=start)
+        self.network = build(configs, *data.shape, start=start)
         self.network.to(device, self.dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
         self.parameters = parameter_count(self.network, self.members)
-        # Pixels in [0, 1] are multiplied and shifted, [K, 1, 1] each.
+        # Pixels in [0, 1] are multiplied and shifted, [K*C, 1, 1] each.
         constants = [normalization_constants(c.normalization, data.normalisation) for c in configs]
-        factors = [[1 / std, -mean / std] for mean, std in constants]
+        factors = [[1 / std, -mean / std] for channels in constants for mean, std in channels]
         on_device = torch.tensor(factors, dtype=self.dtype).to(device)
         self.scale, self.shift = on_device[..., None, None].unbind(1)
 
@@ -91,15 +91,19 @@ class Networks:
         return confusion(test.predicted[:, k], self.data.test_labels, len(self.data.classes))
 
     def logits(self, images: Tensor, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield, batch by batch, indices [B, K] of images [N, H*W] and their logits [B, K, C]."""
+        """Yield, batch by batch, indices [B, K] of images [N, C*H*W] and logits [B, K, classes]."""
         self.network.eval()
         for batch in torch.split(indices, EVALUATION_BATCH):
             with torch.inference_mode(), self.autocast():
-                pixels = images[batch].view(*batch.shape, self.data.side, -1)
-                x = self.normalise(pixels.to(self.dtype).mul_(1 / 255))
+                x = self.normalise(self.pixels(images, batch).to(self.dtype).mul_(1 / 255))
                 logits = self.network(x).to(self.dtype)
             yield batch, logits
             advance()
+
+    def pixels(self, images: Tensor, batch: Tensor) -> Tensor:
+        """Pick each member's images of a batch [B, K]: [N, C*H*W] -> [B, K*C, H, W]."""
+        side = self.data.side
+        return images[batch].view(len(batch), self.members * self.data.channels, side, side)
 
     def state(self, k: int) -> State:
         """Copy member k's weights and statistics to the CPU."""
@@ -128,7 +132,7 @@ class Networks:
                 yield name, tensor
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Normalise pixels in [0, 1], in place where they lie so: [B, K, H, W], channels last."""
+        """Normalise pixels in [0, 1], in place where they lie so: [B, K*C, H, W], channels last."""
         x = x.mul_(self.scale).add_(self.shift)
         return x.contiguous(memory_format=torch.channels_last)
 

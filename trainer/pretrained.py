@@ -1,7 +1,7 @@
 """torchvision's ImageNet weights of ResNet-18, for all of our `resnet18` but its two ends.
 
-shihvictor/LearnPytorchFashionMNIST does the same: the stem for 1 channel and the classifier of 10
-classes are new.
+shihvictor/LearnPytorchFashionMNIST does the same: the stem for their 1 channel and the
+classifier of 10 classes are new.
 """
 
 from functools import cache

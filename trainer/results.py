@@ -1,7 +1,7 @@
 """What comes out of a training: figures per epoch and per member. No torch is loaded here."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,4 +75,4 @@ class Result:
         """Return everything but weights and images, JSON-ready."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         del values["state"], values["misclassified"]
-        return {**values, "history": [asdict(epoch) for epoch in self.history]}
+        return {**values, "history": [dict(vars(epoch)) for epoch in self.history]}

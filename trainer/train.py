@@ -265,7 +265,7 @@ class _Member:
             convolutions=convolutions.in_use() if bank_size > 1 else convolutions.WAYS[0],
             latency_ms=inference[device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
-            multiply_adds=describe(self.config, data.side, classes).multiply_adds,
+            multiply_adds=describe(self.config, *data.shape).multiply_adds,
             model_bytes=checkpoint.size(self.state) if self.state else None,
             weights_sha256=checkpoint.sha256(self.state) if self.state and test else None,
             confusion={"test": confusion(test.predicted[:, 0], data.test_labels, classes)}
@@ -292,5 +292,6 @@ def _test(members: Sequence[_Member], data: ImageData, device: torch.device) -> 
         member.misclassified = misclassified(alone, member.test)
         member.seconds = time.perf_counter() - started
         # Members of a bank are networks of one shape, which is all that their speed depends on.
-        inference = inference or latency.inference(alone.network, member.config, data.side, device)
+        shape = data.side, data.channels
+        inference = inference or latency.inference(alone.network, member.config, shape, device)
         member.inference = inference

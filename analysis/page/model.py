@@ -107,7 +107,7 @@ def _images(trial: Trial, folder: Path | None, classes: Sequence[str]) -> list[I
 
     images = []
     for mistake in mistakes(path):
-        picture = base64.b64encode(png(mistake.pixels, mistake.side)).decode()
+        picture = base64.b64encode(png(mistake.pixels, mistake.side, mistake.channels)).decode()
         taken = f"{name(mistake.label)}, taken for {name(mistake.predicted)}"
         sure = f"{100 * mistake.probability:.0f} %"
         images.append(

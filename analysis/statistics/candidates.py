@@ -365,6 +365,8 @@ def validation_images(
     plan: Mapping[str, Any], dataset: Mapping[str, Any], best: Candidate | None
 ) -> int | None:
     """Count the images that a validation accuracy is measured on, if the database tells."""
+    if dataset.get("validation_images"):  # the data brings them
+        return int(dataset["validation_images"])
     drawn = plan.get("subset") or dataset.get("train_images")
     fraction = best.config.get("validation_fraction") if best is not None else None
     return round(drawn * fraction) if drawn and fraction else None

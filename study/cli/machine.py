@@ -24,18 +24,26 @@ def data(
     from trainer.data import load
 
     images = load(dataset or "fashion-mnist", data_dir, download=not verify)
-    mean, std = images.normalisation
+    means, stds = zip(*images.normalisation, strict=True)
+    validation = {"validation_images": images.validation} if images.validation else {}
     if as_json:
-        counts = {"train_images": len(images.train_labels), "test_images": len(images.test_labels)}
-        pixels = {"side": images.side, "mean": mean, "std": std, "sha256": images.sha256}
+        counts = {"train_images": len(images.trained_on), "test_images": len(images.test_labels)}
+        grey = images.channels == 1
+        values = {"mean": means[0] if grey else means, "std": stds[0] if grey else stds}
+        pixels = {"side": images.side, "channels": images.channels, **values}
+        pixels |= {"sha256": images.sha256, "notes": images.notes}
         classes = {"classes": list(images.classes)}
-        print_json({"dataset": images.name, **counts, **classes, **pixels})
+        print_json({"dataset": images.name, **counts, **validation, **classes, **pixels})
         return
     print(
-        f"{images.name}: {len(images.train_labels)} training and {len(images.test_labels)} test "
+        f"{images.name}: {len(images.trained_on)} training and {len(images.test_labels)} test "
         f"images of {images.side}x{images.side}, {len(images.classes)} classes"
+        f"{', 3 channels' if images.channels > 1 else ''}"
     )
-    print(f"pixels: mean {mean:.4f}, standard deviation {std:.4f}")
+    mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (means, stds))
+    print(f"pixels: mean {mean}, standard deviation {std}")
+    for note in images.notes:
+        print(f"note: {note}")
     print(f"sha256: {images.sha256}")
 
 

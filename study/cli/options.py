@@ -37,7 +37,12 @@ StorageOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", "-d", metavar="NAME", help="fashion-mnist, digits, mnist or kmnist."),
+    typer.Option(
+        "--dataset",
+        "-d",
+        metavar="NAME",
+        help="fashion-mnist, digits, mnist, kmnist, folder:PATH, npz:FILE, torchvision:NAME.",
+    ),
 ]
 DataDirOption = Annotated[
     Path | None,
@@ -108,6 +113,14 @@ FormatOption = Annotated[
     typer.Option(
         "--format", "-f", metavar="FORMAT", help="text, markdown, csv, latex; json: as --json."
     ),
+]
+TensorBoardOption = Annotated[
+    Path | None,
+    typer.Option("--tensorboard", metavar="DIR", help="Also write TensorBoard's event files."),
+]
+OnEndOption = Annotated[
+    str | None,
+    typer.Option("--on-end", metavar="COMMAND", help="Run this when it ends, however it does."),
 ]
 UntilSureOption = Annotated[
     bool,

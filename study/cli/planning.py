@@ -1,6 +1,7 @@
 """The commands that show what there is and what it would cost: `list`, `show`."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.cli.common import (
@@ -113,7 +114,7 @@ def show(
     from study.run.machine import Machine
 
     measured, why_not = _estimate(plan, Machine(device=device, workers=workers, data_dir=data_dir))
-    rows = _rows(plan, measured)
+    rows = _rows(plan, measured, data_dir)
     power = _power(plan, storage_option)
     if as_json:
         print_json(
@@ -179,17 +180,17 @@ def _power(plan: Plan, storage_option: str | None) -> str | None:
     return note(spread, pairs, what="pairs" if plan.design == "factorial" else "seeds")
 
 
-def _rows(plan: Plan, measured: "Estimate | None") -> list[dict[str, Any]]:
+def _rows(plan: Plan, measured: "Estimate | None", data_dir: Path | None) -> list[dict[str, Any]]:
     """Describe the rows of a plan's tables, their networks, and what was measured of their cost."""
     from study.run.work import cost_key
-    from trainer.datasets import DATASETS
     from trainer.models import describe
 
     costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
+    shape = files.shape(plan.dataset, data_dir)
     rows = []
     for row in plan.rows:
         config = plan.config_of(Cell(row.variant, 0))
-        size = describe(config, *DATASETS[plan.dataset].shape)
+        size = describe(config, *shape)
         cost = costs.get(cost_key(config))
         rows.append(
             {

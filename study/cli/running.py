@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -34,6 +35,7 @@ from study.cli.options import (
     JsonOption,
     MaxSeedsOption,
     NegligibleOption,
+    OnEndOption,
     PathOption,
     PlanSource,
     QuietOption,
@@ -44,12 +46,14 @@ from study.cli.options import (
     StorageOption,
     StudyNameOption,
     SubsetOption,
+    TensorBoardOption,
     TimeoutOption,
     TrialsOption,
     UntilSureOption,
     VerboseOption,
     WorkersOption,
 )
+from study.cli.run_end import call_at_end, check_tensorboard, followed
 from study.plans import catalog
 from study.plans.plan import ADAPTIVE, Plan, check_name
 from study.plans.remarks import remarks
@@ -89,6 +93,8 @@ class _Telling:
     quiet: bool
     verbose: bool
     as_json: bool
+    tensorboard: Path | None
+    on_end: str | None
 
 
 @app.command()
@@ -117,6 +123,8 @@ def run(
     report: ReportOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
+    tensorboard: TensorBoardOption = None,
+    on_end: OnEndOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study, or go on with it."""
@@ -148,7 +156,7 @@ def run(
     if dry_run:
         _dry_run(order, as_json=as_json)
         return
-    code = _run(order, _Telling(report, quiet, verbose, as_json))
+    code = _run(order, _Telling(report, quiet, verbose, as_json, tensorboard, on_end))
     if code:
         raise typer.Exit(code)
 
@@ -174,21 +182,28 @@ def _run(order: _Order, telling: _Telling) -> int:
         nonlocal name
         name = study
 
-    ended, code = _train(order, named, telling)
-    if ended != "done":
-        say(f"{ended}; {GOES_ON}", parseable=telling.as_json)
-    if ended not in ("done", "out of time"):
-        return code
-    _show_results(order.url, name, ended, telling)
+    ended, code = "failed", 2
+    try:
+        check_tensorboard(telling.tensorboard)
+        ended, code = _train(order, named, lambda: name, telling)
+        if ended != "done":
+            say(f"{ended}; {GOES_ON}", parseable=telling.as_json)
+        if ended in ("done", "out of time"):
+            _show_results(order.url, name, ended, telling)
+    finally:
+        call_at_end(telling.on_end, order.url, name, ended.partition(":")[0], code)
     return code
 
 
-def _train(order: _Order, named: Callable[[str], None], telling: _Telling) -> tuple[str, int]:
+def _train(
+    order: _Order, named: Callable[[str], None], name: Callable[[], str], telling: _Telling
+) -> tuple[str, int]:
     """Run the plan; return how that ended, and the exit code.
 
     Args:
         order: what to run.
         named: called with the study's name once that is known.
+        name: what it is called, as far as known.
         telling: how much of its progress is shown.
     """
     from analysis.statistics.sequential import follow
@@ -213,7 +228,11 @@ def _train(order: _Order, named: Callable[[str], None], telling: _Telling) -> tu
             tell(line)
 
     try:
-        with signals.handled(), view_for(console, quiet=quiet, verbose=telling.verbose) as view:
+        with (
+            signals.handled(),
+            view_for(console, quiet=quiet, verbose=telling.verbose) as shown,
+            followed(shown, telling.tensorboard, order.url, name) as view,
+        ):
             state = session.run(
                 order.plan,
                 order.url,
@@ -354,7 +373,7 @@ def _costs_left(
         files.ready(plan.dataset, machine.data_dir, download=False)
     with workers_for(plan, left, machine) as (executor, bank):
         described = executor.start()
-        reusing = order.reuse and not described["code"]
+        reusing = order.reuse and not described.get("code")
         reused = _reusable(order, trials, name, described["dataset"]["sha256"]) if reusing else []
         left -= len(reused)
         if not left:

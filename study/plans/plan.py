@@ -31,7 +31,7 @@ from study.plans.variants import (
     variant,
 )
 from trainer.config import TrainConfig, is_option
-from trainer.datasets import DATASETS
+from trainer.datasets import dataset_fault, wherever
 from trainer.errors import UserError, choose
 
 __all__ = [
@@ -363,7 +363,7 @@ class Plan:
 
         More seeds are more replicates of the same study, so `seeds` is not in it.
         """
-        config = self.base_config.to_dict()
+        config = {**self.base_config.to_dict(), "dataset": wherever(self.dataset)}
         del config["seed"]
         listed = {row.variant for row in self.listed} - set(self._designed) if self.listed else ()
         return {
@@ -400,7 +400,8 @@ class Plan:
     @property
     def conditions(self) -> dict[str, Any]:
         """The part of the identity that the command line sets: data set, subset, epochs."""
-        return {"dataset": self.dataset, "subset": self.subset, "epochs": self.epoch_counts}
+        dataset = wherever(self.dataset)
+        return {"dataset": dataset, "subset": self.subset, "epochs": self.epoch_counts}
 
 
 def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Plan:
@@ -419,9 +420,8 @@ def load_plan(source: str, *, dataset: str | None = None, **changes: Any) -> Pla
         values = plan_file.unfolded(values)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    theirs = plan_file.is_foreign(values)
-    if dataset is not None and dataset not in DATASETS and not theirs:
-        raise UserError(choose("dataset", dataset, tuple(DATASETS)))
+    if dataset and not plan_file.is_foreign(values) and (wrong := dataset_fault(dataset)):
+        raise UserError(f"dataset = {dataset!r}: {wrong}")
     try:
         written = plan_file.for_dataset(values, dataset, Plan.dataset)
         place = plan_file.folder(source)

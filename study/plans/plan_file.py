@@ -14,6 +14,7 @@ from study.plans import catalog
 from trainer.config import OPTION_TABLES
 from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
+from trainer.sources.places import beside
 
 BUDGET = ("seeds", "epochs", "subset")
 SURENESS = ("max_seeds", "negligible")  # when a study has seen enough; left out, it has fixed seeds
@@ -27,6 +28,8 @@ FIGURES = ("source", "reported", "claims")  # what others reported, on the plan'
 def read(source: str) -> tuple[dict[str, Any], str]:
     """Return the parsed TOML of a plan, and where it comes from, for messages.
 
+    Where its images lie, `folder:PATH` or `npz:FILE`, is told from the plan's folder.
+
     Raises:
         UserError: no such plan, or it is not TOML.
     """
@@ -39,6 +42,8 @@ def read(source: str) -> tuple[dict[str, Any], str]:
         repr(values)  # a number of thousands of digits could be in no message
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not TOML: {error}") from error
+    if isinstance(values.get("dataset"), str) and source not in catalog.names():
+        values["dataset"] = beside(values["dataset"], Path(source).parent)
     return values, where
 
 

@@ -27,6 +27,7 @@ from trainer.results import Epoch, Result
 MAX_ATTEMPTS = 3  # of a cell whose worker dies
 MAX_REFUSALS = 10  # of the disk to one cell: however much room there seems to be, it is not enough
 MAX_EQUAL_FAILURES = 5  # cells given up in a row, then the study stops: it will not get better
+ESTIMATE_SHARE = 0.02  # of the time, that estimating what is left may take
 BYTES_PER_PARAMETER = 4 * 6  # on disk: the best weights; of a resume point, two moments more, twice
 
 Done = TypeVar("Done")
@@ -109,6 +110,9 @@ class Coordinator:
         self.bank_size, self.weights, self.deadline = bank_size, weights, deadline
         self.again: deque[tuple[Task, ...]] = deque()  # banks to be tried once more
         self.running: dict[int, _Running] = {}  # by the job's identity
+        self.in_training = 0  # tasks, of all banks together
+        self.left: float | None = None  # seconds, as they were estimated
+        self.next_estimate = 0.0  # `time.monotonic()`
         self.accidents: Counter[tuple[str, Task]] = Counter()  # of this run: kind, task
         self.room = Room(self._places, self._say, self._mind_the_time)
         self.begun = Counter(attempts or {})
@@ -140,9 +144,8 @@ class Coordinator:
 
     def state(self) -> State:
         """Return how far the study is now."""
-        running = sum(len(bank.tasks) for bank in self.running.values())
         work = self.work
-        return State(work.planned, work.done, work.failed, running, self._seconds_left())
+        return State(work.planned, work.done, work.failed, self.in_training, self._time_left())
 
     # What the executor calls.
 
@@ -155,8 +158,7 @@ class Coordinator:
                 self.begun[task.variant, task.seed] += 1
         if not tasks:
             return None
-        running = sum(len(bank.tasks) for bank in self.running.values())
-        self.room.wait_for((running + len(tasks)) * BYTES_PER_PARAMETER * self.parameters)
+        self.room.wait_for((self.in_training + len(tasks)) * BYTES_PER_PARAMETER * self.parameters)
         return self._with_room(lambda: self._start(tasks))
 
     def _start(self, tasks: tuple[Task, ...]) -> Job:
@@ -177,6 +179,7 @@ class Coordinator:
                 tuple(self.weights.resume_point(task.config) for task in tasks),
             )
             self.running[id(job)] = _Running(tasks, tuple(started))
+            self.in_training += len(tasks)
         return job
 
     def on_epoch(self, job: Job, epochs: Mapping[int, Epoch]) -> Collection[int]:
@@ -218,7 +221,7 @@ class Coordinator:
     def _close(self, job: Job, ends: Sequence[End]) -> None:
         with shielded():
             self.writer.finish(ends)
-            self.running.pop(id(job))
+            self.in_training -= len(self.running.pop(id(job)).tasks)
 
     def on_failure(self, job: Job, failure: Failure) -> None:
         """Fail the bank's trials; try again where the machine was at fault.
@@ -292,6 +295,16 @@ class Coordinator:
         ]
         self.writer.finish(ends)
         self.running.clear()
+        self.in_training = 0
+
+    def _time_left(self) -> float | None:
+        """Return the seconds left; with thousands in training, not estimated at every look."""
+        began = time.monotonic()
+        if began >= self.next_estimate or not self.in_training:
+            self.left = self._seconds_left()
+            took = time.monotonic() - began
+            self.next_estimate = began + took * (1 + 1 / ESTIMATE_SHARE)
+        return self.left
 
     def _seconds_left(self) -> float | None:
         cost = self.work.cost

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from study.run.executors import Request, WorkerSpec
 from trainer.errors import UserError
+from trainer.sources.places import absolute
 
 
 def available_cores() -> int:
@@ -103,7 +104,8 @@ def worker_specs(
     else:
         threads = max(1, available_cores() // count)
     names = [devices[i % len(devices)] for i in range(count)]
-    return [WorkerSpec(name, threads, dataset, data_dir) for name in names]
+    # Workers may have another current directory.
+    return [WorkerSpec(name, threads, absolute(dataset), data_dir) for name in names]
 
 
 def specs_for(request: Request) -> list[WorkerSpec]:

@@ -27,7 +27,7 @@ def name_for(plan: Plan, stored: Callable[[str], Mapping[str, Any] | None]) -> s
     if not taken or Plan.from_dict(taken).conditions == plan.conditions:
         return plan.name
     size = f"-{plan.subset}" if plan.subset else ""
-    return f"{plan.name}-{plan.dataset}{size}-{plan.epochs}-epochs"
+    return f"{plan.name}-{plan.conditions['dataset']}{size}-{plan.epochs}-epochs"
 
 
 def check_same_plan(name: str, stored: Mapping[str, Any] | None, trials: int, plan: Plan) -> None:
@@ -60,14 +60,23 @@ def open_study(writer: StudyWriter, plan: Plan, dataset: Mapping[str, Any]) -> N
     Raises:
         UserError: its results come from other data.
     """
-    stored = writer.attributes().get("dataset") if writer.exists else None
-    if stored is not None and stored.get("sha256") != dataset.get("sha256"):
-        _refuse(writer.name, [f"the content of {plan.dataset}"])
+    check_same_images(writer, plan, dataset.get("sha256"))
     use_wal(writer.storage)
     if not writer.exists:
         writer.create(directions(plan))
     store_plan(writer, plan, dataset=dict(dataset))
     writer.fail_running("the run that started it ended without a word")
+
+
+def check_same_images(writer: StudyWriter, plan: Plan, sha256: str | None) -> None:
+    """Check that a study, if it is there, was trained on these images; None: not told yet.
+
+    Raises:
+        UserError: its results come from other data.
+    """
+    stored = writer.attributes().get("dataset") if writer.exists else None
+    if stored is not None and sha256 is not None and stored.get("sha256") != sha256:
+        _refuse(writer.name, [f"the content of {plan.dataset}"])
 
 
 def store_plan(writer: StudyWriter, plan: Plan, **attributes: Any) -> None:

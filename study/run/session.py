@@ -19,7 +19,14 @@ from study.run.adaptive import AdaptiveWork, SeedRule, check_is_adaptive
 from study.run.coordinator import Coordinator, State, View
 from study.run.executors import Executor
 from study.run.machine import Estimate, Machine, bank_size, estimate, gain, share, workers_for
-from study.run.opening import attempts, check_same_plan, name_for, open_study, store_plan
+from study.run.opening import (
+    attempts,
+    check_same_images,
+    check_same_plan,
+    name_for,
+    open_study,
+    store_plan,
+)
 from study.run.path import PathWork
 from study.run.provenance import git_commit, git_diff
 from study.run.search import SearchWork
@@ -123,8 +130,8 @@ def run(
     if study_name is not None:
         check_name("--study-name", study_name)
     deadline = time.monotonic() + timeout if timeout else None
-    file = location.sqlite_path(url)
-    if not (file and restore.is_possible(file)) and location.is_new(url):
+    images = _content(plan, machine)
+    if _begins(url):
         _ = machine.devices  # refused before a database is made
         _get_data(plan, machine)
     with ownership.take(url, command, tell) as database:
@@ -134,6 +141,7 @@ def run(
         writer = StudyWriter(database, name, journal=durability.journal)
         trials = writer.sound_trials() if writer.exists else []
         check_same_plan(writer.name, writer.plan(), len(trials), plan)
+        check_same_images(writer, plan, images)
         machine = _as_before(machine, writer)
         plan = plan.as_sure_as(writer.plan())
         left = trials_left(plan, trials)
@@ -152,6 +160,12 @@ def run(
         return session.train(trials, work)
 
 
+def _begins(url: sqlalchemy.URL) -> bool:
+    """Whether there is no database yet, nor anything to make it of."""
+    file = location.sqlite_path(url)
+    return not (file and restore.is_possible(file)) and location.is_new(url)
+
+
 def _get_data(plan: Plan, machine: Machine) -> None:
     if not plan.base_config.is_foreign:
         files.ready(plan.dataset, machine.data_dir, download=True)
@@ -163,6 +177,13 @@ def _keep_as_it_is(plan: Plan, work: Work, writer: StudyWriter, durability: Dura
         store_plan(writer, plan)
         writer.touch()
     return State(work.planned, work.done, work.failed, 0, None)
+
+
+def _content(plan: Plan, machine: Machine) -> str | None:
+    """Return the hash of the user's images; None of others, and where they are only a name."""
+    if plan.base_config.is_foreign:
+        return None
+    return files.content(plan.dataset, machine.data_dir, download=True)
 
 
 def trials_left(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
@@ -206,7 +227,7 @@ class _Session:
         with workers_for(plan, left, self.machine, self.watched.tell) as (executor, most):
             described = executor.start()
             bank = share(most, left, executor.slots)
-            self._tell_of_changed_code(described["code"])
+            self._tell_of_changed_code(described.get("code", {}))
             reused = self._reusable(trials, described)
             if reused:
                 work = self.work_of([*trials, *(each.settled for each in reused)])
@@ -237,7 +258,7 @@ class _Session:
     def _reusable(
         self, trials: Sequence[FrozenTrial], described: Mapping[str, Any]
     ) -> list[reuse.Reusable]:
-        if not self.reusing or described["code"]:  # what code of the user's another study had?
+        if not self.reusing or described.get("code"):  # what code of the user's another study had?
             return []
         data: str = described["dataset"]["sha256"]
         stored, storage = records(trials), self.writer.storage
@@ -258,6 +279,8 @@ class _Session:
         speed = gain(self.plan, self.machine, bank)
         costs = replace(estimate(self.plan, work, executor, described, speed), bank=bank)
         self.watched.announce(self.writer.name, costs)
+        for note in described["dataset"].get("notes", ()):
+            self.watched.tell(f"note: {self.plan.dataset}: {note}")
         return costs.costs
 
     def _tell_of_changed_code(self, code: Mapping[str, str]) -> None:
@@ -281,7 +304,7 @@ class _Session:
             "git_commit": git_commit(),
             "git_diff": git_diff(),
             "command": self.command,
-            **({"code": described["code"]} if described["code"] else {}),
+            **({"code": described["code"]} if described.get("code") else {}),
             "host": platform.node(),
             **({"threads": threads} if threads else {}),
         }

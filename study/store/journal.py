@@ -1,6 +1,6 @@
-"""Results on disk before the database is told: one small file each, beside the database.
+"""Results on disk before the database is told: a small file for each bank, beside the database.
 
-A record is written to a temporary name, synced and renamed, and carries a SHA-256. Records stay
+A file is written to a temporary name, synced and renamed, and carries a SHA-256. Records stay
 until a backup holds them or the run has ended in good order; a folder that is found at a start is
 what an owner left that died, or whose database was taken away (`study/store/restore.py` replays
 it).
@@ -45,21 +45,20 @@ class Journal:
         sync_folder(self.folder)
 
     def write(self, trials: Sequence[Mapping[str, Any]]) -> None:
-        """Write finished trials, each with the keys `study` and `number`.
+        """Write trials that finished together, each with the keys `study` and `number`: one file.
 
         Raises:
-            OSError: one cannot be written.
+            OSError: it cannot be written; none of them is then.
         """
-        for trial in trials:
-            self._write(self.file_of(trial).name, trial)
         if trials:
+            self._write(self.file_of(trials[0]).name, list(trials))
             sync_folder(self.folder)
 
     def file_of(self, trial: Mapping[str, Any]) -> Path:
-        """Return the file of a trial's record."""
+        """Return the file of the trials that finished with this one, the first of them."""
         return self.folder / f"{_key(trial['study'])}-{trial['number']:06d}.json"
 
-    def _write(self, name: str, record: Mapping[str, Any]) -> None:
+    def _write(self, name: str, record: Mapping[str, Any] | list[Mapping[str, Any]]) -> None:
         if not self.folder.is_dir():
             self.folder.mkdir()
             sync_folder(self.folder.parent)
@@ -73,18 +72,21 @@ class Journal:
 
     def studies(self) -> list[dict[str, Any]]:
         """Return the descriptions of the studies that are intact."""
-        return list(self._records("*.study.json"))
+        return [record for _, records in self._records("*.study.json") for record in records]
 
-    def trials(self) -> list[dict[str, Any]]:
-        """Return the finished trials that are intact, by study and number."""
-        return list(self._records("*-[0-9]*.json"))
+    def trials(self) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+        """Yield the finished trials that are intact, file by file, by study and number."""
+        return self._records("*-[0-9]*.json")
 
     def damaged(self) -> list[Path]:
         """Return the files that are not what was written."""
         return [file for file in self._files("*.json") if _parse(file) is None]
 
-    def _records(self, pattern: str) -> Iterator[dict[str, Any]]:
-        return (record for file in self._files(pattern) if (record := _parse(file)) is not None)
+    def _records(self, pattern: str) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+        for file in self._files(pattern):
+            records = _parse(file)
+            if records is not None:
+                yield file, records
 
     def _files(self, pattern: str) -> list[Path]:
         # The folder may hold files of others, which stay: only ours have such names.
@@ -112,10 +114,13 @@ def _key(study: str) -> str:
     return hashlib.sha256(study.encode()).hexdigest()[:12]
 
 
-def _parse(file: Path) -> dict[str, Any] | None:
+def _parse(file: Path) -> list[dict[str, Any]] | None:
+    """Return a file's records, or None where it is damaged; older files have one, and no list."""
     try:
         content = json.loads(file.read_bytes())
-        record: dict[str, Any] = content["record"]
-        return record if content["sha256"] == digest(record) else None
+        record: dict[str, Any] | list[dict[str, Any]] = content["record"]
+        if content["sha256"] != digest(record):
+            return None
+        return record if isinstance(record, list) else [record]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,5 +1,8 @@
 """The journal's results are put back where the database lacks them."""
 
+from pathlib import Path
+from typing import Any
+
 import sqlalchemy
 
 from study.store import backup, location, ownership, restore
@@ -27,6 +30,12 @@ def _set_damaged_aside(journal: Journal, tell: Tell) -> None:
         tell(f"{kept}: is no record of the journal any more; left aside")
 
 
+def _in_order(journal: Journal) -> list[tuple[dict[str, Any], Path]]:
+    """Return every trial with its file, by number: what is missing below one is entered as lost."""
+    trials = [(trial, file) for file, records in journal.trials() for trial in records]
+    return sorted(trials, key=lambda pair: int(pair[0]["number"]))
+
+
 def replay(database: OwnedStorage, journal: Journal, tell: Tell) -> None:
     """Put the journal's results into the database, those that it has already excepted.
 
@@ -40,19 +49,20 @@ def replay(database: OwnedStorage, journal: Journal, tell: Tell) -> None:
     for study in journal.studies():
         if not writers[study["name"]].exists:
             writers[study["name"]].create_again(study)
-    restored = 0
-    for trial in journal.trials():
+    restored, misfits = 0, dict[Path, Path]()  # files, and what they will be called
+    for trial, file in _in_order(journal):
         name = trial["study"]
         writer = writers.setdefault(name, StudyWriter(database, name))
         fate = writer.restore(trial) if writer.exists else "conflict"
         restored += fate == "restored"
         if fate == "conflict":
-            file = journal.file_of(trial)
-            kept = file.rename(backup.aside(file, "conflict"))
+            kept = misfits.setdefault(file, backup.aside(file, "conflict"))
             tell(
                 f"trial {trial['number']} of {name} in the journal fits no trial of the database: "
                 f"it is kept as {kept}"
             )
+    for file, kept in misfits.items():
+        file.rename(kept)
     if restored:
         results = "result" if restored == 1 else "results"
         tell(f"{restored} {results} put back from the journal")

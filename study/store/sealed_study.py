@@ -50,6 +50,7 @@ class SealedStudy:
     ) -> None:
         self.storage, self.name = storage, name
         self.journal, self.file = journal, file
+        self._last = -1, 0  # number and id of the last trial inserted here
         self._study_id: int | None = None
         with contextlib.suppress(KeyError):
             self._study_id = storage.patiently(lambda: storage.get_study_id_from_name(name))
@@ -184,10 +185,23 @@ class SealedStudy:
 
         def read() -> int | None:
             with self.storage.engine.connect() as connection:
-                return connection.scalar(last.where(COLUMNS.study_id == self.study_id))
+                return connection.scalar(last.where(*self._after_the_last()))
 
         number = self.storage.patiently(read)
-        return 0 if number is None else int(number) + 1
+        return 1 + max(self._last[0], -1 if number is None else int(number))
+
+    def _after_the_last(self) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
+        """Return which trials are this study's and younger than the last one inserted here.
+
+        One look at a long study's every number takes longer than writing a trial. On a server,
+        where others may commit an older id later, all are looked at.
+        """
+        return COLUMNS.study_id == self.study_id, COLUMNS.trial_id > self._last[1]
+
+    def _seen(self, number: int, trial_id: int) -> None:
+        """Take note of the last trial that was inserted: its number and its id."""
+        if not self._marks.is_kept:
+            self._last = max(self._last[0], number), max(self._last[1], trial_id)
 
     def commit(self, write: Callable[[Session, Seal], Done]) -> Done:
         """Run one transaction; again while another process holds the database, for a while.

@@ -6,6 +6,7 @@ out of nowhere would lose one of them. Those places are shielded.
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -22,6 +23,9 @@ def handled() -> Iterator[None]:
     SIGUSR1 is how batch systems say that the time is almost up.
     """
     global _seen, _waiting  # noqa: PLW0603 # signals are the process's
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals come to the main thread, which may have its own use for them
+        return
     _seen, _waiting = False, None
     names = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGUSR1"):  # not on Windows

@@ -25,6 +25,11 @@ attributes = sqlalchemy.inspect(models.TrialUserAttributeModel).local_table
 _params = sqlalchemy.inspect(models.TrialParamModel).local_table
 _intermediate = sqlalchemy.inspect(models.TrialIntermediateValueModel).local_table
 _values = sqlalchemy.inspect(models.TrialValueModel).local_table
+_END = (
+    sqlalchemy.update(trials)
+    .where(trials.c.trial_id == sqlalchemy.bindparam("of"))
+    .values(state=sqlalchemy.bindparam("became"), datetime_complete=sqlalchemy.bindparam("at"))
+)
 
 
 def load(session: Session, which: sqlalchemy.ColumnElement[bool]) -> dict[int, StoredTrial]:
@@ -106,12 +111,24 @@ def _load_alone(session: Session, trial_id: int) -> StoredTrial | None:
         raise
 
 
-def insert(session: Session, study_id: int, trial: StoredTrial) -> int:
-    """Insert a running trial; return its id."""
-    row = {"number": trial.number, "study_id": study_id, "state": TrialState.RUNNING}
-    made = session.execute(trials.insert().values(**row, datetime_start=trial.started))
-    trial_id = int(made.inserted_primary_key[0])  # type: ignore[attr-defined] # of every insert
-    insert_attributes(session, {trial_id: trial.attributes})
+def insert(session: Session, study_id: int, started: Sequence[StoredTrial]) -> list[int]:
+    """Insert running trials; return their ids."""
+    if not started:
+        return []
+    heads = [
+        {
+            "number": trial.number,
+            "study_id": study_id,
+            "state": TrialState.RUNNING,
+            "datetime_start": trial.started,
+        }
+        for trial in started
+    ]
+    made = trials.insert().returning(trials.c.trial_id, sort_by_parameter_order=True)
+    ids = [int(trial_id) for trial_id in session.scalars(made, heads)]
+    insert_attributes(
+        session, {key: trial.attributes for key, trial in zip(ids, started, strict=True)}
+    )
     params = [
         {
             "trial_id": trial_id,
@@ -119,11 +136,12 @@ def insert(session: Session, study_id: int, trial: StoredTrial) -> int:
             "param_value": value,
             "distribution_json": distribution,
         }
+        for trial_id, trial in zip(ids, started, strict=True)
         for name, (value, distribution) in trial.params.items()
     ]
     if params:
         session.execute(_params.insert(), params)
-    return trial_id
+    return ids
 
 
 def insert_attributes(session: Session, made: Mapping[int, Mapping[str, str]]) -> None:
@@ -181,10 +199,13 @@ def end(
     ]
     if rows:
         session.execute(_values.insert(), rows)
-    for trial_id, record in records.items():
-        completed = datetime.fromisoformat(record["completed"])
-        session.execute(
-            sqlalchemy.update(trials)
-            .where(trials.c.trial_id == trial_id)
-            .values(state=TrialState[record["state"]], datetime_complete=completed)
-        )
+    ends = [
+        {
+            "of": trial_id,
+            "became": TrialState[record["state"]],
+            "at": datetime.fromisoformat(record["completed"]),
+        }
+        for trial_id, record in records.items()
+    ]
+    if ends:
+        session.connection().execute(_END, ends)  # not by the session, which takes one at a time

@@ -105,14 +105,15 @@ class StudyWriter(SealedStudy):
         with shielded():
             started = self.commit(lambda session, _: self._insert(session, fresh))
             self._open.update(zip(started, fresh, strict=True))
+            self._seen(fresh[-1].number if fresh else -1, max(started, default=0))
         return started
 
     def _insert(self, session: Session, trials: Sequence[StoredTrial]) -> list[int]:
         """Insert running trials, whose numbers nobody else may have taken meanwhile."""
-        started = [trial_rows.insert(session, self.study_id, trial) for trial in trials]
+        started = trial_rows.insert(session, self.study_id, trials)
         numbers = [trial.number for trial in trials] or [0]
         same = sqlalchemy.select(sqlalchemy.func.count()).where(
-            COLUMNS.study_id == self.study_id, COLUMNS.number.between(min(numbers), max(numbers))
+            *self._after_the_last(), COLUMNS.number.between(min(numbers), max(numbers))
         )
         if trials and session.scalar(same) != len(trials):
             raise StorageFailed("another program added trials to the study while it ran")

@@ -194,10 +194,10 @@ def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(
             with pytest.raises(DiskFull, match="No space left"):
                 writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])
         assert not writer.in_order
-        assert journal.trials() == []
+        assert list(journal.trials()) == []
         writer.finish([(trial, TrialState.COMPLETE, [0.5], {})])  # again, when there is room
         assert writer.in_order
-        assert len(journal.trials()) == 1
+        assert len(list(journal.trials())) == 1
 
 
 def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(

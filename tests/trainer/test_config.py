@@ -251,12 +251,12 @@ def test_an_architecture_reads_network_fields_and_each_of_them_has_a_reader() ->
 
 
 def test_a_normalization_is_the_data_sets_or_none_or_constants_in_one_spelling() -> None:
-    of_the_data = (0.3, 0.4)
+    of_the_data = ((0.3, 0.4), (0.5, 0.6))  # of two channels
     for text, constants in [
         ("dataset", of_the_data),
-        ("none", (0.0, 1.0)),
-        ("0.286/0.126", (0.286, 0.126)),
-        ("0.5/1", (0.5, 1.0)),
+        ("none", ((0.0, 1.0),) * 2),
+        ("0.286/0.126", ((0.286, 0.126),) * 2),
+        ("0.5/1", ((0.5, 1.0),) * 2),
     ]:
         assert (
             normalization_constants(TrainConfig(normalization=text).normalization, of_the_data)

@@ -137,7 +137,10 @@ def test_the_default_folder_comes_from_the_environment(
 
 def test_an_unknown_data_set_is_named_with_the_known_ones(tmp_path: Path) -> None:
     message = refusal("cifar10", tmp_path)
-    assert message == "dataset = 'cifar10': choose from fashion-mnist, digits, mnist, kmnist"
+    assert message == (
+        "dataset = 'cifar10': choose from fashion-mnist, digits, mnist, kmnist, folder:PATH, "
+        "npz:FILE, torchvision:NAME"
+    )
 
 
 @pytest.mark.parametrize("missing", FILES)
@@ -299,7 +302,7 @@ def test_the_normalisation_is_the_mean_and_deviation_of_the_training_pixels(
     digits: ImageData,
 ) -> None:
     pixels = digits.train_images.numpy() / 255
-    assert digits.normalisation == pytest.approx((pixels.mean(), pixels.std()), rel=1e-12)
+    assert digits.normalisation[0] == pytest.approx((pixels.mean(), pixels.std()), rel=1e-12)
 
 
 def test_the_hash_changes_with_every_pixel_and_label(digits: ImageData) -> None:
@@ -319,7 +322,7 @@ def test_a_description_is_json_ready_and_complete(digits: ImageData) -> None:
         "test_images": 359,
         "side": 8,
         "classes": list("0123456789"),
-        "normalisation": list(digits.normalisation),
+        "normalisation": list(digits.normalisation[0]),
     }
 
 
@@ -420,7 +423,7 @@ def test_fashion_mnist_is_the_official_one(fashion_mnist_dir: Path) -> None:
     assert torch.bincount(data.test_labels).tolist() == [1000] * 10
     assert data.classes[0] == "T-shirt/top"
     assert data.classes[9] == "Ankle boot"
-    mean, std = data.normalisation
+    ((mean, std),) = data.normalisation
     assert round(mean, 4) == 0.2860
     assert round(std, 4) == 0.3530
     train, validation = split(data, TrainConfig())

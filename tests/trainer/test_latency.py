@@ -72,7 +72,7 @@ class Probe(nn.Module):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp64", "auto"])
 def test_one_image_and_32_are_timed_in_the_precision_of_the_training(precision: str) -> None:
     probe = Probe()
-    found = latency.inference(probe, small(precision=precision), 8, CPU)
+    found = latency.inference(probe, small(precision=precision), (8, 1), CPU)
     assert set(found) == {"cpu"}
     assert set(found["cpu"]) == {"1", "32"}
     dtype = torch.float64 if precision == "fp64" else torch.float32
@@ -84,7 +84,7 @@ def test_one_image_and_32_are_timed_in_the_precision_of_the_training(precision: 
 
 def test_the_timing_neither_reads_nor_moves_the_global_generator() -> None:
     state = torch.get_rng_state()
-    latency.inference(Probe(), small(), 8, CPU)
+    latency.inference(Probe(), small(), (8, 1), CPU)
     assert torch.equal(torch.get_rng_state(), state)
 
 

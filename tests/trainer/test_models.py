@@ -25,9 +25,9 @@ def test_every_architecture_of_the_configs_is_built(architecture: str) -> None:
 
 
 def test_the_shapes_of_the_data_sets_are_known_without_reading_them(digits: ImageData) -> None:
-    assert DATASETS["digits"].shape == (digits.side, len(digits.classes))
+    assert DATASETS["digits"].shape == digits.shape
     for dataset in DATASETS.values():
-        assert dataset.shape == (28 if dataset.files else 8, 10)
+        assert dataset.shape == (28 if dataset.files else 8, 10, 1)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_each_member_trains_and_is_evaluated_on_its_own_pixels(digits: ImageData
     bank.validate()
     for x, indices in zip(seen[:2], (batch, bank.val_indices[: len(seen[1])]), strict=True):
         pixels = digits.train_images[indices].view(len(x), 3, 8, 8) / 255
-        for k, (mean, std) in enumerate([digits.normalisation, (0.0, 1.0), (0.286, 0.126)]):
+        for k, (mean, std) in enumerate([*digits.normalisation, (0.0, 1.0), (0.286, 0.126)]):
             torch.testing.assert_close(x[:, k], (pixels[:, k] - mean) / std, rtol=1e-5, atol=1e-5)
 
 

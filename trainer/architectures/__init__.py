@@ -1,8 +1,9 @@
 """The architectures: which there are, what each reads of a config, and where it is built.
 
-Their networks map [B, K, H, W] to logits [B, K, classes]. None of them ends in a softmax: the loss
-is a cross entropy, which contains it (one of the reference projects has it twice). To add one, add
-its function to a file here and an entry below. No torch is loaded until a network is built.
+Their networks map images of C channels [B, K*C, H, W] to logits [B, K, classes]. None of them ends
+in a softmax: the loss is a cross entropy, which contains it (one of the reference projects has it
+twice). To add one, add its function to a file here and an entry below. No torch is loaded until a
+network is built.
 """
 
 import importlib
@@ -22,7 +23,7 @@ class Architecture:
     reads: frozenset[str]
 
     def builder(self) -> Callable[..., Any]:
-        """Return what makes a bank's network of its configs, the images' side and the classes."""
+        """Return what makes a bank's network of its configs, and of side, classes, channels."""
         module, _, name = self.place.partition(":")
         build: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return build

@@ -18,14 +18,16 @@ class ConvNet(nn.Module):
     on the features; one linear classifier.
     """
 
-    def __init__(self, configs: Sequence[TrainConfig], side: int, classes: int) -> None:
+    def __init__(
+        self, configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+    ) -> None:
         super().__init__()
         config, members = configs[0], len(configs)
         widths = [config.width * (step + 1) for step in range(config.depth)]
         side = pooled(side, min(config.depth, 2), f"depth = {config.depth}")
         self.steps = nn.Sequential()
         # Named by step, so that a step starts from the same weights with and without residuals.
-        for step, (inputs, outputs) in enumerate(zip([1, *widths], widths, strict=False)):
+        for step, (inputs, outputs) in enumerate(zip([channels, *widths], widths, strict=False)):
             pooling = config.pooling if step < 2 else None
             self.steps.add_module(
                 f"step{step}",

@@ -14,10 +14,12 @@ SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 
 STEM, LAST = 32, 1280  # channels
 
 
-def mobilenet_v2(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """serge-m/code-training's reduced MobileNetV2, 1 channel; `dropout` precedes the classifier."""
+def mobilenet_v2(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
+    """serge-m/code-training's reduced MobileNetV2; `dropout` precedes the classifier."""
     members = len(configs)
-    network = named(stem=_unit(members, 1, STEM, 3, stride=2))
+    network = named(stem=_unit(members, channels, STEM, 3, stride=2))
     inputs = STEM
     for stage, (expansion, outputs, blocks, first_stride) in enumerate(SETTINGS):
         for block in range(blocks):

@@ -12,7 +12,7 @@ from trainer.errors import UserError
 from trainer.layers import POOLINGS, Convolution, Flatten, Linear, activation
 
 
-def lenet(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def lenet(configs: Sequence[TrainConfig], side: int, classes: int, channels: int) -> nn.Sequential:
     """Like LeNet-5 (LeCun et al., 1998), in the size of the LeNet notebook's.
 
     The seed publishes "a little over 1 million parameters, 4.36 MB", max pooling and dropout, but
@@ -21,7 +21,7 @@ def lenet(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequent
     config, members = configs[0], len(configs)
     side = pooled(side, 2, "architecture = 'lenet'")
     return named(
-        conv0=Convolution(members, 1, 32, 5, bias=True),
+        conv0=Convolution(members, channels, 32, 5, bias=True),
         activation0=activation(config.activation, members, config.pooling),
         conv1=Convolution(members, 32, 64, 5, bias=True),
         activation1=activation(config.activation, members, config.pooling),
@@ -36,7 +36,9 @@ def lenet(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequent
     )
 
 
-def convnet3(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def convnet3(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
     """The network of plscoggers/fashion-mnist.
 
     Three steps of [convolution -> activation -> pool -> batch norm] have `width`, 2 and 4 `width`
@@ -46,7 +48,7 @@ def convnet3(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequ
     side = pooled(side, 3, "architecture = 'convnet3'")
     widths = [config.width, 2 * config.width, 4 * config.width]
     steps = nn.Sequential()
-    for step, (inputs, outputs) in enumerate(pairwise([1, *widths])):
+    for step, (inputs, outputs) in enumerate(pairwise([channels, *widths])):
         layers = named(
             convolution=Convolution(
                 members, inputs, outputs, config.kernel_size, bias=config.conv_bias
@@ -63,7 +65,9 @@ def convnet3(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequ
     )
 
 
-def vgg_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def vgg_like(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
     """The first network of serge-m/code-training: two blocks of two convolutions, two layers.
 
     `dropout` is the rate in front of the classifier (0.5 there); each block drops half of that.
@@ -79,7 +83,7 @@ def vgg_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequ
         )
 
     return named(
-        step0=step(1, 32),
+        step0=step(channels, 32),
         step1=step(32, 32),
         pool=POOLINGS[config.pooling](),
         dropout0=dropout(configs, "dropout0", share=0.5),
@@ -95,7 +99,7 @@ def vgg_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequ
     )
 
 
-def toy(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def toy(configs: Sequence[TrainConfig], side: int, classes: int, channels: int) -> nn.Sequential:
     """The first network of shihvictor/LearnPytorchFashionMNIST.
 
     Two convolutions of one channel, three linear layers. There a softmax follows, and the cross
@@ -105,7 +109,7 @@ def toy(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequentia
     if side < 5:
         raise UserError(f"architecture = 'toy': images of {side} pixels are smaller than 5")
     return named(
-        conv0=Convolution(members, 1, 1, 3, bias=True, padding=0),
+        conv0=Convolution(members, channels, 1, 3, bias=True, padding=0),
         activation0=activation(config.activation, members),
         conv1=Convolution(members, 1, 1, 3, bias=True, padding=0),
         activation1=activation(config.activation, members),
@@ -118,7 +122,9 @@ def toy(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequentia
     )
 
 
-def conv_pairs(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def conv_pairs(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
     """v1_5_5 of shihvictor/LearnPytorchFashionMNIST.
 
     Three pairs of convolutions without pooling, three linear layers. As there, nothing lies between
@@ -129,7 +135,7 @@ def conv_pairs(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Se
     config, members = configs[0], len(configs)
     bias = config.conv_bias
     pairs = nn.Sequential()
-    for pair, (inputs, outputs) in enumerate(pairwise([1, 32, 64, 128])):
+    for pair, (inputs, outputs) in enumerate(pairwise([channels, 32, 64, 128])):
         layers = named(
             conv0=Convolution(members, inputs, outputs, 3, bias=bias),
             conv1=Convolution(members, outputs, outputs, 3, bias=bias),

@@ -1,4 +1,4 @@
-"""Residual networks of basic blocks (He et al., "Deep Residual Learning", CVPR 2016), 1 channel.
+"""Residual networks of basic blocks (He et al., "Deep Residual Learning", CVPR 2016).
 
 Layers have torchvision's names, so that its weights of ResNet-18 fit.
 """
@@ -12,35 +12,46 @@ from trainer.config import TrainConfig
 from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear, activation
 
 
-def resnet_like(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def resnet_like(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
     """The best network of serge-m/code-training: three stages.
 
     Each starts by halving the image. `conv_bias` gives its 3x3 stem the bias that was left under
     the batch norm.
     """
     bias = configs[0].conv_bias and configs[0].stem == "3x3"
-    return _resnet(configs, classes, (64, 128, 256), blocks=2, strides=(2, 2, 2), stem_bias=bias)
+    return _resnet(
+        configs, classes, channels, (64, 128, 256), blocks=2, strides=(2, 2, 2), stem_bias=bias
+    )
 
 
-def resnet18(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
-    """torchvision's ResNet-18 with a stem for 1 channel (shihvictor/LearnPytorchFashionMNIST)."""
+def resnet18(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
+    """torchvision's ResNet-18, its stem for our images (shihvictor/LearnPytorchFashionMNIST)."""
     as_there = [config.replace(activation="relu", stem="7x7") for config in configs]
-    return _resnet(as_there, classes, (64, 128, 256, 512), blocks=2, strides=(1, 2, 2, 2))
+    return _resnet(as_there, classes, channels, (64, 128, 256, 512), blocks=2, strides=(1, 2, 2, 2))
 
 
-def resnet20(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def resnet20(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
     """Their ResNet-20 for CIFAR-10, with projection shortcuts (option B)."""
-    return _resnet(configs, classes, (16, 32, 64), blocks=3, strides=(1, 2, 2))
+    return _resnet(configs, classes, channels, (16, 32, 64), blocks=3, strides=(1, 2, 2))
 
 
-def resnet32(configs: Sequence[TrainConfig], side: int, classes: int) -> nn.Sequential:
+def resnet32(
+    configs: Sequence[TrainConfig], side: int, classes: int, channels: int
+) -> nn.Sequential:
     """Their ResNet-32 for CIFAR-10, with projection shortcuts (option B)."""
-    return _resnet(configs, classes, (16, 32, 64), blocks=5, strides=(1, 2, 2))
+    return _resnet(configs, classes, channels, (16, 32, 64), blocks=5, strides=(1, 2, 2))
 
 
 def _resnet(
     configs: Sequence[TrainConfig],
     classes: int,
+    channels: int,
     widths: Sequence[int],
     *,
     blocks: int,
@@ -52,7 +63,12 @@ def _resnet(
     large = config.stem == "7x7"
     network = named(
         conv1=Convolution(
-            members, 1, widths[0], 7 if large else 3, stride=2 if large else 1, bias=stem_bias
+            members,
+            channels,
+            widths[0],
+            7 if large else 3,
+            stride=2 if large else 1,
+            bias=stem_bias,
         ),
         bn1=ChannelNorm(members * widths[0]),
         relu=activation(config.activation, members),

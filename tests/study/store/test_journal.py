@@ -1,5 +1,6 @@
 """The journal gives back what was written, and a start puts it where it belongs."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from fmnist_common.checksums import digest
 from study.store import backup, location, ownership, replay, restore
 from study.store.journal import Journal, folder_of
 from study.store.stored_trial import NewTrial
-from study.store.writer import StudyWriter, categorical
+from study.store.writer import End, StudyWriter, categorical
 from trainer.errors import UserError
 
 LEVELS = {"pooling": categorical(["max", "avg"])}
@@ -26,28 +28,38 @@ def journal(tmp_path: Path) -> Journal:
 
 def test_what_was_written_comes_back_in_order(journal: Journal) -> None:
     assert not journal.exists
-    assert (journal.trials(), journal.studies()) == ([], [])
+    assert (list(journal.trials()), journal.studies()) == ([], [])
     journal.describe({"name": "group/ä", "attributes": {"plan": {}}})
-    journal.write(RECORDS[::-1])
+    journal.write(RECORDS[1:])  # finished together
+    journal.write(RECORDS[:1])
     journal.write([])
-    assert journal.trials() == RECORDS
+    first, second = (journal.file_of(record) for record in RECORDS[:2])
+    assert list(journal.trials()) == [(first, RECORDS[:1]), (second, RECORDS[1:])]
     assert journal.studies() == [{"name": "group/ä", "attributes": {"plan": {}}}]
     assert journal.damaged() == []
     journal.forget_trials()
-    assert (journal.trials(), len(journal.studies())) == ([], 1)
+    assert (list(journal.trials()), len(journal.studies())) == ([], 1)
     journal.clear()
     assert not journal.exists
 
 
 def test_a_torn_or_changed_record_is_none(journal: Journal) -> None:
-    journal.write(RECORDS)
-    first, second, _ = (journal.file_of(record) for record in RECORDS)
+    for record in RECORDS:
+        journal.write([record])
+    first, second, third = (journal.file_of(record) for record in RECORDS)
     content = first.read_bytes()
     first.write_bytes(content.replace(b"0.1", b"0.3"))
     second.write_bytes(content[:20])
     (journal.folder / ".x.json.123.tmp").write_bytes(content)  # of a process that was killed
-    assert journal.trials() == RECORDS[2:]
+    assert list(journal.trials()) == [(third, RECORDS[2:])]
     assert journal.damaged() == [first, second]
+
+
+def test_a_file_of_an_older_version_holds_one_record(journal: Journal) -> None:
+    journal.write(RECORDS[:1])
+    (file,) = journal.folder.iterdir()
+    file.write_text(json.dumps({"record": RECORDS[0], "sha256": digest(RECORDS[0])}))
+    assert list(journal.trials()) == [(file, RECORDS[:1])]
 
 
 def test_foreign_files_stay(journal: Journal) -> None:
@@ -142,6 +154,21 @@ def test_a_study_is_made_again_with_its_numbers(
         assert sound[0].user_attrs["failure_reason"] == "lost with the database"
         assert sound[1].user_attrs["seed"] == 1
         assert again.next_number == 3
+
+
+def test_trials_that_ended_together_are_put_back_among_those_of_other_files(
+    tmp_path: Path, database: Any, journal: Journal
+) -> None:
+    writer = writer_in(database, journal)
+    first, second, third = writer.start([new(seed) for seed in range(3)])
+    finish(writer, second, 0.5)
+    ends: list[End] = [(trial, TrialState.COMPLETE, [0.25], {}) for trial in (first, third)]
+    writer.finish(ends)  # one file, whose first number is below the other's, and its last above
+    assert len(list(journal.trials())) == 2
+    with ownership.take(location.locate(str(tmp_path / "other.db")), "test") as other:
+        assert said_by(other, journal) == ["3 results put back from the journal"]
+        again = StudyWriter(other, "own").sound_trials()
+    assert [trial.values for trial in again] == [[0.25], [0.5], [0.25]]
 
 
 def test_a_result_that_fits_nowhere_is_kept(

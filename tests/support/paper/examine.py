@@ -93,12 +93,18 @@ MUTANTS: dict[str, Callable[[Bank], None]] = {
 
 
 def network_on_paper(
-    gpu: torch.device, configs: Sequence[TrainConfig], side: int, classes: int, *, start: bool
+    gpu: torch.device,
+    configs: Sequence[TrainConfig],
+    side: int,
+    classes: int,
+    channels: int,
+    *,
+    start: bool,
 ) -> nn.Module:
     """Build a real network on the CPU, then put it on paper as it lies in memory."""
     dtype = torch.float64 if configs[0].precision == "fp64" else torch.float32
     with unset_fake_temporarily():
-        network = build(configs, side, classes, start=start).to(dtype)
+        network = build(configs, side, classes, channels, start=start).to(dtype)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
 
     def moved(tensor: Tensor) -> Tensor:

@@ -241,3 +241,22 @@ def test_what_is_not_run_is_named_and_what_is_run_is_small() -> None:
     shown = [command for page in RUNNABLE for command in blocks(page)]
     skipped = [c for c in shown if any(re.search(pattern, c) for pattern in NOT_RUN)]
     assert len(shown) - len(skipped) >= 15
+
+
+@pytest.mark.slow
+def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    env = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = list(tmp_path.rglob("*.html"))
+    assert len(built) > 15
+    loaded = {
+        tag
+        for page in built
+        for tag in re.findall(
+            r"<(?:script|img|iframe)[^>]*src=[\"']?https?:[^>]*>|<link[^>]*stylesheet[^>]*https?:[^>]*>",
+            page.read_text(encoding="utf-8"),
+        )
+    }
+    assert loaded == set()

@@ -1,11 +1,13 @@
 """The images behind a name of the user's, read by its kind; checked."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trainer.sources.images import Images
+if TYPE_CHECKING:
+    from trainer.sources.images import Images
 
 
-def read(name: str, data_dir: Path, *, download: bool) -> Images:
+def read(name: str, data_dir: Path, *, download: bool) -> "Images":
     """Read all images into memory, and check them.
 
     Args:

@@ -102,8 +102,10 @@ class Networks:
 
     def pixels(self, images: Tensor, batch: Tensor) -> Tensor:
         """Pick each member's images of a batch [B, K]: [N, C*H*W] -> [B, K*C, H, W]."""
-        side = self.data.side
-        return images[batch].view(len(batch), self.members * self.data.channels, side, side)
+        side, channels = self.data.side, self.data.channels
+        shape = len(batch), self.members * channels, side, side
+        # Members do not always lie side by side in memory, and then their channels are moved.
+        return images[batch].view(shape) if channels == 1 else images[batch].reshape(shape)
 
     def state(self, k: int) -> State:
         """Copy member k's weights and statistics to the CPU."""

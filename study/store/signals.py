@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at once where that is safe, else right after.
+"""Ctrl-C, SIGTERM and SIGUSR1: at once where that is safe, else right after.
 
 Between starting a trial and knowing that it runs, or between a result and its commit, an exception
 out of nowhere would lose one of them. Those places are shielded.
@@ -18,13 +18,18 @@ _seen = False
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Turn SIGINT into KeyboardInterrupt and SIGTERM into SystemExit(143); a second one kills."""
+    """Turn SIGINT into KeyboardInterrupt, the others into SystemExit(143); a second one kills.
+
+    SIGUSR1 is how batch systems say that the time is almost up.
+    """
     global _seen, _waiting  # noqa: PLW0603 # signals are the process's
     if threading.current_thread() is not threading.main_thread():
         yield  # signals come to the main thread, which may have its own use for them
         return
     _seen, _waiting = False, None
-    names = (signal.SIGINT, signal.SIGTERM)
+    names = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGUSR1"):  # not on Windows
+        names.append(signal.SIGUSR1)
     before = {name: signal.signal(name, _on_signal) for name in names}
     try:
         yield
@@ -59,7 +64,7 @@ def has_come() -> bool:
 def _on_signal(number: int, _frame: FrameType | None) -> None:
     global _seen, _waiting  # noqa: PLW0603 # as above
     if _seen:
-        os._exit(128 + number)
+        os._exit(_exit_code(number))
     _seen = True
     if _depth:
         _waiting = number
@@ -70,4 +75,8 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
 def _interrupt(number: int) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+    raise SystemExit(_exit_code(number))
+
+
+def _exit_code(number: int) -> int:
+    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)

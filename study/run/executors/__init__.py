@@ -113,7 +113,9 @@ class Executor(Protocol):
     other machines: their devices count, and not those of this one.
     """
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many jobs are trained at once."""
 
     def start(self) -> dict[str, Any]:
         """Start the workers; return what they found (data set, devices, versions).

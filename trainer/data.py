@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import sources
 from trainer.config import Constants, TrainConfig
 from trainer.datasets import DATASETS, dataset_fault
 from trainer.errors import UserError
 from trainer.files import default_data_dir, verified_files
+from trainer.sources import reading
 from trainer.sources.images import Images, content_hash
 from trainer.stratified import stratified_order
 
@@ -123,7 +123,7 @@ def load(name: str, data_dir: Path | None = None, *, download: bool = False) -> 
     if wrong := dataset_fault(name):
         raise UserError(f"dataset = {name!r}: {wrong}")
     if name not in DATASETS:
-        return _of_user(name, sources.read(name, data_dir or default_data_dir(), download=download))
+        return _of_user(name, reading.read(name, data_dir or default_data_dir(), download=download))
     dataset = DATASETS[name]
     if dataset.files is not None:
         paths = verified_files(name, data_dir or default_data_dir(), download=download)

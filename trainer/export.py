@@ -15,6 +15,7 @@ from trainer.config import TrainConfig, normalization_constants
 from trainer.errors import UserError
 from trainer.evaluate import part
 from trainer.models import build
+from trainer.module_bank import ModuleBank
 
 
 class Classifier(nn.Module):
@@ -36,8 +37,9 @@ class Classifier(nn.Module):
         super().__init__()
         # Every weight comes from the checkpoint.
         self.network = build([config], data["side"], len(data["classes"]), start=False)
-        self.network.load_state_dict(state, strict=False)
-        missing = set(dict(self.network.named_parameters())) - set(state)
+        network = self.network.module if isinstance(self.network, ModuleBank) else self.network
+        network.load_state_dict(state, strict=False)
+        missing = set(dict(network.named_parameters())) - set(state)
         if missing:
             raise UserError(f"lacks {', '.join(sorted(missing))}")
         mean, std = map(float, data["normalisation"])

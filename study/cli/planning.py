@@ -188,11 +188,12 @@ def _rows(plan: Plan, measured: "Estimate | None", data_dir: Path | None) -> lis
 
     user_code.look_in([plan.folder] if plan.folder else [])
     costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
-    shape = files.shape(plan.dataset, data_dir)
+    foreign = plan.base_config.is_foreign
+    shape = None if foreign else files.shape(plan.dataset, data_dir)
     rows = []
     for row in plan.rows:
         config = plan.config_of(Cell(row.variant, 0))
-        size = None if config.is_foreign else describe(config, *shape)
+        size = None if shape is None else describe(config, *shape)
         cost = costs.get(cost_key(config))
         rows.append(
             {

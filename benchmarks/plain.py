@@ -1,7 +1,8 @@
 """A bank of one against a plain PyTorch training loop: what do the bank's generalities cost?
 
-Both train the same network on the same random 28x28 images with the same recipe (Adam, dropout,
-cross entropy, bf16 where the processor computes in it), in alternating rounds of one process.
+All train the same network on the same random 28x28 images with the same recipe (Adam, dropout,
+cross entropy, bf16 where the processor computes in it), in alternating rounds of one process:
+ours, the plain loop, and our trainer with the plain loop's module as a network of the user's.
 
     python benchmarks/plain.py [--rounds N] [--threads N] [--quick]
 """
@@ -11,6 +12,7 @@ import itertools
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,11 @@ def ours(config: TrainConfig, data: ImageData) -> Steps:
             bank.train_step(index, batch)
 
     return take
+
+
+def module(config: TrainConfig) -> nn.Module:
+    """The plain loop's network, as a function of the user's."""
+    return nn.Sequential(*layers_of(TrainConfig(depth=int(config.model_options["depth"]))))
 
 
 def layers_of(config: TrainConfig) -> list[nn.Module]:
@@ -156,26 +163,34 @@ def main() -> None:
     precision = devices.precision(TrainConfig(), CPU)
     print(f"{devices.describe(CPU)}, {precision}, batch 64, {rounds} rounds of {steps} steps")
     for depth in (2, 4):
-        config = TrainConfig(depth=depth, batch_size=64, epochs=1, validation_fraction=0.2)
-        loops: dict[str, Callable[[int], None]] = {
-            "ours": ours(config, data),
-            "plain": Plain(layers_of(config), config, data, CPU),
-        }
-        speeds: dict[str, list[float]] = {name: [] for name in loops}
-        for take in loops.values():
-            take(steps // 2)  # warm
-        for turn in range(rounds):
-            # Whoever goes second finds other caches and clocks: take turns.
-            for name in sorted(loops, reverse=turn % 2 == 1):
-                speeds[name].append(speed(loops[name], steps, config.batch_size))
-            each = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.items())
-            print(f"{depth} conv, round {turn + 1}/{rounds}: {each} images/s", flush=True)
-        ours_rate, other = median(speeds["ours"]), median(speeds["plain"])
-        pairs = zip(speeds["ours"], speeds["plain"], strict=True)
-        ratio = median(a / b for a, b in pairs)
+        compare(depth, rounds, steps, data)
+
+
+def compare(depth: int, rounds: int, steps: int, data: ImageData) -> None:
+    """Measure and print the loops of one network."""
+    recipe: dict[str, Any] = {"batch_size": 64, "epochs": 1, "validation_fraction": 0.2}
+    config = TrainConfig(depth=depth, **recipe)
+    users = {"architecture": f"{__name__}:module", "model_options.depth": depth}
+    loops: dict[str, Callable[[int], None]] = {
+        "ours": ours(config, data),
+        "plain": Plain(layers_of(config), config, data, CPU),
+        "user's module": ours(TrainConfig.from_dict({**recipe, **users}), data),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in loops}
+    for take in loops.values():
+        take(steps // 2)  # warm
+    for turn in range(rounds):
+        # Whoever goes second finds other caches and clocks: take turns.
+        for name in sorted(loops, reverse=turn % 2 == 1):
+            speeds[name].append(speed(loops[name], steps, config.batch_size))
+        each = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.items())
+        print(f"{depth} conv, round {turn + 1}/{rounds}: {each} images/s", flush=True)
+    for name in ("ours", "user's module"):
+        pairs = zip(speeds[name], speeds["plain"], strict=True)
         print(
-            f"{depth} conv: ours {ours_rate:,.0f} images/s, plain {other:,.0f} images/s (medians); "
-            f"ratio {ratio:.3f} (median of the rounds' ratios)"
+            f"{depth} conv: {name} {median(speeds[name]):,.0f} images/s, plain "
+            f"{median(speeds['plain']):,.0f} images/s (medians); ratio "
+            f"{median(a / b for a, b in pairs):.3f} (median of the rounds' ratios)"
         )
 
 

@@ -6,7 +6,7 @@ Workers train nothing: each of their epochs takes a second of virtual time, and 
 the owner's answer. What the owner does is real, the coordinator, its writer, journal, SQLite and
 backups; each of its answers takes as long in virtual time as it took on this machine's clock (or
 with `--clock cpu` of this process's CPU, which other processes disturb less, and which leaves out
-what it waits for the disk). The owner answers one at a time, in the order in which it is asked.
+what it waits for the disk). It answers one at a time, in the order of `drive`, which runs here too.
 
 Utilisation is the share of their time in which workers train: over the whole run, and steady, from
 the moment at which all have begun to the one at which the first finds nothing left to do.
@@ -25,14 +25,14 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 from study.plans.plan import Plan
 from study.run.coordinator import Coordinator, State
-from study.run.executors import Job, Watcher
+from study.run.executors import Event, Failure, Job, Watcher, drive
 from study.run.opening import open_study
 from study.run.weights import WeightFiles
 from study.run.work import DesignedWork
@@ -49,26 +49,34 @@ LEVELS = 10  # of each factor of the simulated plan
 
 @dataclass
 class Cluster:
-    """Simulated workers, and the owner's virtual time. An `Executor`.
+    """Simulated workers and the owner's virtual time. An `Executor`, its own `Crew` and `Watcher`.
 
     Attributes:
         slots: workers.
         clock: what the owner's answers are timed by.
-        now: virtual seconds; when the owner is free again.
+        now: virtual seconds.
+        busy: of them, those in which the owner answered.
         delays: from each report to its decision, virtual seconds.
-        trained: virtual seconds, of all workers together.
-        first_idle, all_begun: virtual times; see the module's words on steady utilisation.
+        trained: when each epoch of each worker ended.
+        all_begun, first_idle: virtual times; see the module's words on steady utilisation.
     """
 
     slots: int
     clock: Callable[[], float]
     now: float = 0.0
-    busy: float = 0.0  # the owner
+    busy: float = 0.0
     delays: list[float] = field(default_factory=list)
-    trained: list[float] = field(default_factory=list)  # the ends of epochs
-    all_begun: float = 0.0
+    trained: list[float] = field(default_factory=list)
+    all_begun: float | None = None
     first_idle: float | None = None
     results: int = 0
+
+    def __post_init__(self) -> None:
+        self.idle = self.slots
+        self.order = itertools.count()  # of what comes at one moment
+        self.coming: list[tuple[float, int, Job]] = []  # when epochs end
+        self.epochs: dict[int, int] = {}  # of each job in training, by its identity
+        self.trained_at: dict[int, float] = {}  # the end of its last epoch
 
     def start(self) -> dict[str, Any]:
         """Start nothing."""
@@ -81,9 +89,14 @@ class Cluster:
     def close(self) -> None:
         """Stop nothing."""
 
-    def _ask(self, arrived: float, question: Callable[..., Any], *about: Any) -> Any:
-        """Let the owner answer; its time goes on by what that takes."""
-        self.now = max(self.now, arrived)
+    def run(self, watcher: Watcher) -> None:
+        """Train the watcher's jobs until there are none."""
+        self.watcher = watcher
+        drive(self, self)
+
+    # As the owner: the watcher's answers, each of which takes time.
+
+    def _ask(self, question: Callable[..., Any], *about: Any) -> Any:
         began = self.clock()
         answer = question(*about)
         took = self.clock() - began
@@ -91,35 +104,75 @@ class Cluster:
         self.busy += took
         return answer
 
-    def run(self, watcher: Watcher) -> None:
-        """Train the watcher's jobs until there are none."""
-        order = itertools.count()  # of what comes at one moment
-        events: list[tuple[float, int, Job, int]] = []  # when an epoch ends, of which job
+    def next_job(self) -> Job | None:
+        """Ask for a job."""
+        job: Job | None = self._ask(self.watcher.next_job)
+        if job is None and self.first_idle is None:
+            self.first_idle = self.now
+        return job
 
-        def begin() -> None:
-            job = self._ask(self.now, watcher.next_job)
-            if job is None:
-                self.first_idle = self.now if self.first_idle is None else self.first_idle
+    def on_epoch(self, job: Job, epochs: Mapping[int, Epoch]) -> Collection[int]:
+        """Report an epoch."""
+        stopped: Collection[int] = self._ask(self.watcher.on_epoch, job, epochs)
+        self.delays.append(self.now - self.trained_at[id(job)])
+        return stopped
+
+    def on_results(self, job: Job, results: Sequence[Result]) -> None:
+        """Report a job's results."""
+        self._ask(self.watcher.on_results, job, results)
+        self.results += len(results)
+
+    def on_failure(self, job: Job, failure: Failure) -> None:
+        """Nothing fails."""
+
+    def on_tick(self) -> None:
+        """Let the owner do what is due."""
+        self._ask(self.watcher.on_tick)
+
+    # As the workers: time passes while they train.
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody trains."""
+        return self.idle == self.slots
+
+    def give(self, job: Job) -> None:
+        """Begin a job's first epoch."""
+        self.idle -= 1
+        if not self.idle and self.all_begun is None:
+            self.all_begun = self.now
+        self.epochs[id(job)] = 0
+        self._train(job)
+
+    def _train(self, job: Job) -> None:
+        heapq.heappush(self.coming, (self.now + EPOCH_SECONDS, next(self.order), job))
+
+    def answer(self, job: Job, stopped: Collection[int]) -> None:
+        """Begin the next epoch; after the last one, what is left is to tell the results."""
+        del stopped
+        if self.epochs[id(job)] < job.configs[0].epochs:
+            self._train(job)
+        else:
+            heapq.heappush(self.coming, (self.now, next(self.order), job))
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """Tell what has come by now; where nothing has, let time pass until something does."""
+        if self.coming:
+            self.now = max(self.now, min(self.coming[0][0], self.now + seconds))
+        arrived = []
+        while self.coming and self.coming[0][0] <= self.now:
+            arrived.append(heapq.heappop(self.coming))
+        for ended, _, job in arrived:
+            number = self.epochs[id(job)] + 1
+            if number > job.configs[0].epochs:
+                self.idle += 1
+                del self.epochs[id(job)]
+                yield job, "results", [result_of(number - 1, len(job.configs)) for _ in job.configs]
             else:
-                heapq.heappush(events, (self.now + EPOCH_SECONDS, next(order), job, 1))
-
-        for _ in range(self.slots):
-            begin()
-        self.all_begun = self.now
-        while events:
-            ended, _, job, number = heapq.heappop(events)
-            figures = dict.fromkeys(range(len(job.configs)), epoch_of(number))
-            self._ask(ended, watcher.on_epoch, job, figures)
-            self._ask(ended, watcher.on_tick)
-            self.delays.append(self.now - ended)
-            self.trained.append(ended)
-            if number < job.configs[0].epochs:
-                heapq.heappush(events, (self.now + EPOCH_SECONDS, next(order), job, number + 1))
-                continue
-            results = [result_of(number, len(job.configs)) for _ in job.configs]
-            self._ask(self.now, watcher.on_results, job, results)
-            self.results += len(results)
-            begin()
+                self.epochs[id(job)] = number
+                self.trained.append(ended)
+                self.trained_at[id(job)] = ended
+                yield job, "epoch", dict.fromkeys(range(len(job.configs)), epoch_of(number))
 
     def utilisation(self, began: float, ended: float) -> float:
         """Return the share of their time that workers trained, between two virtual times."""
@@ -224,7 +277,7 @@ def measure(workers: int, bank: int, epochs: int, trials: int, clock: str) -> Fi
         epochs=epochs,
         trials=cluster.results,
         utilisation=cluster.utilisation(0.0, end),
-        steady=cluster.utilisation(cluster.all_begun, idle),
+        steady=cluster.utilisation(cluster.all_begun or 0.0, idle),
         owner_busy=cluster.busy / cluster.now,
         trials_per_owner_second=cluster.results / cluster.busy,
         median_ms=1000 * statistics.median(delays),

@@ -51,11 +51,20 @@ def files(room: str) -> list[Path]:
         ("analysis", {"study", "trainer", "torch", "torchvision", "typer"}),
         ("study", {"hiplot", "plotly", "torchvision"}),
         ("fmnist_common", {"study", "trainer", "analysis"}),
+        # The façade is everybody's guest and nobody's host.
+        *((room, {"fmnist_study"}) for room in ("fmnist_common", "trainer", "study", "analysis")),
     ],
 )
 def test_rooms_do_not_reach_into_others(room: str, forbidden: set[str]) -> None:
     reached = {(file.name, name) for file in files(room) for name in set(imports(file))}
     assert [pair for pair in sorted(reached) if pair[1] in forbidden] == []
+
+
+def test_the_facade_loads_nothing_heavy_and_trains_nothing_itself() -> None:
+    for file in files("fmnist_study"):
+        assert not set(imports(file, top_level=True)) & (HEAVY | {"pandas"})
+    entry = set(imports(ROOT / "fmnist_study" / "__init__.py", top_level=True))
+    assert entry <= {*sys.stdlib_module_names, "trainer"}  # for the base class of errors
 
 
 def test_the_common_ground_needs_the_standard_library_only() -> None:

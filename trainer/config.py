@@ -6,7 +6,7 @@ No torch here: plans are checked, shown and costed without loading it.
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -290,7 +290,7 @@ class TrainConfig:
         Fields that came later are left out at their defaults, as in studies of before, but for
         those in `also`.
         """
-        values = asdict(self)
+        values = vars(self)
         names = (
             TOLD
             if self.is_foreign

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import sources
 from trainer.config import Constants, TrainConfig
 from trainer.datasets import DATASETS, dataset_fault
 from trainer.errors import UserError
 from trainer.files import default_data_dir, verified_files
+from trainer.sources import reading
 from trainer.sources.images import Images, content_hash
 from trainer.stratified import stratified_order
 
@@ -123,7 +123,7 @@ def load(name: str, data_dir: Path | None = None, *, download: bool = False) -> 
     if wrong := dataset_fault(name):
         raise UserError(f"dataset = {name!r}: {wrong}")
     if name not in DATASETS:
-        return _of_user(name, sources.read(name, data_dir or default_data_dir(), download=download))
+        return _of_user(name, reading.read(name, data_dir or default_data_dir(), download=download))
     dataset = DATASETS[name]
     if dataset.files is not None:
         paths = verified_files(name, data_dir or default_data_dir(), download=download)
@@ -208,14 +208,19 @@ def split(data: ImageData, config: TrainConfig) -> tuple[Tensor, Tensor]:
     key = (config.seed, size, 0.0 if data.validation else config.validation_fraction)
     parts = data.splits.pop(key, None)
     if parts is None:
-        rng = np.random.default_rng([config.seed, 0x5EED])
-        labels = data.train_labels[:available].cpu().numpy()
-        order = torch.from_numpy(stratified_order(labels, rng)[:size])
-        validating = order[:held_out].sort().values
-        if data.validation:
-            validating = torch.arange(available, available + data.validation)
-        parts = order[held_out:].sort().values, validating
+        parts = _drawn(data, config.seed, size, held_out)
         while len(data.splits) >= MOST_SPLITS:
             del data.splits[next(iter(data.splits))]
     data.splits[key] = parts  # the last one to go
     return parts
+
+
+def _drawn(data: ImageData, seed: int, size: int, held_out: int) -> tuple[Tensor, Tensor]:
+    available = len(data.trained_on)
+    rng = np.random.default_rng([seed, 0x5EED])
+    labels = data.train_labels[:available].cpu().numpy()
+    order = torch.from_numpy(stratified_order(labels, rng)[:size])
+    validating = order[:held_out].sort().values
+    if data.validation:
+        validating = torch.arange(available, available + data.validation)
+    return order[held_out:].sort().values, validating

@@ -14,6 +14,7 @@ from trainer.config import TrainConfig, normalization_constants
 from trainer.errors import UserError
 from trainer.evaluate import part
 from trainer.models import build
+from trainer.module_bank import ModuleBank
 
 
 class Classifier(nn.Module):
@@ -37,8 +38,9 @@ class Classifier(nn.Module):
         self.channels = data.get("channels", 1)
         shape = data["side"], len(data["classes"]), self.channels
         self.network = build([config], *shape, start=False)
-        self.network.load_state_dict(state, strict=False)
-        missing = set(dict(self.network.named_parameters())) - set(state)
+        network = self.network.module if isinstance(self.network, ModuleBank) else self.network
+        network.load_state_dict(state, strict=False)
+        missing = set(dict(network.named_parameters())) - set(state)
         if missing:
             raise UserError(f"lacks {', '.join(sorted(missing))}")
         pairs = data["normalisation"] if self.channels > 1 else [data["normalisation"]]

@@ -10,9 +10,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from fmnist_common.environment import variable
-from trainer import sources
 from trainer.datasets import DATASETS, Files, is_users
 from trainer.errors import UserError
+from trainer.sources import reading
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -50,7 +50,7 @@ def content(name: str, data_dir: Path | None, *, download: bool) -> str | None:
     """
     if not is_users(name):
         return None
-    return sources.read(name, data_dir or default_data_dir(), download=download).sha256
+    return reading.read(name, data_dir or default_data_dir(), download=download).sha256
 
 
 def shape(name: str, data_dir: Path | None) -> tuple[int, int, int]:
@@ -61,7 +61,7 @@ def shape(name: str, data_dir: Path | None) -> tuple[int, int, int]:
     """
     if not is_users(name):
         return DATASETS[name].shape
-    return sources.read(name, data_dir or default_data_dir(), download=False).shape
+    return reading.read(name, data_dir or default_data_dir(), download=False).shape
 
 
 def verified_files(name: str, data_dir: Path, *, download: bool) -> list[Path]:

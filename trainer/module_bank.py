@@ -133,18 +133,23 @@ class ModuleBank(nn.Module):
             self.stream = Stream(self.seeds, "dropout of a module", device)
         return self.stream
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what is kept of the members, by the names of the user's module."""
-        if self.members == 1:
-            state = self.module.state_dict(keep_vars=True)
-            return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        kept = self.code[0].state_dict(keep_vars=True)
-        names = {id(tensor): name for name, tensor in _tensors_of(self.code[0]).items()}
-        return {
-            name: getattr(self, self.places[names[id(tensor)]])
-            for name, tensor in kept.items()
+    def member(self, k: int) -> dict[str, Tensor]:
+        """View what is kept of member k, by the names and in the shapes of the user's module."""
+        module = self.module if self.members == 1 else self.code[0]
+        kept = {
+            name: tensor
+            for name, tensor in module.state_dict(keep_vars=True).items()
             if isinstance(tensor, Tensor)
         }
+        if self.members == 1:
+            return kept
+        names = {id(tensor): name for name, tensor in _tensors_of(module).items()}
+        return {name: self._stacked(names[id(tensor)], tensor)[k] for name, tensor in kept.items()}
+
+    def _stacked(self, name: str, like: Tensor) -> Tensor:
+        """View the members' tensors of a name, each shaped as a member's: [K, ...]."""
+        tensor: Tensor = getattr(self, self.places[name])
+        return tensor.view(self.members, *like.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the logits.
@@ -168,19 +173,17 @@ class ModuleBank(nn.Module):
         return logits[:, None]  # type: ignore[no-any-return] # a module may return anything
 
     def _together(self, x: Tensor, stream: Stream, keys: Tensor) -> Tensor:
-        tensors = {
-            name: getattr(self, self.places[name]).view(self.members, *like.shape)
-            for name, like in _tensors_of(self.code[0]).items()
-        }
+        code = self.code[0]
+        tensors = {name: self._stacked(name, like) for name, like in _tensors_of(code).items()}
 
-        def member(values: dict[str, Tensor], keys: Tensor, images: Tensor) -> Tensor:
+        def logits_of(values: dict[str, Tensor], keys: Tensor, images: Tensor) -> Tensor:
             with StreamDropout(stream, keys, mapped=True):
-                logits: Tensor = functional_call(self.code[0], values, (images,))
+                logits: Tensor = functional_call(code, values, (images,))
             self._check(logits, len(images))
             return logits
 
         images = by_member(x, self.members, 1)  # [B, K, C, H, W]
-        together = torch.vmap(member, (0, 0, 1), 1, randomness="error")
+        together = torch.vmap(logits_of, (0, 0, 1), 1, randomness="error")
         with warnings.catch_warnings():
             # It says which operations are mapped as a loop over the members.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)

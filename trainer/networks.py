@@ -104,34 +104,32 @@ class Networks:
 
     def pixels(self, images: Tensor, batch: Tensor) -> Tensor:
         """Pick each member's images of a batch [B, K]: [N, C*H*W] -> [B, K*C, H, W]."""
-        side = self.data.side
-        return images[batch].view(len(batch), self.members * self.data.channels, side, side)
+        side, channels = self.data.side, self.data.channels
+        shape = len(batch), self.members * channels, side, side
+        # Members do not always lie side by side in memory, and then their channels are moved.
+        return images[batch].view(shape) if channels == 1 else images[batch].reshape(shape)
 
     def state(self, k: int) -> State:
         """Copy member k's weights and statistics to the CPU."""
         return {
-            name: self._of(tensor, k).detach().to("cpu", copy=True)
-            for name, tensor in self._tensors()
+            name: tensor.detach().to("cpu", copy=True) for name, tensor in self._member(k).items()
         }
 
     def load_state(self, k: int, state: State) -> None:
         """Take over a member's weights and statistics."""
         with torch.no_grad():
-            for name, tensor in self._tensors():
-                member = self._of(tensor, k)
-                member.copy_(state[name].view_as(member))
+            for name, tensor in self._member(k).items():
+                tensor.copy_(state[name])
 
-    def _of(self, tensor: Tensor, k: int) -> Tensor:
-        # A number of a module alone, [], is one of [K] in a bank.
-        return by_member(tensor, self.members)[k] if tensor.dim() else tensor
-
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def _member(self, k: int) -> State:
+        """View the tensors of member k by name."""
         if isinstance(self.network, ModuleBank):
-            yield from self.network.tensors().items()
-            return
-        for name, tensor in self.network.state_dict(keep_vars=True).items():
-            if tensor.dim():  # batch norm's step counter is not per member, and not used
-                yield name, tensor
+            return self.network.member(k)
+        return {
+            name: by_member(tensor, self.members)[k]
+            for name, tensor in self.network.state_dict(keep_vars=True).items()
+            if tensor.dim()  # batch norm's step counter is not per member, and not used
+        }
 
     def normalise(self, x: Tensor) -> Tensor:
         """Normalise pixels in [0, 1], in place where they lie so: [B, K*C, H, W], channels last."""

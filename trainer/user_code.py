@@ -7,6 +7,7 @@ Python looks. What goes wrong in them is the user's to mend, so it is said in a 
 import hashlib
 import importlib
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -87,6 +88,17 @@ def hash_of(file: Path) -> str:
 def with_files(words: Iterable[str]) -> list[str]:
     """Return a command whose files are found: a script that lies in a named folder has its path."""
     return [_file(word) for word in words]
+
+
+def check_program(command: str) -> None:
+    """Check that the program of a command is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    program, *_ = with_files(shlex.split(command))
+    if shutil.which(program) is None:
+        raise UserError(f"command = {command!r}: there is no program {program!r}")
 
 
 def _file(word: str) -> str:

@@ -94,7 +94,7 @@ def forest(
                 **(
                     {}
                     if math.isinf(limit)
-                    else {"range": scaled(quantity, [-1.06 * limit, 1.06 * limit])}
+                    else {"range": scaled(quantity, _span([row.effect for row in rows], limit))}
                 ),
             ),
             yaxis=axis(
@@ -145,6 +145,17 @@ def _limit(effects: Sequence[Effect]) -> float:
     usual = FAR * ends[len(ends) // 2] if ends else 0.0
     inside = [end for end in ends if end <= usual]
     return max(inside) if inside and len(inside) < len(ends) else math.inf
+
+
+def _span(effects: Sequence[Effect], limit: float) -> tuple[float, float]:
+    """Return from where to where the figure goes that has this limit: no wider than is drawn."""
+    ends = [0.0]
+    for effect in effects:
+        delta, (below, above) = effect.delta or 0.0, interval_reach(effect)
+        far = abs(delta) > limit
+        ends += [math.copysign(limit, delta)] if far else [delta - below, delta + above]
+    room = 0.06 * (max(ends) - min(ends))
+    return min(ends) - room, max(ends) + room
 
 
 def _trace(

@@ -13,6 +13,8 @@ from analysis.text import percent, printable
 from analysis.trials import Study, Trial, finished
 from analysis.wording import listed
 
+MOST_CLASSES = 24  # in the confusion matrix, which is to be looked at
+
 
 def best_model(
     study: Study, trials: Sequence[Trial], best: Best | None, folder: Path | None
@@ -39,12 +41,11 @@ def best_model(
         intro.append("This study keeps no confusion matrix.")
     else:
         names = classes if len(classes) == len(counts) else list(map(str, range(len(counts))))
-        parts.append(
-            Part(
-                sentences=_confusions(counts, names),
-                figures=[confusion(counts, names, "test images")],
-            )
-        )
+        shown, titles = most_mistaken(counts, names)
+        words = _confusions(counts, names)
+        if len(shown) < len(counts):
+            words.append(f"Shown are the {MOST_CLASSES} of {len(counts)} classes most mistaken.")
+        parts.append(Part(sentences=words, figures=[confusion(shown, titles, "test images")]))
     images = _images(chosen, folder, classes)
     if images:
         said = "The test images it was most sure about, and wrong."
@@ -68,6 +69,22 @@ def _counts(trial: Trial) -> list[list[int]] | None:
     if not square or not all(isinstance(n, int) and n >= 0 for row in rows for n in row):
         return None
     return rows
+
+
+def most_mistaken(
+    counts: Sequence[Sequence[int]], names: Sequence[str]
+) -> tuple[Sequence[Sequence[int]], Sequence[str]]:
+    """Return the confusion matrix of the classes with most mistakes, the others added up as one."""
+    if len(counts) <= MOST_CLASSES:
+        return counts, names
+    of_class = [
+        sum(row) + sum(other[place] for other in counts) - 2 * row[place]
+        for place, row in enumerate(counts)
+    ]
+    order = sorted(range(len(counts)), key=lambda place: -of_class[place])
+    groups = [[place] for place in sorted(order[:MOST_CLASSES])] + [order[MOST_CLASSES:]]
+    added = [[sum(counts[i][j] for i in rows for j in cols) for cols in groups] for rows in groups]
+    return added, [*(names[group[0]] for group in groups[:-1]), "all others"]
 
 
 def _confusions(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ from study.plans import catalog
 from study.plans.plan import Cell, Plan, load_plan
 from study.plans.remarks import remarks
 from study.store import location
-from trainer import files
+from trainer import files, user_code
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def _estimate(plan: Plan, machine: "Machine") -> "tuple[Estimate | None, str]":
     from study.run.session import work_for
 
     try:
-        files.ready(plan.dataset, machine.data_dir, download=False)
+        if not plan.base_config.is_foreign:
+            files.ready(plan.dataset, machine.data_dir, download=False)
         with workers_for(plan, plan.trial_count, machine) as (executor, bank):
             speed = gain(plan, machine, bank)
             return estimate(plan, work_for(plan, []), executor, executor.start(), speed), ""
@@ -185,12 +186,14 @@ def _rows(plan: Plan, measured: "Estimate | None", data_dir: Path | None) -> lis
     from study.run.work import cost_key
     from trainer.models import describe
 
+    user_code.look_in([plan.folder] if plan.folder else [])
     costs = {cost_key(config): cost for config, cost in measured.costs} if measured else {}
-    shape = files.shape(plan.dataset, data_dir)
+    foreign = plan.base_config.is_foreign
+    shape = None if foreign else files.shape(plan.dataset, data_dir)
     rows = []
     for row in plan.rows:
         config = plan.config_of(Cell(row.variant, 0))
-        size = describe(config, *shape)
+        size = None if shape is None else describe(config, *shape)
         cost = costs.get(cost_key(config))
         rows.append(
             {
@@ -199,10 +202,10 @@ def _rows(plan: Plan, measured: "Estimate | None", data_dir: Path | None) -> lis
                 "level": row.level,
                 "changes": dict(row.variant.changes),
                 "against": dict(row.against.changes),
-                "architecture": config.architecture,
+                "architecture": None if config.is_foreign else config.architecture,
                 "epochs": config.epochs,
-                "parameters": size.parameters,
-                "multiply_adds": size.multiply_adds,
+                "parameters": size.parameters if size else None,
+                "multiply_adds": size.multiply_adds if size else None,
                 "seconds": cost.seconds if cost else None,
             }
         )

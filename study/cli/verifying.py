@@ -103,7 +103,7 @@ def _print(
     print(f"{printable(name)} in {where}" + ("" if seed is None else f", --seed {seed}"))
     for check in checks:
         text = f"{check.state.upper() if check.state == 'wrong' else check.state:14}{check.what}: "
-        print(textwrap.fill(text + check.text, 100, subsequent_indent=" " * 14))
+        print(textwrap.fill(text + check.text, 80, subsequent_indent=" " * 14))
     print("nothing is wrong" if not wrong else f"wrong: {wrong} of {len(checks)} checks")
 
 

@@ -19,6 +19,7 @@ from study.run.disk import Room
 from study.run.executors import Executor, Failure, Job
 from study.run.weights import WeightFiles
 from study.run.work import Task, Work
+from study.store import signals
 from study.store.failures import StorageFailed
 from study.store.signals import shielded
 from study.store.writer import End, StudyWriter
@@ -264,7 +265,8 @@ class Coordinator:
             raise StudyFailed(f"{same} failures in a row: {reason}")
 
     def on_tick(self) -> None:
-        """Write what is due, show the time left, mind the deadline."""
+        """Write what is due, show the time left, mind signals and the deadline."""
+        signals.check()
         self._with_room(self.writer.flush_if_due)
         self.view.show(self.state(), None)
         self._mind_the_time()

@@ -154,6 +154,12 @@ def _code(plan: Plan) -> UserCode:
     )
 
 
+def _training_images(plan: Plan, data: Mapping[str, Any]) -> int:
+    images: int = plan.subset or data["train_images"]
+    validating = 0 if data.get("validation_images") else plan.base_config.validation_fraction
+    return images - round(images * validating)
+
+
 def estimate(
     plan: Plan, work: Work, executor: Executor, described: Mapping[str, Any], gain: float = 1.0
 ) -> Estimate:
@@ -174,14 +180,11 @@ def estimate(
     kinds = work.kinds()
     costs = [replace(cost, seconds=cost.seconds / gain) for cost in executor.measure(kinds)]
     work.learn(costs)
-    data = described["dataset"]
-    images = plan.subset or data["train_images"]
-    validating = 0 if data.get("validation_images") else plan.base_config.validation_fraction
     return Estimate(
         trials=work.planned - work.done,
         seconds=work.seconds_waiting() / executor.slots,
         workers=executor.slots,
         devices=devices,
-        training_images=images - round(images * validating),
+        training_images=_training_images(plan, described["dataset"]),
         costs=tuple(zip(kinds, costs, strict=True)),
     )

@@ -205,7 +205,7 @@ def _show_rows(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
             label = f"{row['factor']}: {level_text(row['level'])}"
         numbers = [
             *([str(row["epochs"])] if several else []),
-            f"{row['parameters']:,}",
+            "-" if row["parameters"] is None else f"{row['parameters']:,}",
             _short(row["multiply_adds"]),
             "-" if row["seconds"] is None else f"{row['seconds']:.1f}",
         ]

@@ -189,7 +189,12 @@ class CellWork:
     def learn(self, costs: Sequence[Cost]) -> None:
         """Take the measured costs of the kinds."""
         self.costs = {cost_key(c): cost for c, cost in zip(self.kinds(), costs, strict=True)}
+        if self.bank_size > 1:  # the longest first, so that no worker is left alone with one
+            self.queue = deque(sorted(self.queue, key=self._seconds, reverse=True))
         self.waiting = sum(self.cost(task) for tasks in self.queue for task in tasks)
+
+    def _seconds(self, tasks: Sequence[Task]) -> float:
+        return sum(map(self.cost, tasks))
 
     def next(self, size: int) -> Sequence[Task]:
         """Return the next bank."""

@@ -195,13 +195,22 @@ def is_current(database: Path) -> bool:
 
 def covers(holds: Contents, other: Path) -> bool:
     """Whether a database that holds this has each study of another, with no fewer trials."""
+    return not lacks(holds, other)
+
+
+def lacks(holds: Contents, other: Path) -> dict[str, tuple[int, bool]]:
+    """Return what a database that holds this lacks of another: study -> trials, is it there."""
     try:
         with reading(other) as opened:
             theirs = _per_study(contents(opened))
     except sqlite3.Error:
-        return True  # it is damaged: there is nothing to be lost
+        return {}  # it is damaged: there is nothing to be lost
     ours = _per_study(holds)
-    return all(name in ours and ours[name] >= count for name, count in theirs.items())
+    return {
+        name: (count - ours.get(name, 0), name in ours)
+        for name, count in theirs.items()
+        if name not in ours or ours[name] < count
+    }
 
 
 def contents(connection: sqlite3.Connection) -> Contents:

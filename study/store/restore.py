@@ -2,9 +2,11 @@
 
 The last backup is put in its place, then the journal is replayed. Nothing is ever deleted: what
 was in the way is kept under a name that says why. A database that was removed after a run had
-ended in good order stays removed: without a journal nothing says that it is missed.
+ended in good order stays removed: without a journal nothing says that it is missed. Of one that was
+put back to an older state, what only the backup has is offered.
 """
 
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -46,7 +48,11 @@ def restore(database: Path, tell: Tell) -> None:
         backup.put_aside(database, "gone")
     else:
         damage = _fault(database, copy if unfinished else None)
-        if damage is None or (database.stat().st_size == 0 and not usable):
+        if damage is None:
+            if usable and not unfinished:
+                _offer(database, copy, tell)
+            return
+        if database.stat().st_size == 0 and not usable:
             return
         if not usable and not unfinished:
             return  # there is nothing to put in its place
@@ -77,6 +83,27 @@ def _fault(database: Path, copy: Path | None) -> str | None:
     if copy is not None and copy.is_file() and not backup.covers(holds, copy):
         return "lacks results that its backup has"
     return None
+
+
+def _offer(database: Path, copy: Path, tell: Tell) -> None:
+    """Say which studies a sound database lacks that its backup has, and how to have them back.
+
+    A file under version control is put back to an older state by `git checkout` or `git stash`; or
+    somebody deleted a study on purpose. The backup gets a name that the next one does not take.
+    """
+    with backup.reading(database) as opened:
+        lost = backup.lacks(backup.contents(opened), copy)
+    if not lost:
+        return
+    kept = backup.put_aside(copy, "older")
+    for study, (trials, is_there) in lost.items():
+        more = f"{trials} more trials" if is_there else f"{trials} trials"
+        name = ["--as", f"{study}-before"] if is_there else []
+        words = ["copy", study, "--storage", str(kept), "--to", str(database), *name]
+        tell(
+            f"{database.name} lacks {more} of study {study!r}, which {kept.name} has; to have them "
+            f"back: {shlex.join(['fmnist-study', *words])}"
+        )
 
 
 def _copy(source: Path, target: Path) -> None:

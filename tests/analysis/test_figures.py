@@ -240,4 +240,6 @@ def test_a_level_that_loses_very_much_leaves_the_others_readable(tmp_path: Path)
     at = worse["texttemplate"].index("−48.01")
     assert worse["marker"]["symbol"][at] == "triangle-left"
     assert low <= worse["x"][at] < 0
+    ends = [100 * (effect.delta_high or 0) for effect in effects if effect.level != 1]
+    assert high == pytest.approx(max(ends), abs=0.1 * (high - low))  # no empty half
     assert "An arrow" in figure.note

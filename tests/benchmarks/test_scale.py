@@ -32,6 +32,6 @@ def test_workers_of_a_slow_owner_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = measured(monkeypatch, 0.1)
     # For each of 40 banks it answers 3 epochs twice (report and tick), its result and its start.
     assert figures.owner_busy > 0.7
-    assert figures.trials_per_owner_second == pytest.approx(200 / (40 * 8 * 0.1), rel=0.05)
+    assert figures.trials_per_owner_second == pytest.approx(200 / (40 * 8 * 0.1), rel=0.1)
     assert figures.utilisation < 0.95
-    assert figures.median_ms > 200
+    assert figures.median_ms > 50

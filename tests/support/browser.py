@@ -106,7 +106,8 @@ def open_page(
                 raise TimeoutError(f"{address}: {ready} did not come true; {browser.errors()}")
             time.sleep(0.05)
         answers = [browser.evaluate(expression) for expression in ask]
-        picture = browser.call("Page.captureScreenshot", format="png")["data"]
+        kind = screenshot.suffix.removeprefix(".")
+        picture = browser.call("Page.captureScreenshot", format=kind)["data"]
         screenshot.write_bytes(base64.b64decode(picture))
         page = Page(
             title=browser.evaluate("document.title"),

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("fmnist_common", "trainer", "study", "analysis")
+PACKAGES = ("fmnist_common", "trainer", "study", "analysis", "fmnist_study")
 
 Imports = Mapping[str, frozenset[str]]  # by name: the names that it imports, never itself
 

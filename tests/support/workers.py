@@ -5,12 +5,13 @@ They are pickled by name and run in a child: what goes wrong is told by the envi
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from study.run.executors import local, worker
+from study.run.executors import WorkerSpec, local, worker
 
 FOLDER = "FMNIST_TEST_FOLDER"
 serve = local._serve
@@ -50,3 +51,21 @@ def serve_with_a_hanging_device(spec: Any, pipe: Any) -> None:
 
     worker.Worker.train = hanging  # type: ignore[method-assign]
     serve(spec, pipe)
+
+
+def serve_without_memory(spec: Any, pipe: Any) -> None:
+    """Be a worker whose first training finds no memory."""
+    train = worker.Worker.train
+
+    def full(self: worker.Worker, job: Any, on_epoch: Any) -> Any:
+        if _once("memory"):
+            raise MemoryError("no room")
+        return train(self, job, on_epoch)
+
+    worker.Worker.train = full  # type: ignore[method-assign]
+    serve(spec, pipe)
+
+
+def saving(spec: WorkerSpec) -> WorkerSpec:
+    """Return a worker that leaves a resume point after every epoch."""
+    return replace(spec, resume_seconds=0.0)

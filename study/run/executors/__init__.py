@@ -4,6 +4,7 @@ The executor pulls jobs from the watcher (the coordinator) whenever a worker is 
 what happens to them. It knows neither plans nor databases.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,9 @@ class Executor(Protocol):
     other machines: their devices count, and not those of this one.
     """
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many jobs are trained at once."""
 
     def start(self) -> dict[str, Any]:
         """Start the workers; return what they found (data set, devices, versions).
@@ -156,20 +159,41 @@ class Crew(Protocol):
 
 
 def drive(crew: Crew, watcher: Watcher) -> None:
-    """Train the watcher's jobs on a crew until there are none."""
-    while True:
-        while crew.idle and (job := watcher.next_job()) is not None:
-            crew.give(job)
-        if crew.settled:
-            return  # somebody is idle, and there is nothing to do
-        for job, kind, payload in crew.events(TICK_SECONDS):
-            if kind == "epoch":
-                crew.answer(job, watcher.on_epoch(job, payload))
-            elif kind == "results":
-                watcher.on_results(job, payload)
-            else:
-                watcher.on_failure(job, payload)
-        watcher.on_tick()
+    """Train the watcher's jobs on a crew until there are none.
+
+    Whoever has told an epoch waits for its answer, so epochs come first; results, which take
+    longer, one at a time between them. Else all would wait that end together, and do so again.
+    """
+    ended: deque[Event] = deque()  # results and failures that were told
+    try:
+        while True:
+            # Those in `ended` are idle too, but may decide what comes next.
+            job = watcher.next_job() if crew.idle > len(ended) else None
+            if job is not None:
+                crew.give(job)
+            elif crew.settled and not ended:
+                return  # somebody is idle, and there is nothing to do
+            for event in crew.events(0 if job is not None or ended else TICK_SECONDS):
+                if event[1] == "epoch":
+                    crew.answer(event[0], watcher.on_epoch(event[0], event[2]))
+                else:
+                    ended.append(event)
+            if ended:
+                _tell(watcher, ended.popleft())
+            watcher.on_tick()
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a signal, or out of time: what has ended is kept
+            for event in ended:
+                _tell(watcher, event)
+        raise
+
+
+def _tell(watcher: Watcher, event: Event) -> None:
+    job, kind, payload = event
+    if kind == "results":
+        watcher.on_results(job, payload)
+    else:
+        watcher.on_failure(job, payload)
 
 
 def describe_all(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 CALLER = "FMNIST_CALLERS_PYTHONPATH"  # environment: what PYTHONPATH was before
 
@@ -20,6 +21,20 @@ def environment_of_the_caller() -> dict[str, str]:
         environment.pop("PYTHONSAFEPATH", None)
         environment["PYTHONPATH"] = environment.pop(CALLER)
     return environment
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Let processes that are started meanwhile run nothing of the caller's script.
+
+    multiprocessing would import it again in each of them, and with it what calls us.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from study.run.executors import (
     describe_all,
     drive,
 )
-from study.run.executors.import_path import path_for_children
+from study.run.executors.import_path import path_for_children, without_main
 from study.run.executors.parent_death import die_with_parent
 from study.run.hardware import specs_for
 from trainer import progress
@@ -318,10 +318,11 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:
-            with _unheard_by_children(), path_for_children():
+            with _unheard_by_children(), path_for_children(), without_main():
                 (forkserver.ensure_running if _FORKED else process.start)()
             if _FORKED:
-                process.start()
+                with without_main():
+                    process.start()
             return process
         except (EOFError, OSError) as error:
             failure = error

@@ -8,12 +8,19 @@ from trainer.errors import UserError, choose
 
 GROUP = "fmnist_study.executors"
 
+OURS = {
+    "inline": "study.run.executors.inline:executor_for",
+    "local": "study.run.executors.local:executor_for",
+    "ray": "study.run.executors.ray:executor_for [ray]",
+}
+"""As in pyproject.toml: a clone that was updated has entry points of its last installation."""
+
 Maker = Callable[[Request], Executor]
 
 
 def names() -> list[str]:
     """Return the names of all executors."""
-    return sorted(entry_points(group=GROUP).names)
+    return sorted({*entry_points(group=GROUP).names, *OURS})
 
 
 def maker(name: str) -> Maker:
@@ -23,6 +30,8 @@ def maker(name: str) -> Maker:
         UserError: there is none of that name, or what it needs is not installed.
     """
     entry = next(iter(entry_points(group=GROUP, name=name)), None)
+    if entry is None and name in OURS:
+        entry = EntryPoint(name, OURS[name], GROUP)
     if entry is None:
         raise UserError(choose("executor", name, names()))
     try:
@@ -34,7 +43,7 @@ def maker(name: str) -> Maker:
 
 def _lacking(entry: EntryPoint, error: Exception) -> str:
     """Say what to install, where the entry point names the extra that brings it."""
-    package = entry.dist.name if entry.dist else "its package"
+    package = entry.dist.name if entry.dist else "fmnist-study" if entry.name in OURS else "others"
     if isinstance(error, ModuleNotFoundError) and entry.extras:
         return f"{error.name} is not installed: pip install '{package}[{','.join(entry.extras)}]'"
     return f"{entry.value} of {package} cannot be loaded: {error}"

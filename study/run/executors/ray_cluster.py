@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 
 from study.run.executors import Request
 from study.run.hardware import available_cores, gpu_count
@@ -62,6 +63,7 @@ class Connection:
         if not ray.is_initialized():
             self._check_address()
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
+            vars(ray_worker)["print_to_stdstream"] = _keep_quiet
             with _signals_kept():
                 try:
                     ray.init(log_to_driver=False, logging_level=logging.ERROR, **self._where())
@@ -126,6 +128,10 @@ class Connection:
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
+
+
+def _keep_quiet(*_: object, **__: object) -> None:
+    """Print nothing: Ray tells on standard output, where results go, how its processes end."""
 
 
 @contextlib.contextmanager

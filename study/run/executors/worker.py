@@ -67,6 +67,8 @@ class Worker:
 
     def _train_theirs(self, spec: WorkerSpec) -> None:
         """Have the user's trainings done here; of their data nothing is known but its name."""
+        if spec.code.command:
+            user_code.check_program(spec.code.command)
         self.foreign = ForeignTraining(spec.device, spec.threads)
         self.description = {
             "dataset": {"name": spec.dataset},

@@ -448,7 +448,7 @@ def test_different_failures_do_not_stop_the_study(scripted: Make) -> None:
         return Failure("error", f"number {len(executor.jobs) % 2}")
 
     coordinator = scripted(PLAN, fate)
-    coordinator.executor.slots = 1
+    vars(coordinator.executor)["slots"] = 1
     assert coordinator.run().failed == 10
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study.store.signals import handled, shielded
+from study.store.signals import check, handled, shielded
 
 
 def send(number: int) -> None:
@@ -93,3 +93,20 @@ def test_an_interrupt_in_the_midst_of_an_exec_has_the_exit_code_of_any_other(
     paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[3])))
     done = subprocess.run(words, check=False, timeout=60, env=os.environ | {"PYTHONPATH": paths})
     assert done.returncode == 130
+
+
+def test_a_signal_whose_exception_went_nowhere_is_raised_by_the_next_check(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with handled():
+        check()
+        Dying()
+        with pytest.raises(SystemExit) as caught:
+            check()
+    assert caught.value.code == 143
+    assert capsys.readouterr().err == ""
+    check()

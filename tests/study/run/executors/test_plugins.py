@@ -1,7 +1,9 @@
 """Executors are found by their names, those of other packages too; what is missing is named."""
 
 import sys
+import tomllib
 from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +22,18 @@ def test_an_unknown_name_is_refused_with_the_choices() -> None:
 def test_an_executor_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     others = EntryPoints([EntryPoint("mine", "tests.support.plugin:executor_for", plugins.GROUP)])
     monkeypatch.setattr(plugins, "entry_points", others.select)
-    assert plugins.names() == ["mine"]
+    assert plugins.names() == ["inline", "local", "mine", "ray"]
     made = plugins.maker("mine")(Request("digits", device="cpu"))
     assert isinstance(made, InlineExecutor)
     assert not plugins.is_remote("mine")
+
+
+def test_ours_are_found_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (Path(__file__).parents[4] / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["entry-points"][plugins.GROUP] == plugins.OURS
+    monkeypatch.setattr(plugins, "entry_points", EntryPoints([]).select)
+    for name in ("inline", "local"):
+        assert callable(plugins.maker(name))
 
 
 def test_an_executor_that_cannot_be_loaded_is_the_user_s_error(

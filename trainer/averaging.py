@@ -5,8 +5,9 @@ After step t (from 0) each average moves a share of the way to its weight: 1 - m
 averaged as well. A member without averaging has a decay of 0: its averages are its weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,9 +23,10 @@ class Averages:
         decays: of the members.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], decays: Sequence[float]) -> None:
-        first = next(iter(tensors.values()))
-        floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
+    def __init__(self, tensors: Mapping[str, Any], decays: Sequence[float]) -> None:
+        kept = {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
+        first = next(iter(kept.values()))
+        floats = {name: t for name, t in kept.items() if t.is_floating_point()}
         self.sources = {name: tensor.detach() for name, tensor in floats.items()}
         self.of = {name: tensor.clone() for name, tensor in self.sources.items()}
         self.decays = torch.tensor(decays, device=first.device, dtype=torch.float64)  # [K]
@@ -43,12 +45,13 @@ class Averages:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the averages where the weights are, for as long as the context lasts."""
+        """Put the averages where the weights are, to be read or changed there, for a while."""
         weights = [source.clone() for source in self.sources.values()]
         try:
             for source, average in zip(self.sources.values(), self.of.values(), strict=True):
                 source.copy_(average)
             yield
         finally:
-            for source, weight in zip(self.sources.values(), weights, strict=True):
-                source.copy_(weight)
+            for name, weight in zip(self.sources, weights, strict=True):
+                self.of[name].copy_(self.sources[name])
+                self.sources[name].copy_(weight)

@@ -79,7 +79,8 @@ class Bank(Networks):
         )
         self.averages = self.mixing = None
         if any(config.ema for config in configs):
-            self.averages = Averages(dict(self._tensors()), [config.ema for config in configs])
+            tensors = self.network.state_dict(keep_vars=True)
+            self.averages = Averages(tensors, [config.ema for config in configs])
         if any(config.mixup or config.cutmix for config in configs):
             self.mixing = Mixing(configs, data.side, self.steps_per_epoch, device, self.dtype)
 
@@ -216,19 +217,15 @@ class Bank(Networks):
         """Take over a member's tensors, as of `state`."""
         super().load_state(k, state)
         if self.averages is not None:
-            for name, tensor in self.averages.of.items():
-                member = self._of(tensor, k)
-                member.copy_(state[f"average.{name}"].view_as(member))
+            averages = {name: state[f"average.{name}"] for name in self._member(k)}
+            with torch.no_grad(), self.averages.in_place():
+                super().load_state(k, averages)
 
     def _averages_of(self, k: int) -> State:
         if self.averages is None:
             return {}
-        weights = super().state(k)
-        averages = self.averages.of
-        return {
-            name: self._of(averages[name], k).to("cpu", copy=True) if name in averages else weight
-            for name, weight in weights.items()
-        }
+        with torch.no_grad(), self.averages.in_place():
+            return super().state(k)
 
     def keep(self, positions: Sequence[int]) -> "Bank":
         """Return a bank of some of the members, going on where they are."""

@@ -313,10 +313,8 @@ class Plan:
         plain = {key: value for key, value in values.items() if key not in apart}
         if plain.get("seeds") == ADAPTIVE:
             plain |= {"seeds": FIRST_SEEDS, "max_seeds": plain.get("max_seeds", MAX_SEEDS)}
-        dataset, subset, epochs = (
-            plain.get(key, getattr(cls, key)) for key in ("dataset", "subset", "epochs")
-        )
-        base = _base_config(dataset, subset, epochs, plain.get("baseline", {}))
+        budget = {key: plain.get(key, getattr(cls, key)) for key in ("dataset", "subset", "epochs")}
+        base = _base_config(baseline=plain.get("baseline", {}), **budget)
         parsed: dict[str, Any] = {"listed": parse_rows(values.get("variants", ()), base)}
         if "search" in values:
             parsed["search"] = parse_search(values["search"], base, factor_names(base))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,12 @@ from trainer.resume import ResumePoints
 from trainer.train import train
 
 CPU = torch.device("cpu")
-MEMBERS = [{"seed": 0, "ema": 0.9}, {"seed": 1}, {"seed": 2, "ema": 0.99}, {"seed": 0, "ema": 0.5}]
+MEMBERS: list[dict[str, Any]] = [
+    {"seed": 0, "ema": 0.9},
+    {"seed": 1},
+    {"seed": 2, "ema": 0.99},
+    {"seed": 0, "ema": 0.5},
+]
 
 
 def test_an_average_follows_its_weight_as_defined_and_is_what_is_validated(

@@ -56,7 +56,12 @@ def test_a_captured_training_has_the_losses_of_the_training_to_the_bit(
     digits: ImageData, optimizer: str, members: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"optimizer": optimizer, "epochs": WARM_UP + 2, "subset": 400}  # validations too
-    for_accuracy = [{"ema": 0.9, "mixup": 0.2}, {"cutmix": 1.0}, {"nesterov": True}, {}]
+    for_accuracy: list[dict[str, Any]] = [
+        {"ema": 0.9, "mixup": 0.2},
+        {"cutmix": 1.0},
+        {"nesterov": True},
+        {},
+    ]
     mixed = [{**member, **more} for member, more in zip(MIXED, for_accuracy, strict=True)]
     own = mixed if members > 1 else [LIVELY]
     configs = [small(**{**fields, **member}) for member in own]

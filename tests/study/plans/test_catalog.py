@@ -234,9 +234,8 @@ def test_a_newcomer_sees_whose_figures_a_plan_repeats(
         return capsys.readouterr().out
 
     listed = " ".join(printed("list").split())
-    sources = {
-        own["name"]: own["source"] for own in json.loads(printed("list", "--json")) if own["source"]
-    }
+    plans = [row for row in json.loads(printed("list", "--json")) if not row["stored"]]
+    sources = {plan["name"]: plan["source"] for plan in plans if plan["source"]}
     assert set(sources) == {*SOURCES, "references"}
     for name, source in sources.items():
         assert f"{name} {load_plan(name).description}" in listed

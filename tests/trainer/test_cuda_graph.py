@@ -53,15 +53,15 @@ def test_without_a_gpu_the_work_runs_as_it_is() -> None:
 def test_graphs_can_be_turned_off(
     value: str | None, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(GRAPHS, raising=False)
+    monkeypatch.delenv(f"FMNIST_STUDY_{GRAPHS}", raising=False)
     if value is not None:
-        monkeypatch.setenv(GRAPHS, value)
+        monkeypatch.setenv(f"FMNIST_STUDY_{GRAPHS}", value)
     assert graphs_wanted() == wanted
 
 
 def test_another_choice_about_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(GRAPHS, "no")
-    with pytest.raises(UserError, match="FMNIST_CUDA_GRAPHS = 'no'"):
+    monkeypatch.setenv(f"FMNIST_STUDY_{GRAPHS}", "no")
+    with pytest.raises(UserError, match="FMNIST_STUDY_CUDA_GRAPHS = 'no'"):
         graphs_wanted()
 
 

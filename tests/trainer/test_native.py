@@ -14,9 +14,13 @@ from trainer import native
 def test_kernels_older_than_their_sources_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
-    assert not native.outdated()  # an installed package has no sources
-    source = tmp_path / "winograd.c"
+    folder = tmp_path / "trainer" / "native"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(native, "__file__", str(folder / "__init__.py"))
+    source = folder / "winograd.c"
+    source.touch()
+    assert not native.outdated()  # an installed package was unpacked in whatever order
+    (tmp_path / "pyproject.toml").touch()
     source.touch()
     os.utime(source, (0, 0))
     assert not native.outdated()

@@ -49,7 +49,7 @@ def test_captured_steps_are_the_steps_one_by_one(
 ) -> None:
     config = small(optimizer=optimizer, schedule="cosine", dropout=0.3, augmentation="flip+crop")
     captured = train([config], digits, device="cuda")[0]
-    monkeypatch.setenv(GRAPHS, "0")
+    monkeypatch.setenv(f"FMNIST_STUDY_{GRAPHS}", "0")
     one_by_one = train([config], digits, device="cuda")[0]
     assert losses(captured) == pytest.approx(losses(one_by_one), rel=1e-4)
 
@@ -59,7 +59,7 @@ def test_a_captured_bank_trains_each_member_as_alone_without_graphs(
 ) -> None:
     configs = [small(**member) for member in MIXED]
     together = train(configs, digits, device="cuda")
-    monkeypatch.setenv(GRAPHS, "0")
+    monkeypatch.setenv(f"FMNIST_STUDY_{GRAPHS}", "0")
     for config, fused in zip(configs, together, strict=True):
         (alone,) = train([config], digits, device="cuda")
         assert losses(fused) == pytest.approx(losses(alone), rel=5e-3)

@@ -23,7 +23,7 @@ def train(config: Mapping[str, Any], report: Callable[..., bool]) -> dict[str, f
 
 
 def _accuracy(config: Mapping[str, Any], epoch: int) -> float:
-    return 0.5 + 0.01 * epoch + 0.1 * config["level"] + 0.001 * config["seed"]
+    return 0.5 + 0.01 * epoch + 0.1 * int(config["level"]) + 0.001 * int(config["seed"])
 
 
 def _trouble(trouble: str) -> None:

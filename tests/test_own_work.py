@@ -127,6 +127,8 @@ def test_an_example_runs_in_a_folder_of_its_own(
     ):
         done = command(folder, *words)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
+    shown = " ".join(command(folder, "show", f"{name}.toml").stdout.split())
+    assert ("take is not known before" in shown) == (example == "training")
     html = (folder / "reports" / name / "report.html").read_text(encoding="utf-8")
     assert "options" in html
 

@@ -121,7 +121,7 @@ def show(
             {
                 **plan.to_dict(),
                 "trials": plan.trial_count,
-                "seconds": measured.seconds if measured else None,
+                "seconds": measured.seconds if measured and measured.costs else None,
                 "workers": measured.workers if measured else None,
                 "devices": list(measured.devices) if measured else None,
                 "power": power,

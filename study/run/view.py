@@ -181,8 +181,11 @@ def show_plan(
     else:
         where = f"{costs.workers} worker{'s' if costs.workers > 1 else ''}"
         places = ", ".join(costs.devices)
-        took = f"{_size(plan)}: about {duration(costs.seconds)} on {where} ({places})"
-        _say(f"{took}, measured over a few steps on {plan.dataset}")
+        took = f"about {duration(costs.seconds)} on {where} ({places})"
+        took += f", measured over a few steps on {plan.dataset}"
+        if plan.base_config.is_foreign:
+            took = "how long its trainings take is not known before"
+        _say(f"{_size(plan)}: {took}")
     if power:
         _say(f"can detect: {power}")
 

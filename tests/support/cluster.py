@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class TestCluster:
         self.folder = folder  # named to workers in which something goes wrong
         head = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False,
                 "_system_config": HEALTH}  # fmt: skip
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        with self._environment():
+            self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.others: list[Any] = []
         self.grow()
 
@@ -45,7 +47,20 @@ class TestCluster:
 
     def grow(self) -> None:
         """Have another node join."""
-        self.others.append(self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
+        with self._environment():
+            node = self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        self.others.append(node)
+
+    @contextmanager
+    def _environment(self) -> Iterator[None]:
+        """What every node and its processes start with, whenever it joins."""
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        with pytest.MonkeyPatch.context() as context:
+            context.setenv("PYTHONPATH", os.pathsep.join(paths))
+            context.setenv(workers.FOLDER, str(self.folder))
+            context.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            context.setenv("RAY_USAGE_STATS_ENABLED", "0")
+            yield
 
     def kill_node(self) -> None:
         """Kill a node, all of its processes, as a power cut does."""
@@ -114,12 +129,7 @@ class SavingAgent(Agent):
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
     folder = tmp_path_factory.mktemp("cluster")
-    with pytest.MonkeyPatch.context() as context:
-        context.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        context.setenv(workers.FOLDER, str(folder))
-        context.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        context.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        made = TestCluster(folder)
+    made = TestCluster(folder)
     try:
         ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
         yield made

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,20 @@ class Kind:
             for name in FAULTS:
                 (self.folder / name).unlink(missing_ok=True)
             threads = torch.get_num_threads()
+            self._forget_environment()
             executor = self._made(context, fault, agent)
             try:
                 executor.start()
                 yield executor
             finally:
                 executor.close()
+                self._forget_environment()
                 torch.set_num_threads(threads)
+
+    def _forget_environment(self) -> None:
+        """Have the next workers forked from a server that starts with the environment of then."""
+        if self.name == "local":
+            forkserver._forkserver._stop()  # type: ignore[attr-defined] # nothing public does it
 
     def _made(self, context: pytest.MonkeyPatch, fault: str | None, agent: str) -> Executor:
         if self.name == "ray":

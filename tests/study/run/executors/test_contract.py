@@ -287,9 +287,10 @@ def test_a_report_of_an_attempt_that_is_over_is_not_listened_to(
 
 
 def test_executors_are_what_they_claim(kind: Kind) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
     with kind.started() as executor:
         typed: Executor = executor
         assert typed.slots == (1 if kind.name == "inline" else 2)
         executor.close()
         executor.close()  # twice is fine
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler

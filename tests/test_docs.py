@@ -178,6 +178,7 @@ NOT_RUN = {  # why a command is not run here
     r"^fmnist-study data\b": "downloads",
     r"^fmnist-study export .*--trial": "needs weights: tests/study/cli/test_exporting.py",
     r"^fmnist-study dashboard": "serves until Ctrl-C: tests/study/cli/test_dashboard.py",
+    r"cuda:": "needs GPUs",
     r"--executor ray|--cluster|srun|sbatch": "needs a cluster",
 }
 OF_OTHER_TOOLS = {"importing.md"}  # its files: tests/study/importing/

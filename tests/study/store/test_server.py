@@ -304,7 +304,8 @@ def test_a_server_that_does_not_come_back_ends_the_run_and_the_next_goes_on(
     with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as owner:
         assert owner.ends() == 0, owner.err
     assert server.query(COUNT, "s") == 40
-    assert len(acknowledged(tmp_path / "acknowledged")) == 40
+    # One that was being written when the server went is there, whether or not that was heard.
+    assert len(acknowledged(tmp_path / "acknowledged")) in (39, 40)
     assert integrity(url) == ("tiny", None, None)
 
 

@@ -179,7 +179,9 @@ SETTINGS = _set(
     strategy policy loss_fn regularization penalty solver criterion neighbors estimators
     classifier algorithm nesterov bias residual mixup cutmix cutout subset image resolution
     sharpness_rho rho tau top_k topk window context sequence length encoder decoder head"""
-) | {word for name in FIELD_NAMES for word in name.split("_")} - {"epochs", "seed", "size"}
+) | {word for name in FIELD_NAMES for word in name.split("_")} - _set(
+    "epochs seed size test time ema"
+)
 _NOT_ALONE = _set("rate size learning drop image length rank weights loss")
 
 SPLITS = {

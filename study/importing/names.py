@@ -22,6 +22,10 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+# Words of fields of ours that elsewhere mean a figure, a cost or a split.
+_NO_SETTING = _set("epochs seed size test time ema")
+
+
 @dataclass(frozen=True)
 class Metric:
     """A kind of figure."""

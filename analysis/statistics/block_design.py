@@ -141,12 +141,26 @@ class BlockDesign:
         means = [values[cells].mean(axis=0) for cells in self._cells]
         return np.array(means).reshape(len(self._cells), *values.shape[1:])
 
+    @cached_property
+    def _seed_effects(self) -> Array:
+        """What each value counts for in each seed's effect, [seed, cell]."""
+        effects: Array = self._solve.T @ self._basis.T
+        return effects
+
+    @property
+    def _sides(self) -> tuple[list[int], list[int]]:
+        """The rows of the comparisons' variants, and of what each is compared with."""
+        level, reference = (
+            [self._rows[pair[side]] for pair in self.comparisons] for side in (0, 1)
+        )
+        return level, reference
+
     def _weights(self, comparisons: Sequence[Comparison]) -> Array:
         weights: Array = np.zeros((len(comparisons), len(self.y)))
-        seeds = self._solve.T @ self._basis.T  # what each value counts for in each seed's effect
+        shares = self._seed_shares
         for number, pair in enumerate(comparisons):
             level, reference = (self._rows[variant] for variant in pair)
-            weights[number] = (self._seed_shares[reference] - self._seed_shares[level]) @ seeds
+            weights[number] = (shares[reference] - shares[level]) @ self._seed_effects
             for row, sign in ((level, 1), (reference, -1)):
                 cells = self._cells[row]
                 weights[number, cells] += sign / (cells.stop - cells.start)
@@ -160,9 +174,7 @@ class BlockDesign:
     @cached_property
     def deltas(self) -> Array:
         """The differences, shape (comparisons,)."""
-        level, reference = (
-            [self._rows[pair[side]] for pair in self.comparisons] for side in (0, 1)
-        )
+        level, reference = self._sides
         means = self._means(self.y)
         seeds = self._solve.T @ (self._basis.T @ (self.y - means[self.row]))
         adjusted = means - self._seed_shares @ seeds  # as if all had the same seeds
@@ -206,15 +218,13 @@ class BlockDesign:
         of whose parts only the effects of the few seeds have anything in common.
         """
         variances, shares = self.scatter[0], self._seed_shares
-        effects = self._solve.T @ self._basis.T  # what each value counts for in each seed's effect
+        effects = self._seed_effects
         weighted = effects * variances[self.row]
         crossed = self._means(weighted.T) @ shares.T
         sizes = np.array([cells.stop - cells.start for cells in self._cells])
         means = shares @ (weighted @ effects.T) @ shares.T - crossed - crossed.T
         means[np.diag_indices_from(means)] += variances / sizes
-        level, reference = (
-            [self._rows[pair[side]] for pair in self.comparisons] for side in (0, 1)
-        )
+        level, reference = self._sides
         differences = means[level] - means[reference]
         covariance: Array = differences[:, level] - differences[:, reference]
         return covariance

@@ -1,9 +1,11 @@
 """What several test files share."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,3 +45,22 @@ def fresh_python() -> Callable[[str], str]:
         return done.stdout.strip()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the database of a finished study of four trials and their weights."""
+    from tests.support.plans import run, tiny
+
+    folder = tmp_path_factory.mktemp("trained")
+    run(tiny(epochs=2), folder / "studies.db")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, trained: Path) -> Iterator[Path]:
+    """A copy of it, the current folder."""
+    place = tmp_path / "copy"
+    shutil.copytree(trained, place)
+    with contextlib.chdir(place):
+        yield place

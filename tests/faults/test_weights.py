@@ -8,7 +8,6 @@ import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -28,23 +27,6 @@ from trainer.config import TrainConfig
 def trials_in(file: Path) -> list[Trial]:
     engine = connect(locate(str(file)))
     return finished(trials(engine, studies(engine)[0].id))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the database of a finished study and its weights."""
-    folder = tmp_path_factory.mktemp("trained")
-    run(tiny(epochs=2), folder / "studies.db")
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path, trained: Path) -> Iterator[Path]:
-    """A copy of it, the current folder."""
-    place = tmp_path / "copy"
-    shutil.copytree(trained, place)
-    with contextlib.chdir(place):
-        yield place
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,10 @@ import pytest
 
 from fmnist_common.checksums import CHECKSUM, SEAL, trial_checksum
 from study.cli import main
-from tests.support.plans import fingerprint, run, tiny
+from tests.support.plans import fingerprint
 
 Answer = tuple[int, dict[str, Any]]
 Verify = Callable[..., Answer]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished study of four trials and their weights."""
-    folder = tmp_path_factory.mktemp("trained")
-    run(tiny(epochs=2), folder / "studies.db")
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path, trained: Path) -> Iterator[Path]:
-    place = tmp_path / "copy"
-    shutil.copytree(trained, place)
-    with contextlib.chdir(place):
-        yield place
 
 
 @pytest.fixture

@@ -175,12 +175,23 @@ def assert_sound(database: Path) -> None:
     assert rows(database, "PRAGMA integrity_check") == [("ok",)]
 
 
+def acknowledgements(file: Path) -> list[tuple[str, float]]:
+    """Return what was acknowledged, in order: config and value.
+
+    A line that is being written, or whose writer was killed in the midst of it, is none yet: a
+    write that crosses a page of the file can be seen, and torn, between the two.
+    """
+    found = []
+    for text in file.read_text().splitlines() if file.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            line = json.loads(text)
+            found.append((json.dumps(line["config"], sort_keys=True), line["value"]))
+    return found
+
+
 def acknowledged(file: Path) -> dict[str, float]:
     """Return what was acknowledged: config -> value."""
-    if not file.exists():
-        return {}
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return {json.dumps(line["config"], sort_keys=True): line["value"] for line in lines}
+    return dict(acknowledgements(file))
 
 
 def stored(database: Path) -> dict[str, float]:

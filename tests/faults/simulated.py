@@ -87,7 +87,8 @@ class Simulated:
     def _acknowledge(self, config: TrainConfig, value: float) -> None:
         if self.acknowledged:
             with Path(self.acknowledged).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"config": config.to_dict(), "value": value}) + "\n")
+                # The line break comes first: a line that a kill tore spoils none but itself.
+                file.write("\n" + json.dumps({"config": config.to_dict(), "value": value}))
 
     def close(self) -> None:
         self.closed = True

@@ -16,6 +16,7 @@ from tests.faults.machine import (
     RUN,
     SIMULATED,
     acknowledged,
+    acknowledgements,
     assert_sound,
     attributes,
     finished,
@@ -206,8 +207,8 @@ def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
         # A file that stayed in its place SQLite may close in order, all of its results in it.
         if lose in (delete, delete_alone, replace_by_nothing, replace_by_another):
             assert "put back from the journal" in "".join(owner.err)
-    lines = (tmp_path / "acknowledged").read_text().splitlines()
-    assert len(lines) == len(acknowledged(tmp_path / "acknowledged")), "a trial ran again"
+    every = acknowledgements(tmp_path / "acknowledged")
+    assert len(every) == len(dict(every)), "a trial ran again"
     assert kept.items() <= stored(file).items()
     assert results(file) == undisturbed(tmp_path)
     assert_sound(file)

@@ -18,6 +18,7 @@ from study.store.writer import StudyWriter
 from tests.faults.machine import (
     SIMULATED,
     Running,
+    acknowledgements,
     assert_sound,
     results,
     running,
@@ -95,7 +96,7 @@ def test_while_results_are_committed_one_after_the_other(
     with running(SIMULATED, TRAIN, tmp_path, SIMULATED_ACKNOWLEDGED=str(acks)) as own:
         until(lambda: states(file)["COMPLETE"] > 10 * (1 + repeat), "results")
         end(own, number, code, file)
-    assert len(acks.read_text().splitlines()) <= len(results(file))
+    assert len(acknowledgements(acks)) <= len(results(file))
 
 
 @BOTH

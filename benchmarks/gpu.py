@@ -90,7 +90,7 @@ def gpu_tests(run: Run) -> Table:
     """Run `pytest -m gpu`."""
     if not run.on_gpu:
         return {"pytest -m gpu": "needs a GPU"}
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/trainer"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
     return {"pytest -m gpu": f"exit code {done.returncode}: {last}"}
@@ -308,9 +308,10 @@ def _fmnist_study(run: Run, folder: Path, *words: str) -> subprocess.Popen[str]:
         where += ["--data-dir", str(run.data_dir)]
     else:
         where += ["--dataset", "digits"]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-m", "study.cli", *words, *where],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 

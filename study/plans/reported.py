@@ -92,7 +92,7 @@ _SOURCE: Mapping[str, Check] = {
 }
 _FIGURES: Mapping[str, Check] = {
     "test_accuracy": _fraction,
-    "test_accuracy_range": _range,  # where only the range over several variants is known
+    "test_accuracy_range": _range,  # of several variants, or read from a picture
     "parameters": _whole(1),
     "latency_ms": _positive,  # one image
     "images_per_second": _positive,

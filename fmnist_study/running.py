@@ -34,6 +34,8 @@ def run(
     bank: int | None = None,
     executor: str = "local",
     timeout: float | None = None,
+    path: bool = False,
+    reuse: bool = False,
     quiet: bool = True,
     **sizes: Any,
 ) -> Study:
@@ -53,6 +55,8 @@ def run(
         bank: trials trained together; None: what is best.
         executor: as `--executor`.
         timeout: seconds.
+        path: whether the way to the best combination of an ablation's levels is trained, too.
+        reuse: whether cells that other studies of the database have trained are taken over.
         quiet: whether progress is left out, which goes to stderr.
         sizes: `seeds`, `epochs`, `trials`, `subset`, `negligible`, `max_seeds` of the plan.
 
@@ -61,6 +65,7 @@ def run(
     """
     where = None if storage is None else os.fspath(storage)
     chosen = _plan(plan, where, dataset, sizes)
+    session.check_ways(chosen, path=path, reusing=reuse)
     url = location.locate(where)
     folder = None if data_dir is None else Path(data_dir)
     machine = Machine(device, workers, bank, executor, folder)
@@ -82,6 +87,8 @@ def run(
                 announce=announce,
                 tell=lambda line: None if quiet else print(line),
                 timeout=timeout,
+                path=path,
+                reusing=reuse,
                 rule=follow,
             )
         except OutOfTime:

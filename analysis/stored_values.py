@@ -179,8 +179,10 @@ _REPORTED = {
     "model_bytes": _is_count, "seconds": _is_count, "epochs": _is_count, "note": _is_text,
 }  # fmt: skip
 _CLAIM = {
-    "text": _is_text, "factor": _is_text, "best": _is_level, "better": _is_level,
-    "worse": _is_level, "than": _is_level, "no_effect": _is_flag, "with": _levels,
+    "text": _is_text, "factor": _is_text, "best": _either(_is_level, _levels),
+    "better": _is_level, "worse": _is_level, "no_worse": _is_level, "than": _is_level,
+    "no_effect": _is_flag, "among": _list_of(_is_level, least=2), "negligible": is_number,
+    "with": _levels,
 }  # fmt: skip
 _SEARCH = {
     "trials": _is_natural, "sampler": _is_text, "pruner": _is_text,

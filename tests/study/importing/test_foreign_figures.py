@@ -177,7 +177,10 @@ def test_lint_contradicts_what_the_results_contradict(tmp_path: Path) -> None:
     [
         ('text = "a"\nfactor = "x"\nbest = 1', "claims.1.factor = 'x': choose from"),
         ('text = "a"\nfactor = "bn"\nworse = 7', "claims.1.worse = 7: choose from"),
-        ('text = "a"\nfactor = "bn"\nthan = 1', "claims.1.than: belongs to better or worse"),
+        (
+            'text = "a"\nfactor = "bn"\nthan = 1',
+            "claims.1.than: belongs to better, worse or no_worse",
+        ),
         ('text = "a"\nfactor = "bn"\nbest = 1\nworse = 0', "says best and worse; make a claim of"),
         ('text = "a"\nno_effect = true', "claims.1.factor: is missing"),
         ('text = "a"\nfactor = "bn"\nbest = 1\nwith = {x = 1}', "claims.1.with = 'x': choose"),

@@ -1,7 +1,8 @@
 """Running a plan from Python: a script, a notebook, any thread."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,27 +76,33 @@ def run(
         nonlocal name
         name = study
 
-    with signals.handled(), view_for(stderr(), quiet=quiet) as view:
-        try:
-            session.run(
-                chosen,
-                url,
-                machine,
-                study_name=study_name or _stored_name(plan),
-                argv=["python"],
-                view=view,
-                announce=announce,
-                tell=lambda line: None if quiet else print(line),
-                timeout=timeout,
-                path=path,
-                reusing=reuse,
-                rule=follow,
-            )
-        except OutOfTime:
-            pass
-        except (StudyFailed, StorageFailed) as failure:
-            raise UserError(str(failure)) from failure
+    with signals.handled(), view_for(stderr(), quiet=quiet) as view, _early_ends():
+        session.run(
+            chosen,
+            url,
+            machine,
+            study_name=study_name or _stored_name(plan),
+            argv=["python"],
+            view=view,
+            announce=announce,
+            tell=lambda line: None if quiet else print(line),
+            timeout=timeout,
+            path=path,
+            reusing=reuse,
+            rule=follow,
+        )
     return reading.load(name, storage=storage)
+
+
+@contextmanager
+def _early_ends() -> Iterator[None]:
+    """Take what ends a run early for what it is to a caller: nothing, or a UserError."""
+    try:
+        yield
+    except OutOfTime:
+        pass
+    except (StudyFailed, StorageFailed) as failure:
+        raise UserError(str(failure)) from failure
 
 
 def _plan(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer import native
+from trainer.convolutions import convolve, in_triton
 from trainer.fused import pooled_convolution
 from trainer.layers import ChannelNorm, Convolution
 from trainer.native import LANES
@@ -93,7 +94,7 @@ def _of_images(
     if x.device.type != "cpu":
         if members == 1:
             return x, layers
-        x = convolution_of_images(x, weight, members)
+        x = _of_members(convolution, x)
         return (x if bias is None else x + bias.to(x.dtype).view(-1, 1, 1)), layers[1:]
     tail = _Tail.of(layers[1:])
     fitting = tail.pooling is not None and not (tail.norm and bias is not None) and _even(x)
@@ -106,6 +107,14 @@ def _of_images(
         x = pooled_convolution(x, weight, bias, tail.norm, members)
         layers = [*tail.activation, *layers[1 + tail.layers :]]
     return x, layers
+
+
+def _of_members(convolution: Convolution, x: Tensor) -> Tensor:
+    weight, members = convolution.weight, convolution.members
+    options = {"stride": 1, "padding": convolution.padding, "groups": members}
+    if in_triton(x, weight, **options):
+        return convolve(x, weight, None, **options)
+    return convolution_of_images(x, weight, members)
 
 
 def _one_by_one(layers: list[nn.Module], x: Tensor) -> Tensor:

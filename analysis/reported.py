@@ -13,7 +13,7 @@ from typing import Any
 
 from scipy import special
 
-from analysis import inference_cost
+from analysis import inference_cost, mirrored
 from analysis.statistics.candidates import mean_interval
 from analysis.statistics.effects import summarize
 from analysis.statistics.power import CONFIDENCE
@@ -65,6 +65,7 @@ class ReportedRow:
     parameters_equal: bool | None
     verdict: str  # a key of VERDICTS
     reasons: list[str]  # why they are not comparable
+    test_time_flip: bool = False  # whether ours is of image and mirror image
 
 
 VERDICTS = {
@@ -153,6 +154,7 @@ def _row(
         if theirs.test_accuracy is not None or bounds is not None
         else "not reported",
         reasons=reasons,
+        test_time_flip=any(trial.test_time_flip for trial in trials),
     )
 
 
@@ -280,7 +282,7 @@ def blocks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[Block
         "reported": theirs,
         "chosen on": [chosen if figure else "" for figure in theirs],
         "runs": [(str(runs) if runs else "?") if figure else "" for figure in theirs],
-        "ours": [_with_interval(row.ours) for row in rows],
+        "ours": mirrored.marked([_with_interval(row.ours) for row in rows], rows),
         "n": [str(row.n) for row in rows],
     }
     difference = {
@@ -365,6 +367,7 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     reasons = dict.fromkeys(reason for row in rows for reason in row.reasons)
     if reasons:
         lines.append(f"Ours: {'; '.join(reasons)}.")
+    lines += mirrored.notes(rows)
     if any(row.parameters_equal is False for row in rows):
         lines.append("≠: not the network that the source describes, or another way of counting.")
     if source.get("url") or source.get("license"):

@@ -60,6 +60,7 @@ class Row:
     val_accuracy_std: float | None
     test_accuracy_mean: float | None
     test_accuracy_std: float | None
+    test_time_flip: bool = False  # whether any of these figures is of image and mirror image
     parameters: int | None
     seconds: float | None  # mean of the training times
     multiply_adds: int | None  # of the network for one image
@@ -408,6 +409,7 @@ def columns(trials: Sequence[Trial], failed: Sequence[Trial] = ()) -> dict[str, 
         "val_accuracy_std": val.std,
         "test_accuracy_mean": test.mean,
         "test_accuracy_std": test.std,
+        "test_time_flip": any(trial.test_time_flip for trial in trials),
         "parameters": next(iter(known(trials, "parameters")), None),
         "seconds": inference_cost.typical(trials, "seconds"),
         "multiply_adds": next(iter(known(trials, "multiply_adds")), None),

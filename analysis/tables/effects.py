@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from analysis import inference_cost, reported
+from analysis import inference_cost, mirrored, reported
 from analysis.csv_text import csv_text
 from analysis.inference_cost import flat
 from analysis.quantity import ACCURACY, Quantity, record
@@ -88,8 +88,8 @@ class EffectTable(EffectFigures):
         effects = self.effects
         rows: list[Row] = [self.baseline, *effects]
         test = {
-            "accuracy": accuracies(
-                [(row.test_accuracy_mean, row.test_accuracy_std) for row in rows]
+            "accuracy": mirrored.marked(
+                accuracies([(row.test_accuracy_mean, row.test_accuracy_std) for row in rows]), rows
             ),
             "difference": [
                 "",

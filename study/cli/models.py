@@ -14,7 +14,8 @@ from trainer.errors import UserError
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from analysis.trials import Trial
+    from analysis.progress import Best
+    from analysis.trials import Study, Trial
     from trainer.evaluate import Trained
 
 
@@ -30,7 +31,7 @@ def best(
     """Name the winner by mean validation accuracy; export it."""
     from analysis import weights
     from analysis.progress import progress
-    from analysis.text import percent, printable
+    from analysis.text import printable
     from analysis.trials import finished
 
     url = location.locate(storage_option)
@@ -63,6 +64,7 @@ def best(
                 "val_accuracy_std": winner.std,
                 "seed": trial.seed,
                 "test_accuracy": trial.test_accuracy,
+                "test_time_flip": trial.test_time_flip,
                 "changes": trial.changes,
                 "config": trial.config,
                 "checkpoint": None if checkpoint is None else str(checkpoint),
@@ -70,21 +72,31 @@ def best(
             }
         )
         return
+    _print_best(chosen, winner, trial, has_weights=checkpoint is not None)
+    if fault and trial.checkpoint is not None:
+        print(f"no weights: {printable(fault)}")
+    for path in written or ([] if checkpoint is None else [checkpoint]):
+        print(path)
+
+
+def _print_best(chosen: "Study", winner: "Best", trial: "Trial", *, has_weights: bool) -> None:
+    """Print what a study's best variant reaches, and its best trial."""
+    from analysis.mirrored import WORDS
+    from analysis.text import percent, printable
+
     spread = "" if winner.std is None else f" ± {percent(winner.std)}"
     print(f"{printable(chosen.name)}: {printable(winner.variant)}, best by {chosen.compared}")
     print(f"{chosen.compared} {percent(winner.mean)}{spread} %, n = {winner.n}")
     if trial.test_accuracy is not None:
         which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
-        whose = "" if checkpoint is None else ", whose weights these are"
+        whose = ", whose weights these are" if has_weights else ""
         print(f"test accuracy of {which}{whose}: ", end="")
         print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
+    if trial.test_time_flip:
+        print(f"validation and test: {WORDS}")
     short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in trial.changes.items()}
     differs = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())
     print(f"differs from the baseline in: {printable(differs) or 'nothing'}")
-    if fault and trial.checkpoint is not None:
-        print(f"no weights: {printable(fault)}")
-    for path in written or ([] if checkpoint is None else [checkpoint]):
-        print(path)
 
 
 def _folder(url: "sqlalchemy.URL") -> Path:
@@ -110,6 +122,7 @@ def evaluate(
     if missing:
         raise UserError(f"{folder}: lacks {' and '.join(missing)} of 'best --export'")
     from analysis import evaluation
+    from analysis.mirrored import WORDS
     from analysis.text import percent
     from trainer import data, evaluate
     from trainer.device import resolve
@@ -127,6 +140,7 @@ def evaluate(
                 "config": trained.config.to_dict(),
                 **evaluation.as_dict(measured.confusion, images.classes),
                 "stored_test_accuracy": stored,
+                "test_time_flip": trained.config.test_time_flip,
                 "parameters": measured.parameters,
                 "model_bytes": size,
                 "inference": measured.inference,
@@ -146,6 +160,8 @@ def evaluate(
             f"When it was trained, on {trained.result.get('device')}, the test accuracy was "
             f"{percent(stored)} %: processors round differently, and some images lie on the edge."
         )
+    if trained.config.test_time_flip:
+        facts.append(f"Its answers, and their latency, are {WORDS}.")
     print(
         evaluation.render(
             str(folder), facts, measured.confusion, images.classes, measured.inference
@@ -193,7 +209,14 @@ def ensemble(
         say("training a random forest ...", parseable=True)
     all_votes = votes(networks, images, resolve(device), forest=random_forest)
     members = [
-        Member(trial.number, trial.label, trial.seed, trial.value, network.path.stat().st_size)
+        Member(
+            trial.number,
+            trial.label,
+            trial.seed,
+            trial.value,
+            network.path.stat().st_size,
+            trial.test_time_flip,
+        )
         for trial, network in zip(chosen, networks, strict=True)
     ]
     if all_votes.forest_bytes is not None:

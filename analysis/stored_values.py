@@ -238,7 +238,7 @@ STUDY_ATTRIBUTES: Mapping[str, Check] = {
     "plan": lambda plan: plan_fault(plan) is None, "plan_hash": _is_word,
     "dataset": _record(_DATASET), "versions": _object_of(_is_word), "devices": _list_of(_is_word),
     "git_commit": _is_word, "git_diff": _is_text, "command": _is_text, "host": _is_word,
-    "last_run": _is_moment,
+    "last_run": _is_moment, "code": _object_of(_is_sha256),
 }  # fmt: skip
 _FIGURES = {"p50_ms": _is_count, "p95_ms": _is_count, "images_per_second": _is_count}
 TRIAL_ATTRIBUTES: Mapping[str, Check] = {

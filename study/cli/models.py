@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fmnist_common.text import level_text
-from study.cli.common import app, print_json, read, say
-from study.cli.options import DataDirOption, DeviceOption, JsonOption, StorageOption, StudyName
+from study.cli.common import app, print_json, read, say, told_where
+from study.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    JsonOption,
+    MovedOption,
+    StorageOption,
+    StudyName,
+)
 from study.store import location
 from trainer.errors import UserError
 
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
 
     from analysis.progress import Best
     from analysis.trials import Study, Trial
+    from trainer.data import ImageData
     from trainer.evaluate import Trained
 
 
@@ -110,6 +118,7 @@ def evaluate(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="What 'best --export DIR' has written.")
     ],
+    dataset: MovedOption = None,
     data_dir: DataDirOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -124,11 +133,11 @@ def evaluate(
     from analysis import evaluation
     from analysis.mirrored import WORDS
     from analysis.text import percent
-    from trainer import data, evaluate
+    from trainer import evaluate
     from trainer.device import resolve
 
     trained = evaluate.read(weights)
-    images = data.load(trained.dataset["name"], data_dir)
+    images = _images(trained.dataset["name"], dataset, data_dir)
     measured = evaluate.evaluate(trained, images, resolve(device))
     size = weights.stat().st_size
     stored = trained.result["test_accuracy"]
@@ -170,6 +179,14 @@ def evaluate(
     )
 
 
+def _images(name: str, moved: str | None, data_dir: Path | None) -> "ImageData":
+    """Read the images that a network was trained on; `moved`: where they are now."""
+    from trainer import data
+
+    with told_where(name, moved):
+        return data.load(moved or name, data_dir)
+
+
 @app.command()
 def ensemble(
     study: StudyName = None,
@@ -181,6 +198,7 @@ def ensemble(
     random_forest: Annotated[
         bool, typer.Option("--random-forest", help="Let a random forest vote too.")
     ] = False,
+    dataset: MovedOption = None,
     data_dir: DataDirOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -199,12 +217,11 @@ def ensemble(
             f"top = {top}: study {stored_study.name!r} has {len(chosen)} {kind} "
             "whose weights are kept"
         )
-    from trainer import data
     from trainer.device import resolve
     from trainer.ensemble import same_data, votes
 
     networks = [_trained(url, trial) for trial in chosen]
-    images = data.load(same_data(networks), data_dir)
+    images = _images(same_data(networks), dataset, data_dir)
     if random_forest:
         say("training a random forest ...", parseable=True)
     all_votes = votes(networks, images, resolve(device), forest=random_forest)

@@ -214,6 +214,7 @@ LATEX = {
     "±": r"$\pm$",
     "×": r"$\times$",
     "≠": r"$\neq$",
+    "†": r"\dag{}",
     "[": "{[}",  # after a line break, \\ would take it for its argument
     "]": "{]}",
     **{c: rf"\{c}" for c in "_%&#{}$"},

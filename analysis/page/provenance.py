@@ -43,6 +43,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         "Devices": attributes.get("devices"),
         "Versions": versions,
         "Git commit": attributes.get("git_commit"),
+        "Code of the user's, SHA-256": attributes.get("code"),
         "Data set": dataset.get("name"),
         "Data SHA-256": dataset.get("sha256"),
         "Plan SHA-256": attributes.get("plan_hash"),

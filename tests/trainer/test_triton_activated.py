@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from itertools import product
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ triton = pytest.importorskip(
 
 MODULES = "triton_passes", "triton_activated"
 SHAPES = [(3, 40, 7, 5), (1, 3, 2, 9)]
+REAL = [(64, 512, 28, 28), (64, 1536, 7, 7)]
 POOLINGS = ["max", "avg", None]
 NUMBERS = torch.float32, 1e-5  # what the interpreter computes with, and how well
 ROUNDED = torch.bfloat16, 2**-7  # the interpreter rounds towards zero, unlike GPUs
@@ -248,18 +250,42 @@ def test_layers_in_sequence_are_what_they_are_one_by_one(
 
 @pytest.mark.gpu
 @on_gpu
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("before", ["norm", "bias", "nothing"])
-@pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("shape", [(64, 512, 28, 28), (64, 1536, 7, 7), (64, 32, 28, 28), *SHAPES])
+@pytest.mark.parametrize(
+    ("shape", "before", "pooling", "dtype"),
+    [
+        *product(REAL, ["norm", "bias", "nothing"], POOLINGS, [torch.bfloat16]),
+        ((64, 32, 28, 28), "norm", "max", torch.bfloat16),
+        *product(SHAPES[:1], ["norm", "bias"], ["max", "avg"], [torch.float32]),
+    ],
+    ids=str,
+)
 def test_on_a_gpu_it_is_the_layers_with_their_gradients(
-    shape: tuple[int, ...], pooling: str | None, before: str, dtype: torch.dtype
+    shape: tuple[int, ...], before: str, pooling: str | None, dtype: torch.dtype
 ) -> None:
     from trainer.triton_activated import activated
 
     x = inputs(shape).to("cuda", dtype)
     tolerance = 2**-7 if dtype == torch.bfloat16 else 1e-4
     compare(activated, x, before, 0.1, pooling, tolerance, kinks=True)
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_on_a_gpu_a_tensor_may_have_more_numbers_than_an_int_counts() -> None:
+    from trainer.triton_activated import activated
+
+    x = torch.zeros((1100, 2048, 32, 32), dtype=torch.bfloat16, device="cuda")
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.no_grad():
+        x[-1].normal_()
+    last = x.detach()[-1:].clone().requires_grad_()
+    out, expected = activated(x, None, None, 0.5, "max"), of_pytorch(last, None, None, 0.5, "max")
+    assert torch.equal(out[-1:], expected)
+    out.backward(torch.ones_like(out))
+    expected.backward(torch.ones_like(expected))
+    assert x.grad is not None
+    assert last.grad is not None
+    assert torch.equal(x.grad[-1:], last.grad)
 
 
 @pytest.mark.gpu

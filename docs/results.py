@@ -362,9 +362,9 @@ def _noise(published: Published) -> str:
     if found is None or _table(found).spread is None:
         return ""
     return (
-        f"The seed alone moves a validation accuracy by {_seed_spread(found)} points (median standard "
-        f"deviation), a difference of two settings on the same seed by {FIGURES['spread'](found)} "
-        f"(`{found.study.name}`): a single run tells little."
+        f"The seed alone moves a validation accuracy by {_seed_spread(found)} points (median "
+        "standard deviation), a difference of two settings on the same seed by "
+        f"{FIGURES['spread'](found)} (`{found.study.name}`): a single run tells little."
     )
 
 
@@ -473,11 +473,11 @@ def main() -> int:
             if not check:
                 page.write_text(new, encoding="utf-8")
     verb = "differs from the studies" if check else "written"
-    print(*(f"{page}: {verb}" for page in differing), sep="\n" if differing else "")
+    for page in differing:
+        print(f"{page}: {verb}")
     old = outdated_pictures(published)
-    print(
-        *(f"docs/{name}: shows another study; python docs/screenshots.py" for name in old), sep="\n"
-    )
+    for name in old:
+        print(f"docs/{name}: shows another study; python docs/screenshots.py")
     return 1 if check and (differing or old) else 0
 
 

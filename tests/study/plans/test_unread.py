@@ -28,6 +28,12 @@ UNREAD = {
     "patience longer than the training": ({"early_stopping": "val_loss"}, {"patience": [4, 8]}),
     "a bias under batch norm": ({}, {"conv_bias": [False, True]}),
     "AdamW without weight decay": ({}, {"optimizer": ["adam", "adamw"]}),
+    "Nesterov under Adam": ({}, {"nesterov": [False, True]}),
+    "Nesterov without momentum": (
+        {"optimizer": "sgd", "momentum": 0.0},
+        {"nesterov": [False, True]},
+    ),
+    "what a decay of 0 acts on": ({}, {"norm_bias_decay": [True, False]}),
 }
 
 
@@ -50,6 +56,17 @@ READ = {
     "steps that come": ({"schedule": "step"}, {"step_epochs": [1, 2]}),
     "a bias without batch norm": ({"batchnorm": False}, {"conv_bias": [False, True]}),
     "AdamW with weight decay": ({"weight_decay": 0.1}, {"optimizer": ["adam", "adamw"]}),
+    "Nesterov under SGD": ({"optimizer": "sgd"}, {"nesterov": [False, True]}),
+    "what a decay acts on": ({"weight_decay": 0.1}, {"norm_bias_decay": [True, False]}),
+    "averages, mixtures and flips": (
+        {},
+        {
+            "ema": [0.0, 0.9],
+            "mixup": [0.0, 0.2],
+            "cutmix": [0.0, 1.0],
+            "test_time_flip": [False, True],
+        },
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from analysis import mirrored
 from analysis.designs.base import Results
 from analysis.documents import render
 from analysis.figures.base import INK, Figure
@@ -122,7 +123,8 @@ def trial_note(trial: Trial) -> str:
     if any(map(math.isfinite, accuracies)):
         lines += ["", f"Validation accuracy by epoch: `{sparkline(accuracies)}`"]
     if trial.test_accuracy is not None:
-        lines += ["", f"Test accuracy, looked at once: {percent(trial.test_accuracy)} %"]
+        flip = f", {mirrored.WORDS}" if trial.test_time_flip else ""
+        lines += ["", f"Test accuracy, looked at once: {percent(trial.test_accuracy)} %{flip}"]
     if trial.failure_reason:
         lines += ["", f"Failed: {_plain(trial.failure_reason)}"]
     lines += ["", *_course(trial)]

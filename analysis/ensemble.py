@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis import mirrored
 from analysis.statistics.proportions import PairedShares, Proportion, compare, share
 from analysis.table_formats import WRITERS, Block, Page
 from analysis.text import percent, printable
@@ -30,6 +31,7 @@ class Member:
     seed: int | None
     val_accuracy: float | None  # on its own validation images
     bytes: int  # of its file
+    test_time_flip: bool = False  # whether it is asked about the mirror image, too
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,12 @@ def _page(result: Ensemble) -> Page:
     choice = f"the {networks} {kind}" if networks > 1 else "the best trial"
     forest = " and a random forest" if networks < len(result.members) else ""
     shares = [*test.members, test.ensemble]
+    # The ensemble's votes are of mirror images, too, where those of any member are.
+    asked = [*result.members, max(result.members, key=lambda member: member.test_time_flip)]
     columns = {
         "member": [*map(_title, result.members), "ensemble"],
         "val %": [*(percent(member.val_accuracy) for member in result.members), ""],
-        "test %": [percent(part.accuracy) for part in shares],
+        "test %": mirrored.marked([percent(part.accuracy) for part in shares], asked),
         "95 % interval": [f"[{percent(part.low)}, {percent(part.high)}]" for part in shares],
         "MB": [f"{size / 1e6:.2f}" for size in _sizes(result.members)],
         "variant": [*(printable(member.variant or "") for member in result.members), ""],
@@ -135,6 +139,7 @@ def _page(result: Ensemble) -> Page:
             "that of another training.",
             "The test set is looked at here once, for this one choice, which validation accuracy "
             "made. To choose K by it would be selection on test data.",
+            *mirrored.notes(result.members),
             _validation_note(result),
         ],
     )

@@ -94,7 +94,7 @@ def render(
         blocks=[
             Block("test accuracy by true class", per_class, labels=1),
             Block("test images by true class (row) and predicted class (column)", matrix, labels=1),
-            Block("a forward pass of the network", latency, labels=1),
+            Block("an answer of the network", latency, labels=1),
         ],
         notes=[
             "Intervals: Wilson (1927), of the luck of the test images alone.",

@@ -37,6 +37,7 @@ LAST = (
     "test_accuracy",
     "val_accuracy",
 )
+FLIP = "test_time_flip"  # where any evaluation is of image and mirror image
 # What HiPlot itself calls a line, and where it came from.
 HIDDEN = ["uid", "from_uid"]
 WINDOW = 1380  # pixels of a usual window, within which the target must be
@@ -106,6 +107,8 @@ def experiment(study: Study, trials: Sequence[Trial]) -> hiplot.Experiment:
     factors = _factors(study, trials)
     objectives = study.plan.get("search", {}).get("objectives", [])
     extra = [_harmless(name) for name in objectives if name not in LAST]
+    if FLIP not in factors and any(trial.test_time_flip for trial in trials):
+        extra.append(FLIP)
     compared = _compared_column(study)
     columns = [*FIRST, *map(_factor_column, factors), *LAST[:-1], *extra, compared]
     pareto = _pareto(study, trials)
@@ -257,6 +260,7 @@ def _line(trial: Trial, absent: Mapping[str, Any]) -> dict[str, Any]:
         value = trial.params.get(name)
         cells[_factor_column(name)] = none if value is None else _cell(value)
     results = {
+        **({FLIP: True} if trial.test_time_flip else {}),
         "candidate": trial.candidate,
         "seed": trial.seed,
         "state": trial.state.lower(),

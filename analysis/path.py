@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis import mirrored
 from analysis.statistics.candidates import settled
 from analysis.statistics.effects import Row, columns
 from analysis.statistics.paired import NO_DIFFERENCE, Difference, paired_difference
@@ -140,7 +141,7 @@ def blocks(path: AblationPath | None) -> list[Block]:
         "accuracy": accuracies([(s.val_accuracy_mean, s.val_accuracy_std) for s in steps]),
         "gain": joined(map(_interval, (step.gain for step in steps))),
         "in all": [_signed(step.total.delta) for step in steps],
-        "test": [percent(step.test_accuracy_mean) for step in steps],
+        "test": mirrored.marked([percent(step.test_accuracy_mean) for step in steps], steps),
     }
     title = "Path to the best combination: accuracy in %, gain of each step in points"
     return [Block(title, columns, labels=1)]

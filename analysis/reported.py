@@ -13,7 +13,7 @@ from typing import Any
 
 from scipy import special
 
-from analysis import inference_cost
+from analysis import inference_cost, mirrored
 from analysis.statistics.candidates import mean_interval
 from analysis.statistics.effects import summarize
 from analysis.statistics.power import CONFIDENCE
@@ -65,6 +65,7 @@ class ReportedRow:
     parameters_equal: bool | None
     verdict: str  # a key of VERDICTS
     reasons: list[str]  # why they are not comparable
+    test_time_flip: bool = False  # whether ours is of image and mirror image
 
 
 VERDICTS = {
@@ -153,6 +154,7 @@ def _row(
         if theirs.test_accuracy is not None or bounds is not None
         else "not reported",
         reasons=reasons,
+        test_time_flip=any(trial.test_time_flip for trial in trials),
     )
 
 
@@ -232,12 +234,17 @@ def _squared_error(accuracy: float, images: int | None) -> float:
     return accuracy * (1 - accuracy) / images if images else 0.0
 
 
+def data_reasons(study: Study) -> list[str]:
+    """Say whether ours were trained on fewer images than a source's."""
+    subset, train = study.plan.get("subset"), study.dataset.get("train_images")
+    if not subset or subset == train:
+        return []
+    return [f"{subset:,}{f' of {train:,}' if train else ''} training images"]
+
+
 def _reasons(study: Study, entry: Mapping[str, Any], ours: Figures) -> list[str]:
     """Say what keeps a reported figure and ours from being the same measurement."""
-    reasons = []
-    subset, train = study.plan.get("subset"), study.dataset.get("train_images")
-    if subset and subset != train:
-        reasons.append(f"{subset:,}{f' of {train:,}' if train else ''} training images")
+    reasons = data_reasons(study)
     theirs = entry.get("epochs")
     if theirs is not None and ours.epochs is not None and theirs != ours.epochs:
         unit = "epoch" if ours.epochs == 1 else "epochs"
@@ -275,7 +282,7 @@ def blocks(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[Block
         "reported": theirs,
         "chosen on": [chosen if figure else "" for figure in theirs],
         "runs": [(str(runs) if runs else "?") if figure else "" for figure in theirs],
-        "ours": [_with_interval(row.ours) for row in rows],
+        "ours": mirrored.marked([_with_interval(row.ours) for row in rows], rows),
         "n": [str(row.n) for row in rows],
     }
     difference = {
@@ -360,6 +367,7 @@ def notes(rows: Sequence[ReportedRow], source: Mapping[str, Any]) -> list[str]:
     reasons = dict.fromkeys(reason for row in rows for reason in row.reasons)
     if reasons:
         lines.append(f"Ours: {'; '.join(reasons)}.")
+    lines += mirrored.notes(rows)
     if any(row.parameters_equal is False for row in rows):
         lines.append("≠: not the network that the source describes, or another way of counting.")
     if source.get("url") or source.get("license"):

@@ -179,8 +179,10 @@ _REPORTED = {
     "model_bytes": _is_count, "seconds": _is_count, "epochs": _is_count, "note": _is_text,
 }  # fmt: skip
 _CLAIM = {
-    "text": _is_text, "factor": _is_text, "best": _is_level, "better": _is_level,
-    "worse": _is_level, "than": _is_level, "no_effect": _is_flag, "with": _levels,
+    "text": _is_text, "factor": _is_text, "best": _either(_is_level, _levels),
+    "better": _is_level, "worse": _is_level, "no_worse": _is_level, "than": _is_level,
+    "no_effect": _is_flag, "among": _list_of(_is_level, least=2), "negligible": is_number,
+    "with": _levels,
 }  # fmt: skip
 _SEARCH = {
     "trials": _is_natural, "sampler": _is_text, "pruner": _is_text,
@@ -236,7 +238,7 @@ STUDY_ATTRIBUTES: Mapping[str, Check] = {
     "plan": lambda plan: plan_fault(plan) is None, "plan_hash": _is_word,
     "dataset": _record(_DATASET), "versions": _object_of(_is_word), "devices": _list_of(_is_word),
     "git_commit": _is_word, "git_diff": _is_text, "command": _is_text, "host": _is_word,
-    "last_run": _is_moment,
+    "last_run": _is_moment, "code": _object_of(_is_sha256),
 }  # fmt: skip
 _FIGURES = {"p50_ms": _is_count, "p95_ms": _is_count, "images_per_second": _is_count}
 TRIAL_ATTRIBUTES: Mapping[str, Check] = {

@@ -106,6 +106,11 @@ class Trial:
         return f"trial {self.number}" if self.variant is None else self.variant
 
     @property
+    def test_time_flip(self) -> bool:
+        """Whether its evaluations are means over an image and its mirror image."""
+        return self.config.get("test_time_flip") is True
+
+    @property
     def epochs(self) -> int:
         """Epochs trained so far."""
         return max(self.intermediate, default=len(self.history))

@@ -39,6 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.plain import Graphed, Plain, Steps, layers_of, random_data
+from fmnist_common.environment import variable
 from study.plans.plan import load_plan
 from trainer import data as datasets
 from trainer import device as devices
@@ -90,7 +91,7 @@ def gpu_tests(run: Run) -> Table:
     """Run `pytest -m gpu`."""
     if not run.on_gpu:
         return {"pytest -m gpu": "needs a GPU"}
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/trainer"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
     return {"pytest -m gpu": f"exit code {done.returncode}: {last}"}
@@ -99,14 +100,12 @@ def gpu_tests(run: Run) -> Table:
 @contextlib.contextmanager
 def graphs(wanted: bool) -> Iterator[None]:
     """Capture steps, or run every kernel by itself."""
-    before = os.environ.get(GRAPHS)
-    os.environ[GRAPHS] = str(int(wanted))
+    name, before = variable(GRAPHS)
+    os.environ[name] = str(int(wanted))
     try:
         yield
     finally:
-        del os.environ[GRAPHS]
-        if before is not None:
-            os.environ[GRAPHS] = before
+        os.environ[name] = before  # an empty one is as good as none
 
 
 def steps(run: Run) -> Table:
@@ -308,9 +307,10 @@ def _fmnist_study(run: Run, folder: Path, *words: str) -> subprocess.Popen[str]:
         where += ["--data-dir", str(run.data_dir)]
     else:
         where += ["--dataset", "digits"]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-m", "study.cli", *words, *where],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 
@@ -322,7 +322,7 @@ def killed_worker(run: Run) -> Table:
     plan = "name = 'killed'\nseeds = 2\nepochs = 6\n[factors]\nwidth = [8, 16]\n"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "killed.toml").write_text(plan, encoding="utf-8")
-        process = _fmnist_study(run, Path(folder), "run", "killed.toml")
+        process = _fmnist_study(run, Path(folder), "run", "killed.toml", "--bank", "2")
         killed = 0
         deadline = time.monotonic() + 60
         while process.poll() is None and not killed and time.monotonic() < deadline:

@@ -1,7 +1,8 @@
 """Running a plan from Python: a script, a notebook, any thread."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def run(
     bank: int | None = None,
     executor: str = "local",
     timeout: float | None = None,
+    path: bool = False,
+    reuse: bool = False,
     quiet: bool = True,
     **sizes: Any,
 ) -> Study:
@@ -53,6 +56,8 @@ def run(
         bank: trials trained together; None: what is best.
         executor: as `--executor`.
         timeout: seconds.
+        path: whether the way to the best combination of an ablation's levels is trained, too.
+        reuse: whether cells that other studies of the database have trained are taken over.
         quiet: whether progress is left out, which goes to stderr.
         sizes: `seeds`, `epochs`, `trials`, `subset`, `negligible`, `max_seeds` of the plan.
 
@@ -61,6 +66,7 @@ def run(
     """
     where = None if storage is None else os.fspath(storage)
     chosen = _plan(plan, where, dataset, sizes)
+    session.check_ways(chosen, path=path, reusing=reuse)
     url = location.locate(where)
     folder = None if data_dir is None else Path(data_dir)
     machine = Machine(device, workers, bank, executor, folder)
@@ -70,25 +76,33 @@ def run(
         nonlocal name
         name = study
 
-    with signals.handled(), view_for(stderr(), quiet=quiet) as view:
-        try:
-            session.run(
-                chosen,
-                url,
-                machine,
-                study_name=study_name or _stored_name(plan),
-                argv=["python"],
-                view=view,
-                announce=announce,
-                tell=lambda line: None if quiet else print(line),
-                timeout=timeout,
-                rule=follow,
-            )
-        except OutOfTime:
-            pass
-        except (StudyFailed, StorageFailed) as failure:
-            raise UserError(str(failure)) from failure
+    with signals.handled(), view_for(stderr(), quiet=quiet) as view, _early_ends():
+        session.run(
+            chosen,
+            url,
+            machine,
+            study_name=study_name or _stored_name(plan),
+            argv=["python"],
+            view=view,
+            announce=announce,
+            tell=lambda line: None if quiet else print(line),
+            timeout=timeout,
+            path=path,
+            reusing=reuse,
+            rule=follow,
+        )
     return reading.load(name, storage=storage)
+
+
+@contextmanager
+def _early_ends() -> Iterator[None]:
+    """Take what ends a run early for what it is to a caller: nothing, or a UserError."""
+    try:
+        yield
+    except OutOfTime:
+        pass
+    except (StudyFailed, StorageFailed) as failure:
+        raise UserError(str(failure)) from failure
 
 
 def _plan(

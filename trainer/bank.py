@@ -227,6 +227,15 @@ class Bank(Networks):
         with torch.no_grad(), self.averages.in_place():
             return super().state(k)
 
+    def worth_leaving(self, members: int) -> bool:
+        """Whether so many of its members would rather go on in a smaller bank.
+
+        What is captured would be captured again, which takes as long as hundreds of steps; those
+        who have left go on unheard until half of the bank are such.
+        """
+        captured = self.step_program.capture is not None
+        return members <= self.members // 2 if captured else members < self.members
+
     def keep(self, positions: Sequence[int]) -> "Bank":
         """Return a bank of some of the members, going on where they are."""
         configs = [self.configs[k] for k in positions]

@@ -7,6 +7,7 @@ tensors that stay where they are (which step it is, too), and writes its results
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -44,7 +45,7 @@ class Program:
         self.stream: CudaStream = None
         if device.type == "cuda" and graphs_wanted():
             self.capture = capture or _cuda_graph
-            self.stream = torch.cuda.Stream(device)
+            self.stream = _side_stream(device)
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Do the work once: the same in every call; see the module."""
@@ -97,6 +98,15 @@ class Pace:
                 advance()
             self.mark = torch.cuda.Event()
             self.mark.record(torch.cuda.current_stream(self.device))
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream on which everything of a device is captured.
+
+    One for all: cuBLAS keeps a workspace of 32 MiB for every stream that it has ever met.
+    """
+    return torch.cuda.Stream(device)
 
 
 def graphs_wanted() -> bool:

@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer import atomic, checkpoint
+from trainer.answers import answer
 from trainer.config import TrainConfig, normalization_constants
 from trainer.errors import UserError
 from trainer.evaluate import part
@@ -20,7 +22,8 @@ from trainer.module_bank import ModuleBank
 class Classifier(nn.Module):
     """Images [N, C, H, W] with pixels in [0, 1] -> logits [N, classes].
 
-    The normalisation of training is inside, so nobody has to repeat it.
+    The normalisation of training is inside, so nobody has to repeat it, and so is the mean over the
+    mirror image where the test had it (`test_time_flip`).
 
     Args:
         config: what was trained.
@@ -61,10 +64,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits."""
         x = (images - self.mean) / self.std
-        logits: Tensor = self.network(x)
-        if self.test_time_flip:
-            logits = (logits + self.network(x.flip(3))) / 2
-        return logits[:, 0]
+        return answer(self.network, x, flip=self.test_time_flip)[:, 0]
 
 
 def read_classifier(weights: Path) -> Classifier:
@@ -89,43 +89,66 @@ def read_classifier(weights: Path) -> Classifier:
 def export(weights: Path, folder: Path) -> list[Path]:
     """Write `model.safetensors`, `model.json` and `model.onnx` of a checkpoint to a folder.
 
-    Both descriptions, in the ONNX file and beside it, say what the network takes: `images`.
+    Both descriptions, in the ONNX file and beside it, say what the network takes and what it
+    answers: `images` and `logits`.
 
     Raises:
         UserError: the checkpoint cannot be read.
     """
     state, about = checkpoint.read(weights)
     classifier = read_classifier(weights)
-    side, classes = about["dataset"]["side"], about["dataset"]["classes"]
-    channels = classifier.channels
-    values = "grey values" if channels == 1 else "red, green and blue values"
+    side, channels = about["dataset"]["side"], classifier.channels
     target = folder / "model.safetensors"
     del about["sha256"]
     about.pop("confused", None)  # images of the report page, no part of the network
-    about["images"] = taken = {
+    about["images"] = _images(channels, side)
+    about["logits"] = _logits(classifier)
+    checkpoint.write(target, state, about)
+    model = _program(classifier, (channels, side, side)).model_proto
+    _describe(model, about, classifier)
+    atomic.write_atomically(folder / "model.onnx", model.SerializeToString())
+    return [target, target.with_suffix(".json"), folder / "model.onnx"]
+
+
+def _images(channels: int, side: int) -> dict[str, Any]:
+    values = "grey values" if channels == 1 else "red, green and blue values"
+    return {
         "shape": ["batch", channels, side, side],
         "type": "float32",
         "range": [0, 1],
         "meaning": f"{values} of 0 to 255, divided by 255; nothing else is to be subtracted or "
         "divided: the normalisation of the training is inside",
     }
-    checkpoint.write(target, state, about)
-    program = _program(classifier, (channels, side, side))
-    model = program.model_proto
+
+
+def _logits(classifier: Classifier) -> str:
+    """Say what comes out."""
+    said = "no softmax was applied"
+    if classifier.test_time_flip:
+        said += (
+            "; the mean of those of the image and of its mirror image, as in the test: "
+            "test_time_flip is inside, at the cost of two passes"
+        )
+    return said
+
+
+def _describe(model: Any, about: Mapping[str, Any], classifier: Classifier) -> None:
+    """Say in an ONNX model what goes in and comes out."""
+    images, classes = about["images"], about["dataset"]["classes"]
+    _, channels, side, _ = images["shape"]
     model.doc_string = (
         f"images: float32 [batch, {channels}, {side}, {side}], pixels in "
-        f"[0, 1]: {taken['meaning']}. "
-        f"logits: float32 [batch, {len(classes)}]; no softmax was applied."
+        f"[0, 1]: {images['meaning']}. "
+        f"logits: float32 [batch, {len(classes)}]; {about['logits']}."
     )
     for key, value in {
-        "images": json.dumps(taken),
+        "images": json.dumps(images),
         "classes": json.dumps(classes, ensure_ascii=False),
         "pixel_range": "[0, 1]",
+        "test_time_flip": json.dumps(classifier.test_time_flip),
     }.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
-    atomic.write_atomically(folder / "model.onnx", model.SerializeToString())
-    return [target, target.with_suffix(".json"), folder / "model.onnx"]
 
 
 def _program(classifier: Classifier, shape: tuple[int, int, int]) -> Any:

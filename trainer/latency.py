@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from trainer import device as devices
+from trainer.answers import answer
 from trainer.config import TrainConfig
 from trainer.results import Inference
 from trainer.streams import generator
@@ -25,8 +26,9 @@ def inference(
     """Time a network of one member where it was trained, and on the CPU too where that is a GPU.
 
     A pass takes normalised images [B, channels, side, side] (`shape`: side, channels) that lie on
-    the device, in the precision of the config there, and ends when its logits are computed. A
-    network that is slow at it costs 6 passes of either size. The weights do not matter.
+    the device, in the precision of the config there, and ends when its answer is computed: with
+    `test_time_flip` two passes of the network. One that is slow at it costs 6 passes of either
+    size. The weights do not matter.
 
     Returns:
         {"cpu": {"1": {"p50_ms", "p95_ms", "images_per_second"}, "32": {...}}, "cuda": {...}};
@@ -52,7 +54,7 @@ def _on(
         x = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
 
         def one_pass(x: torch.Tensor = x) -> None:
-            network(x)
+            answer(network, x, flip=config.test_time_flip)
             devices.synchronise(device)
 
         with (

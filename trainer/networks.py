@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer import device as devices
+from trainer.answers import answer
 from trainer.config import TrainConfig, normalization_constants
 from trainer.confusion import confusion
 from trainer.data import ImageData
@@ -96,9 +97,7 @@ class Networks:
         for batch in torch.split(indices, EVALUATION_BATCH):
             with torch.inference_mode(), self.autocast():
                 x = self.normalise(self.pixels(images, batch).to(self.dtype).mul_(1 / 255))
-                logits = self.network(x).to(self.dtype)
-                if self.configs[0].test_time_flip:  # the mean over image and mirror image
-                    logits = (logits + self.network(x.flip(3)).to(self.dtype)) / 2
+                logits = answer(self.network, x, flip=self.configs[0].test_time_flip)
             yield batch, logits
             advance()
 

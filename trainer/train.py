@@ -106,24 +106,30 @@ def _train_all(
             bank = _bank_of(alive, [standings[member.position] for member in alive], bank)
     for epoch in range(done + 1, configs[0].epochs + 1 if alive else 0):
         _train_epoch(alive, bank, epoch)
-        staying = _staying(alive, on_epoch)
-        if len(staying) < len(alive):
-            alive = [alive[k] for k in staying]
-            if not alive:
-                break
-            bank = bank.keep(staying)
+        alive = _staying(alive, on_epoch)
+        if not alive:
+            break
+        if bank.worth_leaving(len(alive)):
+            bank = bank.keep([member.place for member in alive])
+            _number(alive)
         if resume is not None and resume.due and epoch < configs[0].epochs:
             resume.write([config.to_dict() for config in configs], _standings(members, alive, bank))
     return bank
 
 
-def _staying(alive: "Sequence[_Member]", on_epoch: Watch | None) -> list[int]:
-    """Tell of the members' last epoch; return the places of those that go on."""
+def _number(members: "Sequence[_Member]") -> None:
+    """Take the members' order for their places in the bank."""
+    for place, member in enumerate(members):
+        member.place = place
+
+
+def _staying(alive: "Sequence[_Member]", on_epoch: Watch | None) -> "list[_Member]":
+    """Tell of the members' last epoch; return those that go on."""
     stopped = on_epoch({m.position: m.history[-1] for m in alive}) if on_epoch else ()
     for member in alive:
         if member.outcome is None and member.position in stopped:
             member.outcome = "stopped"
-    return [k for k, member in enumerate(alive) if member.outcome is None]
+    return [member for member in alive if member.outcome is None]
 
 
 def _train_epoch(alive: "Sequence[_Member]", bank: Bank, epoch: int) -> None:
@@ -133,7 +139,8 @@ def _train_epoch(alive: "Sequence[_Member]", bank: Bank, epoch: int) -> None:
     trained = time.perf_counter() - started
     validated = bank.validate()
     share = (time.perf_counter() - started) / len(alive)
-    for k, member in enumerate(alive):
+    for member in alive:
+        k = member.place
         rate = bank.learning_rate(k, epoch)
         validation = validated.loss[k], validated.accuracy[k]
         figures = train_loss[k], train_accuracy[k], *validation, rate, share
@@ -162,6 +169,7 @@ def _bank_of(alive: "Sequence[_Member]", standings: Sequence[Standing], bank: Ba
     if len(alive) < bank.members:
         configs = [member.config for member in alive]
         bank = Bank(configs, bank.data, bank.device, start=False)
+    _number(alive)
     for k, standing in enumerate(standings):
         assert standing.weights is not None
         assert standing.optimizer is not None
@@ -173,8 +181,8 @@ def _bank_of(alive: "Sequence[_Member]", standings: Sequence[Standing], bank: Ba
 def _standings(
     members: "Sequence[_Member]", alive: "Sequence[_Member]", bank: Bank
 ) -> list[Standing]:
-    """Return where all members stand; `alive` are those in the bank, in its order."""
-    places = {member.position: k for k, member in enumerate(alive)}
+    """Return where all members stand; `alive` are those still in training."""
+    places = {member.position: member.place for member in alive}
     return [
         Standing(
             tuple(member.history),
@@ -194,6 +202,7 @@ class _Member:
 
     def __init__(self, position: int, config: TrainConfig) -> None:
         self.position, self.config = position, config
+        self.place = position  # in the bank
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
         self.state: State | None = None

@@ -36,6 +36,7 @@ AFTER = (
     "weights_sha256",
     "damage",
 )
+FLIP = "test_time_flip"  # whether figures are of image and mirror image; where any trial's are
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,11 @@ def trial_records(study: Study, trials: Sequence[Trial]) -> Records:
     columns = {name: _column(name) for name in factors}
     objectives = _objectives(study)
     rows = [_trial(trial, columns, objectives) for trial in trials]
-    order = [*BEFORE, *columns.values(), *objectives, *AFTER]
+    if FLIP not in factors and any(trial.test_time_flip for trial in trials):
+        rows = [
+            {**row, FLIP: trial.test_time_flip} for row, trial in zip(rows, trials, strict=True)
+        ]
+    order = [*BEFORE, *columns.values(), *objectives, *AFTER, FLIP]
     filled = {name for row in rows for name, value in row.items() if value is not None}
     return Records([name for name in dict.fromkeys(order) if name in filled], rows)
 

@@ -139,6 +139,8 @@ def _session(trial: Trial) -> list[Any]:
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
     settings = {**trial.params, **({} if trial.seed is None else {"seed": trial.seed})}
+    if trial.test_time_flip:  # whatever the study varies: its metrics have it
+        settings["test_time_flip"] = True
     start = SessionStartInfo(start_time_secs=trial.started.timestamp() if trial.started else 0.0)
     infos = []
     for name, value in settings.items():

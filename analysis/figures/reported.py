@@ -16,6 +16,7 @@ from analysis.figures.base import (
     row_axis,
     scatter,
 )
+from analysis.mirrored import WORDS
 from analysis.reported import Figures, ReportedRow
 
 
@@ -76,7 +77,8 @@ def beside_ours(rows: Sequence[ReportedRow]) -> Figure | None:
         ),
         height=110 + 32 * len(shown),
         note="Lines: 95 % intervals. Of what is reported, for one test of its images, or the "
-        "reported range; of ours, for the mean over seeds.",
+        "reported range; of ours, for the mean over seeds."
+        + (f" Ours: {WORDS}." if any(row.test_time_flip for row in shown) else ""),
     )
 
 

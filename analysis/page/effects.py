@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from analysis import mirrored
 from analysis.figures.base import Level, slug
 from analysis.figures.curves import level_courses
 from analysis.figures.forest import forest
@@ -110,6 +112,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
 
     def after(row: Row, in_test: Sequence[Cell]) -> list[Cell]:
         mean = spread(row.test_accuracy_mean, row.test_accuracy_std)
+        mean = replace(mean, text=mirrored.mark(mean.text, row))
         return [*in_test, mean, number(row.parameters), number(row.seconds, 1)]
 
     middle = [
@@ -132,7 +135,8 @@ def _effect_sheet(table: EffectTable) -> Sheet:
         ]
         for effect in table.effects
     ]
-    return Sheet("Every level against the baseline", columns, rows, pinned)
+    notes = mirrored.notes([base, *table.effects])
+    return Sheet("Every level against the baseline", columns, rows, pinned, notes)
 
 
 def _judged(quantity: Quantity, effect: Effect, told: str) -> list[Cell]:

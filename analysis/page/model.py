@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import weights
+from analysis import mirrored, weights
 from analysis.figures.confusion import confusion
 from analysis.misclassified import mistakes, png
 from analysis.page.parts import Image, Part, Section
@@ -31,9 +31,10 @@ def best_model(
         if chosen.test_accuracy is None or study.plan.get("imported")
         else f"; test accuracy {percent(chosen.test_accuracy)} %, looked at once, chose nothing"
     )
+    flip = f". Test and validation are {mirrored.WORDS}" if chosen.test_time_flip else ""
     intro = [
         f"{name}{seed}: of the trials of the best variant, the one with the highest "
-        f"{study.compared}, {study.quantity.amount(chosen.value)}{test}."
+        f"{study.compared}, {study.quantity.amount(chosen.value)}{test}{flip}."
     ]
     classes, counts = _classes(study), _counts(chosen)
     parts = []

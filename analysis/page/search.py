@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import mirrored
 from analysis.figures import search as figures
 from analysis.figures.base import slug
 from analysis.page.parts import (
@@ -58,7 +59,7 @@ def candidates(table: SearchTable) -> list[Section]:
             spread(candidate.val_accuracy_mean, candidate.val_accuracy_std, quantity),
             interval(candidate.val_accuracy_low, candidate.val_accuracy_high, quantity.number),
             Cell(
-                percent(candidate.test_accuracy_mean) or NOTHING,
+                mirrored.mark(percent(candidate.test_accuracy_mean), candidate) or NOTHING,
                 candidate.test_accuracy_mean,
                 "number",
             ),
@@ -75,6 +76,7 @@ def candidates(table: SearchTable) -> list[Section]:
     pinned = [line(table.candidates.index(base) + 1, base)] if base is not None else []
     left_out = len(table.candidates) - len(shown)
     notes = [f"{left_out:,} more are in the CSV and JSON formats."] if left_out else []
+    notes += mirrored.notes(shown)
     caption = "The best candidates; the baseline is on top"
     return [
         Section(

@@ -11,7 +11,7 @@ needed, as it takes most of a second.
 import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -103,25 +103,40 @@ class Anova:
     pairs: list[PairMean]
     balanced: bool  # as many runs of every cell, in every block
     left_out: dict[str, str]  # factor, or pair -> why it is in no term
+    one_seed: bool = False  # all runs have the same, so that nothing is tested
 
 
 def anova(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Anova | str:
-    """Analyse the validation accuracies of a factorial; where that is impossible, say why."""
+    """Analyse the validation accuracies of a factorial; where that is impossible, say why.
+
+    If all runs share one seed nothing is judged: what that seed does with a factor cannot be told
+    from what the factor does.
+    """
     factors = {
         factor: [baseline_level(plan, factor), *levels]
         for factor, levels in plan.get("factors", {}).items()
     }
-    return analyse(
+    measured = [trial for trial in finished(trials) if trial.value is not None]
+    result = analyse(
         {factor: list(dict.fromkeys(levels)) for factor, levels in factors.items()},
         [
             Observation(
                 {factor: trial.params.get(factor) for factor in factors}, trial.seed, trial.value
             )
-            for trial in finished(trials)
+            for trial in measured
             if trial.value is not None
         ],
         _chosen_pairs(plan),
     )
+    seeds = {trial.seed for trial in measured}
+    one = len(seeds) == 1 and seeds != {None}
+    return _unjudged(result) if one and isinstance(result, Anova) else result
+
+
+def _unjudged(result: Anova) -> Anova:
+    """Leave out every test."""
+    terms = [replace(term, f=None, p_value=None, p_holm=None) for term in result.terms]
+    return replace(result, terms=terms, one_seed=True)
 
 
 def _chosen_pairs(plan: Mapping[str, Any]) -> Collection[frozenset[str]] | None:

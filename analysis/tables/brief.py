@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis import mirrored
 from analysis.quantity import ACCURACY
 from analysis.statistics.effects import Effect, Row
 from analysis.tables.effect_figures import EffectFigures
@@ -37,10 +38,13 @@ def of_effects(table: EffectFigures) -> Brief | None:
             quantity.number(table.baseline.val_accuracy_mean),
             *(_difference(table, effect) for effect in effects),
         ],
-        "test": [
-            percent(table.baseline.test_accuracy_mean),
-            *(ACCURACY.signed(effect.test_delta) for effect in effects),
-        ],
+        "test": mirrored.marked(
+            [
+                percent(table.baseline.test_accuracy_mean),
+                *(ACCURACY.signed(effect.test_delta) for effect in effects),
+            ],
+            rows,
+        ),
         **costs(rows),
     }
     points = " in points" if quantity.unit == "%" else ""
@@ -52,7 +56,7 @@ def of_effects(table: EffectFigures) -> Brief | None:
         ],
         columns={title: cells for title, cells in columns.items() if any(cells)},
         claims=["", *(effect.claim for effect in effects)],
-        notes=notes,
+        notes=[*notes, *mirrored.notes(rows)],
     )
 
 

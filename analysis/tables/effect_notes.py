@@ -1,5 +1,6 @@
 """How to read a table of effects: what its figures are, and what must not be read into them."""
 
+from analysis import mirrored
 from analysis.statistics.effects import FEWEST_PAIRS, Effect
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import for_scale
@@ -14,14 +15,16 @@ from fmnist_common.text import level_text
 def notes(table: EffectFigures) -> list[str]:
     """Say how to read the differences, in plain words."""
     scale = for_scale(table.baseline.test_accuracy_mean, table.test_images)
+    flips = mirrored.notes([table.baseline, *table.effects])
     if not table.effects:
-        return ["± is the standard deviation of n trials; no factor is varied.", *scale]
+        return ["± is the standard deviation of n trials; no factor is varied.", *flips, *scale]
     return [
         *_of_method(table),
         *_of_verdicts(table),
         *_of_failures(table),
         *_of_pairs(table),
         *_of_collapses(table),
+        *flips,
         *_of_test_data(table),
         *_of_power(table),
         *scale,

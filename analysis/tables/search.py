@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from analysis import mirrored
 from analysis.csv_text import csv_text
 from analysis.inference_cost import flat
 from analysis.progress import FEWEST_RUNS, Progress, facts, progress, ranking
@@ -212,7 +213,9 @@ def candidate_columns(
             _bounds(quantity, candidate.val_accuracy_low, candidate.val_accuracy_high)
             for candidate in candidates
         ),
-        "test": [percent(candidate.test_accuracy_mean) for candidate in candidates],
+        "test": mirrored.marked(
+            [percent(candidate.test_accuracy_mean) for candidate in candidates], candidates
+        ),
         "parameters": [_number(candidate.parameters) for candidate in candidates],
         "seconds": [_number(candidate.seconds, 1) for candidate in candidates],
         CHANGES: [changes(candidate) for candidate in candidates],
@@ -313,7 +316,7 @@ def _notes(
     if shares.warning:
         notes.append(f"Importance: {shares.warning}")
     test = candidates[0].test_accuracy_mean if candidates else None
-    return notes + for_scale(test, study.dataset.get("test_images"))
+    return notes + mirrored.notes(candidates) + for_scale(test, study.dataset.get("test_images"))
 
 
 def _rule(study: Study) -> str:

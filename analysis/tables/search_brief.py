@@ -1,5 +1,6 @@
 """The one table that a search is told by first: its best candidates, or its Pareto front."""
 
+from analysis import mirrored
 from analysis.tables import brief
 from analysis.tables.brief import Brief
 from analysis.tables.search import (
@@ -40,5 +41,8 @@ def of_search(table: SearchTable) -> Brief | None:
             if title not in NOT_HERE and any(cells)
         },
         claims=[""] * len(shown),
-        notes=[f"{names[0]}: {changes(best)}"] if best.changes else [],
+        notes=[
+            *([f"{names[0]}: {changes(best)}"] if best.changes else []),
+            *mirrored.notes(shown),
+        ],
     )

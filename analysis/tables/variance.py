@@ -89,36 +89,55 @@ SOURCES = {
 }
 
 
+ONE_SEED = (
+    "Nothing is tested: all runs share one seed, and what that seed does with a factor cannot be "
+    "told from what the factor does. Run more seeds."
+)
+NO_REPLICATES = (
+    "No cell was run twice, so its interactions stand in for noise: if they are more than that, "
+    "these tests are too cautious."
+)
+NO_INTERACTION = "No interaction is proven: the effects of the factors may simply add up."
+NOT_BALANCED = (
+    "Not balanced: some cells have no result, or fewer. Effects are those of a model that is "
+    "fitted to the others, and shares do not add up to 100 %."
+)
+
+
 def notes(result: Anova | str) -> list[str]:
     """Say how the analysis was done, and what it leaves open."""
     if isinstance(result, str):
         return [f"No analysis of variance: {result}."]
+    return [
+        "Variance: share is a term's part of all squared deviations (eta squared, type II). "
+        + " ".join(_tests(result)),
+        *_interactions(result),
+        *([] if result.balanced else [NOT_BALANCED]),
+        *(f"{printable(what)}: left out, as {why}." for what, why in result.left_out.items()),
+    ]
+
+
+def _tests(result: Anova) -> list[str]:
+    """Say what terms are judged against, if they are."""
+    if result.one_seed:
+        return [ONE_SEED]
     by_seeds = any(term.error_source == SEEDS for term in result.terms)
     against = (
         "against how the term differs between seeds, as the cells of a seed share its luck"
         if by_seeds
         else f"against the error, {SOURCES[result.error_source]} (df {result.error.degrees})"
     )
-    lines = [
-        f"Variance: share is a term's part of all squared deviations (eta squared, type II). F: "
-        f"{against}. p: corrected by Holm for all {len(result.terms)} factors and pairs. Matters: "
-        f"p is at most {ALPHA}."
+    return [
+        f"F: {against}. p: corrected by Holm for all {len(result.terms)} factors and pairs. "
+        f"Matters: p is at most {ALPHA}.",
+        *([] if by_seeds or result.error_source == REPLICATES else [NO_REPLICATES]),
     ]
-    if result.error_source != REPLICATES and not by_seeds:
-        lines.append(
-            "No cell was run twice, so its interactions stand in for noise: if they are more than "
-            "that, these tests are too cautious."
-        )
+
+
+def _interactions(result: Anova) -> list[str]:
     interactions = [term for term in result.terms if len(term.factors) > 1]
-    if interactions and all(verdict(term) == "not proven" for term in interactions):
-        lines.append("No interaction is proven: the effects of the factors may simply add up.")
-    if not result.balanced:
-        lines.append(
-            "Not balanced: some cells have no result, or fewer. Effects are those of a model that "
-            "is fitted to the others, and shares do not add up to 100 %."
-        )
-    lines += [f"{printable(what)}: left out, as {why}." for what, why in result.left_out.items()]
-    return lines
+    none = interactions and all(verdict(term) == "not proven" for term in interactions)
+    return [NO_INTERACTION] if none and not result.one_seed else []
 
 
 def as_dict(result: Anova | str) -> dict[str, Any]:

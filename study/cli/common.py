@@ -70,6 +70,25 @@ def plan_for(source: str, storage_option: str | None, dataset: str | None, **cha
     return Plan.from_dict(plan_file.overridden(plans[source], Plan.dataset, changes))
 
 
+@contextmanager
+def told_where(name: str, moved: str | None) -> Iterator[None]:
+    """Say how to name images of the user's that are no longer where they were.
+
+    Args:
+        name: of the data set, as it is stored.
+        moved: where the user says that it is now.
+    """
+    kind, _, place = name.partition(":")
+    try:
+        yield
+    except UserError as error:
+        if moved is None and kind in ("folder", "npz") and not Path(place).exists():
+            raise UserError(
+                f"{error}; if it was moved, --dataset {kind}:PATH says where it is now"
+            ) from error
+        raise
+
+
 def imported_study(source: str, storage_option: str | None) -> "tuple[Study, list[Trial]] | None":
     """Find a stored study that was imported, with its trials."""
     if source in catalog.names() or source.endswith(".toml"):
@@ -235,10 +254,10 @@ def write_report(
 
 def findings_of(results: "Results[Any]") -> list[dict[str, Any]]:
     """Return what lint finds in a study: code, severity, where, message."""
-    from study.lint import lint
+    from study.cli.findings import findings
 
     try:
-        return [finding.as_dict() for finding in lint(results.study.plan, results.trials)]
+        return [finding.as_dict() for finding in findings(results.study, results.trials)]
     except UserError as error:  # a plan that is no longer valid
         said = {"code": "not-checked", "severity": "warning", "where": "plan"}
         return [{**said, "message": str(error)}]

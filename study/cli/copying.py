@@ -2,12 +2,13 @@
 
 import shlex
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.common import app
-from study.cli.options import StorageOption
+from study.cli.common import app, print_json
+from study.cli.options import JsonOption, StorageOption
 from study.store import location
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def copy(
     new_name: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Its name there; default: the same.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy a study into another database: all of it, verified before and after, or nothing."""
     from study.plans.plan import check_name
@@ -36,6 +38,10 @@ def copy(
         check_name("--as", new_name)
     command = shlex.join(["fmnist-study", *map(location.masked, sys.argv[1:])])
     copied = copied_into(source, study, target, new_name or study, command)
+    if as_json:
+        where = {"storage": location.display(target), "study": new_name or study}
+        print_json(where | asdict(copied))
+        return
     print(
         f"{location.display(target)}: study {new_name or study!r}, {copied.trials} trials, "
         "verified against the original"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from study.cli.common import app, print_json
-from study.cli.options import ModelOption, StorageOption
+from study.cli.options import JsonOption, ModelOption, StorageOption
 from study.store import location
 
 if TYPE_CHECKING:
+    import sqlalchemy
+
     from analysis.trials import Study, Trial
     from study.importing import ImportedStudy, Options, Table
 
@@ -92,9 +94,10 @@ def import_results(
     model: ModelOption = None,
     dry_run: ReadingOnlyOption = False,
     storage_option: StorageOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a study of other people's results; say what each column was taken for."""
-    from study.importing import Options, read_table, store
+    from study.importing import Options, make_study, read_table, store
 
     options = Options(
         metric=metric,
@@ -108,13 +111,40 @@ def import_results(
     )
     url = location.locate(storage_option)
     table = read_table(file, kind, pick)
-    made = _study(table, options, name=study_name, dataset=dataset, claims=claims, model=model)
+    given: dict[str, Any] = {
+        "name": study_name,
+        "dataset": dataset,
+        "claims": claims,
+        "model": model,
+    }
+    made = make_study(table, options=options, **given) if as_json else _study(table, options, given)
     if not dry_run:
         store(made, url, shlex.join(["fmnist-study", *map(location.masked, sys.argv[1:])]))
-    _say(made, "only said, not stored" if dry_run else location.display(url))
+    if as_json:
+        print_json({"file": str(file), "storage": _where(url, dry_run), **_as_dict(made)})
+        return
+    _say(made, _where(url, dry_run) or "only said, not stored")
 
 
-def _study(table: "Table", options: "Options", **given: Any) -> "ImportedStudy":
+def _where(url: "sqlalchemy.URL", dry_run: bool) -> str | None:
+    return None if dry_run else location.display(url)
+
+
+def _as_dict(made: "ImportedStudy") -> dict[str, Any]:
+    """Return what was made of a source, JSON-ready."""
+    return {
+        "study": made.name,
+        "kind": made.kind,
+        "design": made.plan["design"],
+        "trials": len(made.trials),
+        "factors": {name: list(levels) for name, levels in made.levels.items()},
+        "columns": dict(made.uses),
+        "summary": made.summary,
+        "notes": list(made.notes),
+    }
+
+
+def _study(table: "Table", options: "Options", given: Mapping[str, Any]) -> "ImportedStudy":
     """Make a study of a table; say first what it was recognised as, and each column's reading."""
     from analysis.text import printable
     from study.importing import UnclearError, make_study

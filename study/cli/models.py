@@ -6,15 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fmnist_common.text import level_text
-from study.cli.common import app, print_json, read, say
-from study.cli.options import DataDirOption, DeviceOption, JsonOption, StorageOption, StudyName
+from study.cli.common import app, print_json, read, say, told_where
+from study.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    JsonOption,
+    MovedOption,
+    StorageOption,
+    StudyName,
+)
 from study.store import location
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from analysis.trials import Trial
+    from analysis.progress import Best
+    from analysis.trials import Study, Trial
+    from trainer.data import ImageData
     from trainer.evaluate import Trained
 
 
@@ -30,7 +39,7 @@ def best(
     """Name the winner by mean validation accuracy; export it."""
     from analysis import weights
     from analysis.progress import progress
-    from analysis.text import percent, printable
+    from analysis.text import printable
     from analysis.trials import finished
 
     url = location.locate(storage_option)
@@ -63,6 +72,7 @@ def best(
                 "val_accuracy_std": winner.std,
                 "seed": trial.seed,
                 "test_accuracy": trial.test_accuracy,
+                "test_time_flip": trial.test_time_flip,
                 "changes": trial.changes,
                 "config": trial.config,
                 "checkpoint": None if checkpoint is None else str(checkpoint),
@@ -70,21 +80,31 @@ def best(
             }
         )
         return
+    _print_best(chosen, winner, trial, has_weights=checkpoint is not None)
+    if fault and trial.checkpoint is not None:
+        print(f"no weights: {printable(fault)}")
+    for path in written or ([] if checkpoint is None else [checkpoint]):
+        print(path)
+
+
+def _print_best(chosen: "Study", winner: "Best", trial: "Trial", *, has_weights: bool) -> None:
+    """Print what a study's best variant reaches, and its best trial."""
+    from analysis.mirrored import WORDS
+    from analysis.text import percent, printable
+
     spread = "" if winner.std is None else f" ± {percent(winner.std)}"
     print(f"{printable(chosen.name)}: {printable(winner.variant)}, best by {chosen.compared}")
     print(f"{chosen.compared} {percent(winner.mean)}{spread} %, n = {winner.n}")
     if trial.test_accuracy is not None:
         which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
-        whose = "" if checkpoint is None else ", whose weights these are"
+        whose = ", whose weights these are" if has_weights else ""
         print(f"test accuracy of {which}{whose}: ", end="")
         print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
+    if trial.test_time_flip:
+        print(f"validation and test: {WORDS}")
     short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in trial.changes.items()}
     differs = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())
     print(f"differs from the baseline in: {printable(differs) or 'nothing'}")
-    if fault and trial.checkpoint is not None:
-        print(f"no weights: {printable(fault)}")
-    for path in written or ([] if checkpoint is None else [checkpoint]):
-        print(path)
 
 
 def _folder(url: "sqlalchemy.URL") -> Path:
@@ -98,6 +118,7 @@ def evaluate(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="What 'best --export DIR' has written.")
     ],
+    dataset: MovedOption = None,
     data_dir: DataDirOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -110,12 +131,13 @@ def evaluate(
     if missing:
         raise UserError(f"{folder}: lacks {' and '.join(missing)} of 'best --export'")
     from analysis import evaluation
+    from analysis.mirrored import WORDS
     from analysis.text import percent
-    from trainer import data, evaluate
+    from trainer import evaluate
     from trainer.device import resolve
 
     trained = evaluate.read(weights)
-    images = data.load(trained.dataset["name"], data_dir)
+    images = _images(trained.dataset["name"], dataset, data_dir)
     measured = evaluate.evaluate(trained, images, resolve(device))
     size = weights.stat().st_size
     stored = trained.result["test_accuracy"]
@@ -127,6 +149,7 @@ def evaluate(
                 "config": trained.config.to_dict(),
                 **evaluation.as_dict(measured.confusion, images.classes),
                 "stored_test_accuracy": stored,
+                "test_time_flip": trained.config.test_time_flip,
                 "parameters": measured.parameters,
                 "model_bytes": size,
                 "inference": measured.inference,
@@ -146,12 +169,22 @@ def evaluate(
             f"When it was trained, on {trained.result.get('device')}, the test accuracy was "
             f"{percent(stored)} %: processors round differently, and some images lie on the edge."
         )
+    if trained.config.test_time_flip:
+        facts.append(f"Its answers, and their latency, are {WORDS}.")
     print(
         evaluation.render(
             str(folder), facts, measured.confusion, images.classes, measured.inference
         ),
         end="",
     )
+
+
+def _images(name: str, moved: str | None, data_dir: Path | None) -> "ImageData":
+    """Read the images that a network was trained on; `moved`: where they are now."""
+    from trainer import data
+
+    with told_where(name, moved):
+        return data.load(moved or name, data_dir)
 
 
 @app.command()
@@ -165,6 +198,7 @@ def ensemble(
     random_forest: Annotated[
         bool, typer.Option("--random-forest", help="Let a random forest vote too.")
     ] = False,
+    dataset: MovedOption = None,
     data_dir: DataDirOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -183,17 +217,23 @@ def ensemble(
             f"top = {top}: study {stored_study.name!r} has {len(chosen)} {kind} "
             "whose weights are kept"
         )
-    from trainer import data
     from trainer.device import resolve
     from trainer.ensemble import same_data, votes
 
     networks = [_trained(url, trial) for trial in chosen]
-    images = data.load(same_data(networks), data_dir)
+    images = _images(same_data(networks), dataset, data_dir)
     if random_forest:
         say("training a random forest ...", parseable=True)
     all_votes = votes(networks, images, resolve(device), forest=random_forest)
     members = [
-        Member(trial.number, trial.label, trial.seed, trial.value, network.path.stat().st_size)
+        Member(
+            trial.number,
+            trial.label,
+            trial.seed,
+            trial.value,
+            network.path.stat().st_size,
+            trial.test_time_flip,
+        )
         for trial, network in zip(chosen, networks, strict=True)
     ]
     if all_votes.forest_bytes is not None:

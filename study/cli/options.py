@@ -44,6 +44,12 @@ DatasetOption = Annotated[
         help="fashion-mnist, digits, mnist, kmnist, folder:PATH, npz:FILE, torchvision:NAME.",
     ),
 ]
+MovedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", "-d", metavar="NAME", help="Where images of your own are now, if moved."
+    ),
+]
 DataDirOption = Annotated[
     Path | None,
     typer.Option(

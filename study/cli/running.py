@@ -136,19 +136,12 @@ def run(
 
         replay.recover(url, lambda line: say(line, parseable=True))  # its plan is in the database
     plan = plan_for(study, storage_option, dataset, **sizes)
-    from study.run.adaptive import check_is_adaptive
     from study.run.machine import Machine
-    from study.run.path import check_has_path
+    from study.run.session import check_ways
 
     if quiet and verbose:
         raise UserError("--quiet and --verbose: give one of them")
-    check_is_adaptive(plan, path=path)
-    if path:
-        check_has_path(plan)
-    if reuse:
-        from study.run.reuse import check_can_reuse
-
-        check_can_reuse(plan)
+    check_ways(plan, path=path, reusing=reuse)
     machine = Machine(device, workers, _bank(bank), executor, data_dir, address=ray_address)
     if study_name is None and not _has_own_plan(study):
         study_name = study  # a stored study, by its own name

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,17 +16,21 @@ from study.cli.common import (
     published_study,
     say,
     stored_studies,
+    told_where,
     trials_of,
 )
 from study.cli.options import (
     DataDirOption,
     JsonOption,
+    MovedOption,
     StorageOption,
     StudyName,
     WorkersOption,
 )
 from study.store import location
+from trainer.datasets import is_users
 from trainer.errors import UserError
+from trainer.sources.places import absolute
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -61,6 +65,7 @@ def verify(
         typer.Option("--device", metavar="NAME", help="Default: the kind that is stored."),
     ] = None,
     workers: WorkersOption = None,
+    dataset: MovedOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,7 +87,9 @@ def verify(
             seed = random.randrange(2**32) if seed is None else seed
             machine = machine if device else replace(machine, device=_kind(trials))
             points = None if tolerance is None else tolerance / 100
-            checks += _repeated(chosen, trials, (retrain, seed), machine, points)
+            chosen = replace(chosen, plan=_moved(chosen.plan, dataset))
+            with told_where(chosen.plan.get("dataset") or "", dataset):
+                checks += _repeated(chosen, trials, (retrain, seed), machine, points)
     _print(name, location.display(url), checks, seed if retrain else None, as_json)
     if any(check.state == "wrong" for check in checks):
         raise typer.Exit(1)
@@ -148,6 +155,15 @@ def _stored(
     return chosen, trials, [*checks, *verification.stored(chosen, trials, folder)]
 
 
+def _moved(plan: "dict[str, Any]", dataset: str | None) -> "dict[str, Any]":
+    """Return a plan whose images are elsewhere now; they must have the content that is stored."""
+    if dataset is None:
+        return plan
+    if not plan or not (is_users(plan.get("dataset") or "") and is_users(dataset)):
+        raise UserError(f"--dataset = {dataset!r}: names where images of one's own are now")
+    return {**plan, "dataset": absolute(dataset)}
+
+
 def _kind(trials: "Sequence[Trial]") -> str:
     """Return the kind of device that trials were trained on."""
     on_cpu = any((trial.device or "").startswith("cpu") for trial in trials)
@@ -199,8 +215,11 @@ def _trained(
 
     if not chosen:
         return []
+    plan = Plan.from_dict(study.plan)
     configs = [TrainConfig.from_dict(trial.config) for trial in chosen]
-    return retrain(Plan.from_dict(study.plan), configs, machine, study.dataset.get("sha256"))
+    if is_users(plan.dataset):
+        configs = [config.replace(dataset=plan.dataset) for config in configs]
+    return retrain(plan, configs, machine, study.dataset.get("sha256"))
 
 
 def _here() -> "Here":

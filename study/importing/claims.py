@@ -39,8 +39,8 @@ def read_claims(
         check_claim(key, claim, levels)
         factor_levels = levels.get(claim.get("factor", ""), ())
         by_text = {level_text(level): level for level in factor_levels if level is not None}
-        for word in ("best", "better", "worse", "than"):
-            if word in claim:
+        for word in ("best", "better", "worse", "no_worse", "than"):
+            if word in claim and not isinstance(claim[word], dict):
                 claim[word] = by_text[level_text(claim[word])]
         claims.append(claim)
     return claims

@@ -61,6 +61,22 @@ def _any_level(value: Any) -> str | None:
     return None if isinstance(value, (bool, int, float, str)) else "must be a level of the factor"
 
 
+def _level_or_combination(value: Any) -> str | None:
+    if isinstance(value, dict) and len(value) > 1:
+        return None
+    return (
+        None
+        if _any_level(value) is None
+        else "must be a level of the factor, or one of each of several"
+    )
+
+
+def _some_levels(value: Any) -> str | None:
+    if isinstance(value, (list, tuple)) and len(value) > 1 and not any(map(_any_level, value)):
+        return None
+    return "must be two levels of the factor or more"
+
+
 def _is_true(value: Any) -> str | None:
     return None if value is True else "must be true, or left out"
 
@@ -76,7 +92,7 @@ _SOURCE: Mapping[str, Check] = {
 }
 _FIGURES: Mapping[str, Check] = {
     "test_accuracy": _fraction,
-    "test_accuracy_range": _range,  # where only the range over several variants is known
+    "test_accuracy_range": _range,  # of several variants, or read from a picture
     "parameters": _whole(1),
     "latency_ms": _positive,  # one image
     "images_per_second": _positive,
@@ -92,15 +108,18 @@ _REPORTED: Mapping[str, Check] = {
 CLAIM: Mapping[str, Check] = {
     "text": text,
     "factor": text,
-    "best": _any_level,
+    "best": _level_or_combination,
     "better": _any_level,  # than the level `than`, or than all others
     "worse": _any_level,
+    "no_worse": _any_level,
     "than": _any_level,
     "no_effect": _is_true,
+    "among": _some_levels,  # the levels that it speaks of; left out: all
+    "negligible": _positive,  # a difference that is none: points of accuracies
     "with": table,  # where these levels are: an interaction
 }
-_LEVELS = ("best", "better", "worse", "than")
-_SAYINGS = ("best", "better", "worse", "no_effect")
+_LEVELS = ("best", "better", "worse", "no_worse", "than")
+SAYINGS = ("best", "better", "worse", "no_worse", "no_effect")
 
 
 @dataclass(frozen=True)
@@ -186,23 +205,46 @@ def check_claim(key: str, claim: Mapping[str, Any], levels: Mapping[str, Sequenc
     Raises:
         UserError: it does not, or says two things at once; the message names the key.
     """
-    said = [word for word in _SAYINGS if word in claim]
+    said = [word for word in SAYINGS if word in claim]
+    combined = claim["best"] if isinstance(claim.get("best"), dict) else {}
+    if combined and "factor" in claim:
+        raise UserError(f"{key}.factor: best names factors itself")
     if "factor" in claim and claim["factor"] not in levels:
         raise UserError(choose(f"{key}.factor", claim["factor"], list(levels)))
-    if said and "factor" not in claim:
+    if said and "factor" not in claim and not combined:
         raise UserError(f"{key}.factor: is missing; {said[0]} = {claim[said[0]]!r} of what?")
     if len(said) > 1:
         raise UserError(f"{key}: says {' and '.join(said)}; make a claim of each")
-    if "than" in claim and not {"better", "worse"} & {*said}:
-        raise UserError(f"{key}.than: belongs to better or worse")
-    if "with" in claim and not said:
-        raise UserError(f"{key}.with: belongs to one of {', '.join(_SAYINGS)}")
-    named = [(word, claim["factor"], claim[word]) for word in _LEVELS if word in claim]
-    for factor, level in claim.get("with", {}).items():
-        if factor not in levels or factor == claim["factor"]:
-            others = [name for name in levels if name != claim["factor"]]
+    if "than" in claim and not {"better", "worse", "no_worse"} & {*said}:
+        raise UserError(f"{key}.than: belongs to better, worse or no_worse")
+    for word in ("among", "with"):
+        if word in claim and not said:
+            raise UserError(f"{key}.{word}: belongs to one of {', '.join(SAYINGS)}")
+    if "negligible" in claim and not {"no_worse", "no_effect"} & {*said}:
+        raise UserError(f"{key}.negligible: belongs to no_worse or no_effect")
+    spoken_of = {claim.get("factor"), *combined}
+    for factor in claim.get("with", {}):
+        if factor not in levels or factor in spoken_of:
+            others = [name for name in levels if name not in spoken_of]
             raise UserError(choose(f"{key}.with", factor, others))
-        named.append((f"with.{factor}", factor, level))
+    for factor in combined:
+        if factor not in levels:
+            raise UserError(choose(f"{key}.best", factor, list(levels)))
+    _check_levels(key, claim, levels)
+
+
+def _check_levels(
+    key: str, claim: Mapping[str, Any], levels: Mapping[str, Sequence[Level]]
+) -> None:
+    """Check every level that a claim names, of factors that there are."""
+    named: list[tuple[str, str, Any]] = []
+    for word in (*_LEVELS, "with", "among"):
+        said = claim.get(word)
+        if isinstance(said, dict):
+            named += [(f"{word}.{factor}", factor, level) for factor, level in said.items()]
+        elif said is not None:
+            of = said if isinstance(said, (list, tuple)) else [said]
+            named += [(word, claim["factor"], level) for level in of]
     for word, factor, level in named:
         names = [level_text(choice) for choice in levels[factor] if choice is not None]
         if level_text(level) not in names:

@@ -27,7 +27,7 @@ from study.run.opening import (
     open_study,
     store_plan,
 )
-from study.run.path import PathWork
+from study.run.path import PathWork, check_has_path
 from study.run.provenance import git_commit, git_diff
 from study.run.search import SearchWork
 from study.run.weights import WeightFiles, database_name
@@ -86,6 +86,19 @@ def work_for(
     if plan.search is None:
         return DesignedWork(plan, records(trials), bank)
     return SearchWork(plan, trials)
+
+
+def check_ways(plan: Plan, *, path: bool, reusing: bool) -> None:
+    """Check that a plan has what it is to be run with: a path, cells that others may have trained.
+
+    Raises:
+        UserError: it has not.
+    """
+    check_is_adaptive(plan, path=path)
+    if path:
+        check_has_path(plan)
+    if reusing:
+        reuse.check_can_reuse(plan)
 
 
 def run(

@@ -287,6 +287,7 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
         "git_diff": "--- a\n+++ b\n-    rate = 1\n+    rate = 2\x1b[31m",
         "devices": ["cpu", "cpu"],
         "plan_hash": "f" * 64,
+        "code": {"networks:cnn": "a" * 64},
     }.items():
         study.set_user_attr(key, value)
     source = {"name": "someone", "url": "https://example.org", "license": "MIT"}
@@ -298,6 +299,7 @@ def test_provenance_tells_where_the_figures_come_from(tmp_path: Path) -> None:
     facts = dict(section.parts[0].facts)
     assert facts["Figures of others"] == "someone, https://example.org (licence: MIT)"
     assert facts["Command"] == "fmnist-study run x"
+    assert facts["Code of the user's, SHA-256"] == f"networks:cnn {'a' * 64}"
     (changes,) = [s for s in section.parts[0].sheets if s.caption.startswith("Uncommitted")]
     lines = [row[0].text for row in changes.rows]
     assert lines[-2:] == [

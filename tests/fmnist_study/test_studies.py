@@ -106,6 +106,8 @@ def test_it_runs_in_a_thread_and_leaves_signals_as_they_were(tmp_path: Path) -> 
         (7, {}, "plan: is int"),
         ("nowhere.toml", {}, "plan nowhere.toml"),
         (PLAN, {"dataset": "folder:nowhere"}, "folder:nowhere: is no folder"),
+        ({**PLAN, "design": "factorial"}, {"path": True}, "path"),
+        (PLAN | {"seeds": "adaptive", "negligible": 0.5}, {"reuse": True}, "--reuse"),
     ],
 )
 def test_what_is_wrong_is_a_user_error(
@@ -113,6 +115,24 @@ def test_what_is_wrong_is_a_user_error(
 ) -> None:
     with pytest.raises(fmnist_study.UserError, match=words):
         fmnist_study.run(plan, storage=tmp_path / "s.db", **options)
+
+
+@pytest.mark.slow
+def test_the_path_is_trained_and_cells_of_other_studies_are_taken_over(tmp_path: Path) -> None:
+    slow = {"name": "slow", "seeds": 1, "baseline": {"width": 4, "learning_rate": 1e-5}}
+    rates: dict[str, Any] = {"learning_rate": [1e-5, 3e-3]}
+    options: dict[str, Any] = {"storage": tmp_path / "s.db", "executor": "inline"}
+    fmnist_study.run(PLAN | slow | {"factors": rates}, **options)
+    plan = PLAN | slow | {"name": "wider", "factors": rates | {"width": [4, 16]}}
+
+    wider = fmnist_study.run(plan, path=True, reuse=True, **options)
+
+    trials = wider.trials
+    taken = trials[[bool(whence) for whence in trials["reused"]]]
+    assert list(taken["variant"]) == ["baseline", "learning_rate=0.003"]
+    assert {whence["study"] for whence in taken["reused"]} == {"slow"}
+    steps = wider.ablation().as_dict()["path"]["steps"]
+    assert [len(step["changes"]) for step in steps] == [0, 1, 2]
 
 
 @pytest.mark.slow

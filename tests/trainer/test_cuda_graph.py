@@ -1,14 +1,16 @@
 """Programs: work that is captured and replayed, with a capture that any machine can do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer.bank import Bank
 from trainer.cuda_graph import GRAPHS, WARM_UP, CudaStream, Program, _cuda_graph, graphs_wanted
 from trainer.data import ImageData
 from trainer.errors import UserError
+from trainer.results import Epoch
 from trainer.train import train
 
 CPU = torch.device("cpu")
@@ -81,6 +83,34 @@ def test_training_by_replays_is_training(
     assert recorders[0].replayed > 50  # the steps; the validations are three
     for one, other in zip(plain, replayed, strict=True):
         assert losses(one) == losses(other)
+
+
+def test_a_captured_bank_is_left_when_half_of_it_is_idle_and_nobody_learns_otherwise(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [small(**member, epochs=6) for member in MIXED[:4]]
+    leaving = {1: [2], 2: [0], 4: [1]}  # epoch -> positions
+
+    def watch(epochs: Mapping[int, Epoch]) -> list[int]:
+        (epoch,) = {figures.epoch for figures in epochs.values()}
+        return leaving.get(epoch, [])
+
+    plain = train(configs, digits, on_epoch=watch)
+    sizes: list[int] = []
+    keep = Bank.keep
+
+    def kept(bank: Bank, positions: Sequence[int]) -> Bank:
+        sizes.append(len(positions))
+        return keep(bank, positions)
+
+    monkeypatch.setattr(Bank, "keep", kept)
+    monkeypatch.setattr("trainer.bank.Program", lambda device: Program(device, Recorder()))
+    captured = train(configs, digits, on_epoch=watch)
+    assert sizes == [2, 1]
+    for one, other in zip(plain, captured, strict=True):
+        assert one.outcome == other.outcome
+        assert losses(one) == pytest.approx(losses(other), rel=1e-5)
+        assert one.test_accuracy == other.test_accuracy
 
 
 class BrokenCapture:

@@ -97,7 +97,7 @@ DIALECTS = (
         {r"trial": "run", r"state": "state", r"seed": "seed",
          r"variant|candidate|checkpoint|weights_sha256|device|precision|bank|started|completed|"
          r"outcome|failure_kind|failure_reason|damage|epochs|best_value|model_bytes|"
-         r"multiply_adds": "note"},
+         r"multiply_adds|test_time_flip": "note"},
         one_run_per_id=True,
     ),
     Dialect(

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from analysis.statistics.factorial import (
     Term,
     analyse,
 )
+from analysis.tables import variance
 from analysis.tables.factorial import FactorialTable
 from tests.support.studies import plan, read, trial
 
@@ -325,8 +327,9 @@ def report(folder: Path, runs: Iterable[Observation], own: dict[str, Any] = OF) 
 
 
 def test_a_report_analyses_a_factorial_study(tmp_path: Path) -> None:
-    found = report(tmp_path, cells())
-    assert found.anova == analysed(LEVELS, cells())
+    runs = [replace(run, block=seed) for seed, run in enumerate(cells())]  # each of its own
+    found = report(tmp_path, runs)
+    assert found.anova == analysed(LEVELS, runs)
     text = render(found, "text")
     assert max(map(len, text.splitlines())) <= 80
     start = text.index("What explains the variance")
@@ -343,6 +346,31 @@ def test_a_report_analyses_a_factorial_study(tmp_path: Path) -> None:
     line = next(row for row in rows if row["level"] == "batchnorm × dropout")
     assert float(line["sum_squares"]) == pytest.approx(found.anova.terms[4].sum_squares)
     assert "batchnorm $\\times$ dropout" in render(found, "latex")
+
+
+def test_what_one_seed_does_with_a_factor_is_not_taken_for_what_the_factor_does(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(0, 0.003, (2, 2))  # no factor does anything but in this seed
+    runs = [
+        replace(
+            run,
+            value=0.9
+            + float(own[int(run.levels["batchnorm"] is True), int(run.levels["pooling"] == "max")])
+            + rng.normal(0, 0.001),
+        )
+        for run in cells()
+    ]
+    assert "matters" in [variance.verdict(term) for term in analysed(LEVELS, runs).terms]
+    found = report(tmp_path, runs)
+    assert isinstance(found.anova, Anova)
+    assert {variance.verdict(term) for term in found.anova.terms} == {"not proven"}
+    assert {term.p_holm for term in found.anova.terms} == {None}
+    text = render(found, "text")
+    assert "all runs share one seed" in text
+    assert "No interaction is proven" not in text
+    assert "Proven interaction" not in text
 
 
 def test_a_proven_interaction_is_spelled_out(tmp_path: Path) -> None:

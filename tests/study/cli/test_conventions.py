@@ -21,8 +21,6 @@ from tests.support.studies import POOLING, ablation_trials, database
 PROGRAM = typer.main.get_command(app)
 VALUES = {"baseline": [0.90, 0.91, 0.92, 0.9], "pooling=avg": [0.63, 0.645, 0.649, 0.63]}
 SERVERS = {"dashboard"}  # they go on until they are stopped
-# Their answer is what they write, or lines as they come.
-WITHOUT_JSON = {*SERVERS, "import", "export", "copy", "notebook"}
 RESET = "\x1b[0m"
 
 Call = Callable[..., tuple[int, str, str]]
@@ -63,7 +61,7 @@ def test_h_is_help(call: Call, words: tuple[str, ...]) -> None:
     assert "Usage: " in call(*words, "-h")[1]
 
 
-@pytest.mark.parametrize("name", sorted(set(PROGRAM.commands) - WITHOUT_JSON))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", sorted(set(PROGRAM.commands) - SERVERS))  # type: ignore[attr-defined]
 def test_every_command_that_answers_spells_json_alike(name: str) -> None:
     command = PROGRAM.commands[name]  # type: ignore[attr-defined]
     options = {option for parameter in command.params for option in parameter.opts}
@@ -151,3 +149,20 @@ def test_completion_knows_commands_and_plans(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["ablation"]
+
+
+def test_what_was_imported_is_told_as_json(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("lr,seed,val_accuracy\n0.1,0,0.9\n0.1,1,0.92\n0.2,0,0.8\n")
+    (tmp_path / "unclear.csv").write_text("a,b,x\n1,2,3.5\n2,3,4.5\n")
+    words = ("import", "table.csv", "--study-name", "theirs", "--json")
+
+    said = json.loads(call(*words, "--dry-run")[1])
+    assert (said["storage"], said["study"], said["trials"]) == (None, "theirs", 3)
+    assert said["factors"] == {"lr": [0.1, 0.2]}
+    assert said["columns"].keys() == {"lr", "seed", "val_accuracy"}
+    code, out, _ = call(*words)
+    assert (code, json.loads(out)["storage"]) == (0, "studies.db")
+    assert json.loads(call("report", "theirs", "--json")[1])["study"] == "theirs"
+    code, out, err = call("import", "unclear.csv", "--study-name", "u", "--json")
+    assert (code, out) == (2, "")
+    assert "--metric" in err

@@ -175,7 +175,7 @@ COUNTS: dict[str, dict[tuple[str | None, Any], int]] = {
     "batchnorm-lr": {
         (None, None): 25_994_986,
         ("batchnorm", False): 25_993_898,
-        ("learning_rate", 0.08): 25_994_986,
+        ("learning_rate", 0.008): 25_994_986,
         ("network", "v1 (toy)"): 39_358,
         ("network", "ResNet-18"): 11_175_370,
     },
@@ -192,7 +192,7 @@ def test_rows_say_what_they_change_and_what_they_are_compared_with(show: Show) -
         "changes": {"width": 64, "residual": True},
         "against": {"residual": True},
         "architecture": "convnet",
-        "epochs": 30,
+        "epochs": 50,
         "parameters": 1_480_906,
         "multiply_adds": 0,
         "seconds": None,
@@ -269,7 +269,7 @@ def accuracies(name: str) -> dict[str, Any]:
     }
 
 
-def test_pooling_sets_out_24_cells_of_which_one_has_its_own_figure() -> None:
+def test_pooling_sets_out_24_cells_each_with_its_own_figure() -> None:
     plan = load_plan("pooling")
     assert plan.variant_count == len(plan.figures.reported) == 24
     assert {name: len(levels) for name, levels in plan.factors.items()} == {
@@ -278,9 +278,11 @@ def test_pooling_sets_out_24_cells_of_which_one_has_its_own_figure() -> None:
         "pooling": 2,
         "batch_size": 3,
     }
-    others = [entry for entry in plan.figures.reported if entry["changes"]]
-    assert all(entry["test_accuracy_range"] == [0.908, 0.926] for entry in others)
-    assert accuracies("pooling")["baseline"] == 92.69
+    cells = list(accuracies("pooling").values())
+    assert (max(cells), min(cells)) == (accuracies("pooling")["baseline"], 90.77) == (92.69, 90.77)
+    assert sum(cells) / 24 == pytest.approx(91.75, abs=0.001)
+    # "The 24 trainings took 8,805 s."
+    assert sum(entry["seconds"] for entry in plan.figures.reported) == pytest.approx(8805, abs=1)
     best = plan.base_config
     assert (best.pooling, best.dropout, best.batchnorm, best.batch_size) == ("avg", 0.2, False, 128)
 
@@ -306,7 +308,7 @@ def test_recipes_are_the_experiments_1_to_10() -> None:
         *(1, 2, 3, 3, 4, 4, 5, 6, 7, 8, 8, 9, 10)
     ]
     epochs = [plan.config_of(Cell(row.variant, 0)).epochs for row in rows]
-    assert epochs == [15, 15, 15, 15, 15, 15, 40, 40, 60, 200, 200, 40, 60]
+    assert epochs == [15, 15, 15, 15, 15, 15, 40, 40, 60, 200, 200, 40, 40]
     reported = accuracies("recipes")
     assert [reported[row.variant.label] for row in rows] == [
         *(92, 92, 92, 93.2, 93.7, 93.8, 94.6, 94.67, 93.4, 93.1, 93.1, 94.26, 94.67)
@@ -366,7 +368,7 @@ def test_lenet_tries_the_variance_that_was_taken_for_a_deviation() -> None:
 
 def test_learning_rates_of_batchnorm_lr_double() -> None:
     rates = load_plan("batchnorm-lr").factors["learning_rate"]
-    assert rates == [0.01, 2 * 0.01, 4 * 0.01, 8 * 0.01]
+    assert rates == [0.001, 2 * 0.001, 4 * 0.001, 8 * 0.001]
 
 
 # Every plan runs on digits: small ones whole, of the others a network of each architecture.

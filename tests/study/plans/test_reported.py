@@ -123,6 +123,46 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         "claims.1.best = 'min': choose from max, avg",
     ),
     ({"claims": [{"text": "x", "factor": "pooling", "best": []}]}, "claims.1.best = []: must be a"),
+    (
+        {"claims": [{"text": "x", "best": {"pooling": "max", "width": 3}}]},
+        "claims.1.best = 'width': choose from pooling, structure",
+    ),
+    (
+        {"claims": [{"text": "x", "best": {"pooling": "min", "structure": "2 Conv"}}]},
+        "claims.1.best.pooling = 'min': choose from max, avg",
+    ),
+    (
+        {"claims": [{"text": "x", "best": {"pooling": "max"}}]},
+        "claims.1.best = {'pooling': 'max'}: ",
+    ),
+    (
+        {"claims": [{"text": "x", "factor": "pooling", "best": {"pooling": "max", "x": 1}}]},
+        "claims.1.factor: best names factors itself",
+    ),
+    (
+        {
+            "claims": [
+                {"text": "x", "factor": "pooling", "no_effect": True, "among": ["max", "min"]}
+            ]
+        },
+        "claims.1.among = 'min': choose from max, avg",
+    ),
+    (
+        {"claims": [{"text": "x", "factor": "pooling", "no_effect": True, "among": ["max"]}]},
+        "claims.1.among = ['max']: must be two levels of the factor or more",
+    ),
+    (
+        {"claims": [{"text": "x", "factor": "pooling", "among": ["max", "avg"]}]},
+        "claims.1.among: belongs to one of best, better, worse, no_worse, no_effect",
+    ),
+    (
+        {"claims": [{"text": "x", "factor": "pooling", "best": "max", "negligible": 0.1}]},
+        "claims.1.negligible: belongs to no_worse or no_effect",
+    ),
+    (
+        {"claims": [{"text": "x", "factor": "pooling", "no_worse": "max", "negligible": 0}]},
+        "claims.1.negligible = 0: must be a number above 0",
+    ),
 ]
 
 

@@ -31,6 +31,12 @@ UNREAD = {
     "pooling of steps that there are not": ({"depth": 1}, {"pool_steps": ["1+2", "1+3"]}),
     "a kind of pooling where none is": ({"pool_steps": "3"}, {"pooling": ["max", "avg"]}),
     "AdamW without weight decay": ({}, {"optimizer": ["adam", "adamw"]}),
+    "Nesterov under Adam": ({}, {"nesterov": [False, True]}),
+    "Nesterov without momentum": (
+        {"optimizer": "sgd", "momentum": 0.0},
+        {"nesterov": [False, True]},
+    ),
+    "what a decay of 0 acts on": ({}, {"norm_bias_decay": [True, False]}),
 }
 
 
@@ -55,6 +61,17 @@ READ = {
     "a block of residuals": ({"residual": True}, {"block": ["bottleneck", "basic"]}),
     "pooling of other steps": ({"depth": 3}, {"pool_steps": ["1+2", "1+3"]}),
     "AdamW with weight decay": ({"weight_decay": 0.1}, {"optimizer": ["adam", "adamw"]}),
+    "Nesterov under SGD": ({"optimizer": "sgd"}, {"nesterov": [False, True]}),
+    "what a decay acts on": ({"weight_decay": 0.1}, {"norm_bias_decay": [True, False]}),
+    "averages, mixtures and flips": (
+        {},
+        {
+            "ema": [0.0, 0.9],
+            "mixup": [0.0, 0.2],
+            "cutmix": [0.0, 1.0],
+            "test_time_flip": [False, True],
+        },
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """A study is copied whole and as it was written, or not at all."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -169,6 +170,11 @@ def test_the_command_says_what_it_did_and_where_the_weights_are(
     assert "1 of them were running" in said
     assert f"the weights of 3 trials stay where they are, below {tmp_path}/checkpoints" in said
     assert f"below {target}/checkpoints" in said
+    with pytest.raises(SystemExit):
+        main(["copy", "q", "-s", str(source), "--to", str(target / "b.db"), "--as", "s", "--json"])
+    copied = json.loads(capsys.readouterr().out)
+    assert (copied.pop("study"), Path(copied.pop("storage")).name) == ("s", "b.db")
+    assert copied == {"trials": 5, "interrupted": 1, "weights": 3}
     with pytest.raises(SystemExit) as refused:
         main(["copy", "z", "--storage", str(source), "--to", str(tmp_path / "new.db")])
     assert refused.value.code == 2

@@ -303,6 +303,26 @@ class GlobalAverage(nn.Module):
         return by_member(x.mean((2, 3)), self.members, 1)
 
 
+class SqueezeExcite(nn.Module):
+    """[B, K*C, H, W], each channel times a number from 0 to 1 that the channels' means decide.
+
+    Two linear maps, a quarter of the channels between them (Hu et al., "Squeeze-and-Excitation
+    Networks", CVPR 2018).
+    """
+
+    def __init__(self, members: int, channels: int) -> None:
+        super().__init__()
+        inner = max(channels // 4, 1)
+        self.average = GlobalAverage(members)
+        self.squeeze = Linear(members, channels, inner)
+        self.excite = Linear(members, inner, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weight the channels."""
+        gates = torch.sigmoid(self.excite(F.relu(self.squeeze(self.average(x)))))  # [B, K, C]
+        return x * gates.flatten(1)[:, :, None, None].to(x.dtype)
+
+
 def by_member(tensor: Tensor, members: int, dim: int = 0) -> Tensor:
     """View a bank's dimension of K*n as K and n."""
     view: Tensor = tensor.unflatten(dim, (members, -1))

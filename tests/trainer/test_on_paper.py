@@ -36,6 +36,8 @@ NETWORKS: list[dict[str, Any]] = [
     {"architecture": "resnet18"},
     {"architecture": "resnet20", "stem": "7x7"},
     {"architecture": "resnet32"},
+    {"depth": 3, "residual": True, "block": "basic", "head": "gap", "pool_steps": "1+3"},
+    {"residual": True, "head": "gap", "squeeze_excite": True},
 ]
 ALL_AUGMENTATIONS = "flip+erase+translate+crop+crop_reflect+rotate+noise"
 THREE = "flip+erase+translate"

@@ -56,7 +56,9 @@ def _products(  # type: ignore[no-untyped-def] # noqa: PLR0917
         down = shift // side - side // 2
         right = shift % side - side // 2
         inside = (top + down >= 0) & (top + down < height)
-        inside = inside & (left + right >= 0) & (left + right < width) & (shift < area)
+        inside = inside & (left + right >= 0) & (left + right < width)
+        if flat:
+            inside = inside & (shift < area)
         patch = tl.load(x + ((down * width + right) * s_pixel + channel[None, :]), inside, 0.0)
         if flipped:  # [inputs, area, outputs]
             turned = area - 1 - (place // inputs if flat else shift)

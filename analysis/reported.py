@@ -234,12 +234,17 @@ def _squared_error(accuracy: float, images: int | None) -> float:
     return accuracy * (1 - accuracy) / images if images else 0.0
 
 
+def data_reasons(study: Study) -> list[str]:
+    """Say whether ours were trained on fewer images than a source's."""
+    subset, train = study.plan.get("subset"), study.dataset.get("train_images")
+    if not subset or subset == train:
+        return []
+    return [f"{subset:,}{f' of {train:,}' if train else ''} training images"]
+
+
 def _reasons(study: Study, entry: Mapping[str, Any], ours: Figures) -> list[str]:
     """Say what keeps a reported figure and ours from being the same measurement."""
-    reasons = []
-    subset, train = study.plan.get("subset"), study.dataset.get("train_images")
-    if subset and subset != train:
-        reasons.append(f"{subset:,}{f' of {train:,}' if train else ''} training images")
+    reasons = data_reasons(study)
     theirs = entry.get("epochs")
     if theirs is not None and ours.epochs is not None and theirs != ours.epochs:
         unit = "epoch" if ours.epochs == 1 else "epochs"

@@ -129,19 +129,20 @@ def aligned(columns: dict[str, list[str]], left: set[str]) -> list[str]:
 
 
 def _markdown(page: Page) -> str:
-    parts = [f"### {_escape_markdown(page.title)}", *map(_escape_markdown, page.facts)]
+    parts = [f"### {escape_markdown(page.title)}", *map(escape_markdown, page.facts)]
     for block in page.blocks:
-        parts.append(f"**{_escape_markdown(block.title)}**")
+        parts.append(f"**{escape_markdown(block.title)}**")
         figures = len(block.columns) - block.labels - (block.below is not None)
         ruler = ["---"] * block.labels + ["--:"] * figures + ["---"] * (block.below is not None)
         lines = [list(block.columns), ruler]
-        lines += [[_escape_markdown(cell) for cell in row] for row in block.rows]
+        lines += [[escape_markdown(cell) for cell in row] for row in block.rows]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    parts.append("\n".join(f"- {_escape_markdown(note)}" for note in page.notes))
+    parts.append("\n".join(f"- {escape_markdown(note)}" for note in page.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Write text so that Markdown shows it as it is."""
     # An underscore inside a word is plain text on GitHub; learning\\_rate would be hard to read.
     text = re.sub(r"([\\`*\[\]|#~$])|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

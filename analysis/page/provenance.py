@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis import reported
 from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
+from analysis.provenance import facts as where_from
+from analysis.provenance import told
 from analysis.summary.costs import wall_seconds
 from analysis.text import printable
 from analysis.trials import Study, Trial
@@ -34,25 +35,9 @@ def checks(findings: Sequence[Mapping[str, Any]] | None) -> list[Section]:
 
 def provenance(study: Study, trials: Sequence[Trial]) -> Section:
     """Say where the figures come from and what they took."""
-    attributes, dataset = study.attributes, study.dataset
-    versions = attributes.get("versions")
-    source = study.plan.get("source")
-    named = {
-        "Command": attributes.get("command"),
-        "Host": attributes.get("host"),
-        "Devices": attributes.get("devices"),
-        "Versions": versions,
-        "Git commit": attributes.get("git_commit"),
-        "Code of the user's, SHA-256": attributes.get("code"),
-        "Data set": dataset.get("name"),
-        "Data SHA-256": dataset.get("sha256"),
-        "Plan SHA-256": attributes.get("plan_hash"),
-        "Last run": study.last_run,
-        "Taken over": _taken_over(trials),
-        "Figures of others": reported.provenance(source) if source else None,
-        **_imported(study),
-    }
-    facts = [(name, _fact(value)) for name, value in named.items() if value]
+    more = {"Taken over": _taken_over(trials), **_imported(study)}
+    facts = where_from(study, trials)
+    facts += [(name, told(value)) for name, value in more.items() if value]
     facts.append(("To check it", _check_command(study)))
     rows = _cost_rows(trials)
     shown = rows[:MOST_VARIANTS]
@@ -76,7 +61,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
         shown,
         notes=notes,
     )
-    sheets = [*([sheet] if shown else []), *_changes(attributes.get("git_diff"))]
+    sheets = [*([sheet] if shown else []), *_changes(study.attributes.get("git_diff"))]
     return Section("provenance", "Provenance", [], [Part(facts=facts, sheets=sheets)])
 
 
@@ -131,14 +116,6 @@ def _imported(study: Study) -> dict[str, str]:
         "Columns": "; ".join(f"{name}: {use}" for name, use in columns.items()),
         "Notes of the import": " ".join(f"{note}." for note in imported.get("notes", [])),
     }
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, dict):
-        return printable(", ".join(f"{name} {version}" for name, version in value.items()))
-    if isinstance(value, list):
-        return printable(listed(list(dict.fromkeys(map(str, value)))))
-    return printable(str(value))
 
 
 def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:

@@ -246,11 +246,31 @@ def _judged(
         for row, group, other in rows
         if not row.is_reference
     }
+    return judge_comparisons(plan, samples, values_by_variant(done, name), margin, strict=strict)
+
+
+def judge_comparisons(
+    plan: Mapping[str, Any],
+    samples: Mapping[Comparison, tuple[BySeed, BySeed]],
+    values: Mapping[Hashable, BySeed],
+    negligible: float | None,
+    *,
+    strict: bool,
+) -> dict[Comparison, Judged]:
+    """Judge comparisons together, by the method that a plan's design asks for.
+
+    Args:
+        plan: whose design it is.
+        samples: of each comparison, the values of what is compared with, and of the level.
+        values: of an ablation, by variant and seed; those in no comparison help to judge it.
+        negligible: a difference that would not matter, in the unit of the values.
+        strict: judge every comparison by its own values alone, and correct by Holm.
+    """
     if strict:
-        return judge_strictly(samples, margin)
+        return judge_strictly(samples, negligible)
     if plan.get("design") == "factorial":
-        return judge_factorial(samples, margin)
-    return _judged_without_collapses(samples, _values_by_variant(done, name), margin)
+        return judge_factorial(samples, negligible)
+    return _judged_without_collapses(samples, values, negligible)
 
 
 def _judged_without_collapses(
@@ -271,11 +291,12 @@ def _judged_without_collapses(
     return judge_strictly(samples, negligible) | judged if odd else judged
 
 
-def _values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hashable, BySeed]:
+def values_by_variant(done: Iterable[Trial], name: str = "value") -> dict[Hashable, BySeed]:
+    """Return what a figure of the trials is, by variant and seed."""
     variants: defaultdict[Hashable, dict[Hashable, float]] = defaultdict(dict)
     for trial in done:
         if trial.variant is not None:
-            variants[variant_key(trial.changes)] |= _values({trial.seed: trial}, name)
+            variants[variant_key(trial.changes)] |= known_values({trial.seed: trial}, name)
     return dict(variants)
 
 
@@ -286,10 +307,15 @@ def _samples(
 
     Of a factorial, each seed's mean over the cells that both have.
     """
-    reference: Mapping[Any, float] = _values(other, name)
-    level: Mapping[Any, float] = _values(group, name)
+    reference: Mapping[Any, float] = known_values(other, name)
+    level: Mapping[Any, float] = known_values(group, name)
     if plan.get("design") != "factorial":
         return reference, level
+    return per_seed(reference, level)
+
+
+def per_seed(reference: Mapping[Any, float], level: Mapping[Any, float]) -> tuple[BySeed, BySeed]:
+    """Average the cells of a factorial, (other levels, seed), that both have in a seed."""
     cells: defaultdict[Hashable, list[Any]] = defaultdict(list)
     for cell in reference:
         if cell in level:
@@ -311,7 +337,7 @@ def _factor_tests(
     """Test each factor; a level that failed or collapsed on a seed is no evidence for it."""
     if plan.get("design") != "ablation":
         return []
-    values = _values_by_variant(done)
+    values = values_by_variant(done)
     odd = failed | {collapse.variant for collapse in collapsed(values)}
     compared = [
         row for row, _, _ in rows if not row.is_reference and variant_key(row.changes) not in odd
@@ -364,7 +390,8 @@ def spread_of_differences(plan: Mapping[str, Any], trials: Iterable[Trial]) -> f
     return spread if spread > ROUNDING else None
 
 
-def _values(trials: Group, name: str = "value") -> BySeed:
+def known_values(trials: Group, name: str = "value") -> BySeed:
+    """Return a figure of trials that have it, by what pairs them."""
     values = {key: getattr(trial, name) for key, trial in trials.items()}
     return {
         key: value for key, value in values.items() if value is not None and math.isfinite(value)

@@ -17,7 +17,7 @@ CONFIDENCE = 1 - ALPHA  # of every interval
 POWER = 0.8
 MOST_SEEDS = 10_000
 # Of the paired differences of a usual pair of variants, in fractions: what is taken before a study
-# has trials of its own. The reference ablation's is 0.43 points, on a sixth of the images.
+# has trials of its own, on all images; with fewer, differences spread more (docs/statistics.md).
 USUAL_SPREAD = 0.0025
 WANTED = 0.002  # the difference that tables of Fashion-MNIST results are often read for
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import special
 
+from analysis.claims import JudgedClaim, judge_claims
 from analysis.looks import seed_path
 from analysis.progress import Progress, facts, progress
 from analysis.quantity import Quantity
@@ -51,6 +52,7 @@ class EffectFigures:
     family: int  # comparisons that were judged together
     spread: float | None  # usual standard deviation of paired differences
     reported: list[ReportedRow]  # figures of the plan's source beside ours
+    claims: list[JudgedClaim]  # what the source concludes, judged by what is here
     source: dict[str, Any]  # the plan's: whose figures they are
     test_images: int | None
     collapses: list[Collapse[VariantKey, int | None]]  # trainings far below their variant's others
@@ -143,6 +145,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
     now = progress(study, trials)
     points = plan.get("negligible")
     path = None if strict else seed_path(plan, trials)
+    reported = compare_reported(study, trials)
     return {
         "study": study.name,
         "dataset": plan.get("dataset") or study.dataset.get("name"),
@@ -161,7 +164,8 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "negligible": None if points is None else points / 100,
         "family": comparison.family,
         "spread": comparison.spread,
-        "reported": compare_reported(study, trials),
+        "reported": reported,
+        "claims": judge_claims(study, trials, reported, strict=strict),
         "source": plan.get("source") or {},
         "test_images": study.dataset.get("test_images"),
         "collapses": collapsed(cells),

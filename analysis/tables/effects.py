@@ -16,7 +16,7 @@ from analysis.statistics.effect_sizes import NO_EVIDENCE
 from analysis.statistics.effects import Effect, Row
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, Page, accuracies, joined, spreads
-from analysis.tables import effect_notes
+from analysis.tables import claims, effect_notes
 from analysis.tables.effect_figures import EffectFigures
 from analysis.text import p_text, printable
 from analysis.verdicts import verdict
@@ -35,6 +35,7 @@ class EffectTable(EffectFigures):
             *self.effect_notes(),
             *self.further_notes(),
             *reported.notes(self.reported, self.source),
+            *claims.notes(self.claims, self.source, self.quantity, looks=self.looks is not None),
         ]
 
     def effect_notes(self) -> list[str]:
@@ -80,6 +81,7 @@ class EffectTable(EffectFigures):
             *self.further_blocks(),
             *self.inference_blocks(),
             *reported.blocks(self.reported, self.source),
+            *claims.blocks(self.claims, self.source, self.quantity),
         ]
 
     def _effect_blocks(self) -> list[Block]:
@@ -219,6 +221,7 @@ class EffectTable(EffectFigures):
             "figure": asdict(self.quantity),
             "source": self.source or None,
             "reported": [asdict(row) for row in self.reported],
+            "claims": [asdict(claim) for claim in self.claims],
             "notes": self.notes,
         }
 

@@ -255,10 +255,10 @@ def write_report(
 
 def findings_of(results: "Results[Any]") -> list[dict[str, Any]]:
     """Return what lint finds in a study: code, severity, where, message."""
-    from study.lint import lint
+    from study.cli.findings import findings
 
     try:
-        return [finding.as_dict() for finding in lint(results.study.plan, results.trials)]
+        return [finding.as_dict() for finding in findings(results.study, results.trials)]
     except UserError as error:  # a plan that is no longer valid
         said = {"code": "not-checked", "severity": "warning", "where": "plan"}
         return [{**said, "message": str(error)}]

@@ -1,6 +1,7 @@
 """The commands that show what there is and what it would cost: `list`, `show`."""
 
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from study.cli.common import (
     plan_for,
     print_json,
     published_studies,
+    published_study,
     studies_if_any,
     trials_of,
 )
@@ -35,6 +37,9 @@ from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from study.run.machine import Estimate, Machine
+
+
+WIDTH = 80  # of lines of text
 
 
 @app.command("list")
@@ -115,11 +120,12 @@ def show(
 
     measured, why_not = _estimate(plan, Machine(device=device, workers=workers, data_dir=data_dir))
     rows = _rows(plan, measured, data_dir)
-    power = _power(plan, storage_option)
+    power, provenance = _power(plan, storage_option), _provenance(study, storage_option)
     if as_json:
         print_json(
             {
                 **plan.to_dict(),
+                "provenance": provenance,
                 "trials": plan.trial_count,
                 "seconds": measured.seconds if measured and measured.costs else None,
                 "workers": measured.workers if measured else None,
@@ -137,6 +143,25 @@ def show(
     show_plan(plan, rows, measured, why_not, power)
     for remark in remarks(plan):
         print(f"note: {printable(remark)}")
+    for number, (name, fact) in enumerate(provenance.items()):
+        words = textwrap.wrap(
+            f"{name.lower()}: {fact}", WIDTH, subsequent_indent="  ", break_on_hyphens=False
+        )
+        print(*[""] * (number == 0), *words, sep="\n")
+
+
+def _provenance(name: str, storage_option: str | None) -> dict[str, str]:
+    """Say where the results of a stored study come from; of a plan, nothing."""
+    if name in catalog.names() or name.endswith(".toml"):
+        return {}
+    url = location.locate(storage_option)
+    stored = {study.name: (url, study) for study in studies_if_any(url)}
+    place = stored.get(name) or published_study(name)
+    if place is None:
+        return {}
+    from analysis.provenance import facts
+
+    return dict(facts(place[1], trials_of(*place)))
 
 
 def _estimate(plan: Plan, machine: "Machine") -> "tuple[Estimate | None, str]":

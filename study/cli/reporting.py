@@ -1,7 +1,7 @@
 """The commands over results: `report`, `compare`, `lint`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,7 +31,7 @@ from study.store import location
 from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:
-    from analysis.trials import Trial
+    from analysis.trials import Study, Trial
 
 FORMATS = ("text", "markdown", "csv", "latex", "json")
 FIGURES = ("png", "svg", "pdf")
@@ -142,11 +142,11 @@ def lint(
     """Find mistakes of method in a plan and its results; exit 1 if one is an error."""
     from dataclasses import asdict
 
+    from study.cli.findings import findings as examine
     from study.lint import SEVERITIES
-    from study.lint import lint as examine
 
-    name, plan, trials = _examined(study, dataset, storage_option)
-    findings = examine(plan, trials)
+    examined, trials = _examined(study, dataset, storage_option)
+    name, findings = examined.name, examine(examined, trials)
     if as_json:
         print_json({"study": name, "trials": len(trials), "findings": list(map(asdict, findings))})
     else:
@@ -171,22 +171,22 @@ def lint(
 
 def _examined(
     study: str | None, dataset: str | None, storage_option: str | None
-) -> "tuple[str, dict[str, Any], list[Trial]]":
+) -> "tuple[Study, list[Trial]]":
     """Find a stored study of this name, with its results, else a plan.
 
     A plan file has the results of a study of its name if that was made with this very plan.
     """
+    from dataclasses import replace
+
+    from study.cli.findings import plan_alone
+
     url = location.locate(storage_option)
     stored = {candidate.name: candidate for candidate in studies_if_any(url)}
     is_stored = study in stored or (study is not None and published_study(study) is not None)
     if study is None or (is_stored and dataset is None):
-        stored_study, trials = read(url, study)
-        return stored_study.name, stored_study.plan, trials
+        return read(url, study)
     plan = plan_for(study, storage_option, dataset)
     namesake = stored.get(plan.name)
-    same = namesake is not None and namesake.attributes.get("plan_hash") == plan.hash
-    return (
-        plan.name,
-        plan.to_dict(),
-        trials_of(url, namesake) if namesake is not None and same else [],
-    )
+    if namesake is None or namesake.attributes.get("plan_hash") != plan.hash:
+        return plan_alone(plan.name, plan.to_dict()), []
+    return replace(namesake, plan=plan.to_dict()), trials_of(url, namesake)

@@ -1,15 +1,14 @@
 """Mistakes of method: in a plan, in results, and in what others reported.
 
 Every check looks for one mistake that a published project made (docs/methodology.md), and speaks
-only where it can name the figures or the settings that show it.
+only where it can name the figures or the settings that show it. Claims that results contradict are
+found by `analysis/claims.py`, with the statistics of the tables; `study/cli/findings.py` adds them.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study.lint import (
-    claims,
-    conclusions,
     confounding,
     losses,
     network,
@@ -22,9 +21,9 @@ from study.lint.finding import CODES, SEVERITIES, Finding
 
 __all__ = ["CODES", "SEVERITIES", "Finding", "TrialRecord", "lint"]
 
-_ROOMS = (selection, replicates, confounding, network, losses, claims, conclusions, ranges)
+_ROOMS = (selection, replicates, confounding, network, losses, ranges)
 # What is known of accuracies, such as chance and binomial errors, says nothing of a loss.
-_OF_ANY_FIGURE = (*selection.OF_ANY_FIGURE, *confounding.CHECKS, *conclusions.CHECKS)
+_OF_ANY_FIGURE = (*selection.OF_ANY_FIGURE, *confounding.CHECKS)
 
 
 def lint(plan: Mapping[str, Any], trials: Sequence[TrialRecord]) -> list[Finding]:

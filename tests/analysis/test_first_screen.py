@@ -10,8 +10,7 @@ from analysis.designs import results
 from analysis.designs.base import Results
 from analysis.first_screen import PAGES, SCREEN, first_screen, whole_summary
 from tests.support import studies
-from tests.support.simulated import DATABASE
-from tests.support.studies import PARETO, SEARCH, ablation_trials, plan, read
+from tests.support.studies import PARETO, PUBLISHED, SEARCH, ablation_trials, plan, read
 
 LEVELS = [f"level-{index:02}-of-a-long-name" for index in range(60)]
 
@@ -24,7 +23,7 @@ def shown(found: Results[Any]) -> list[str]:
 def published(name: str) -> Results[Any]:
     from analysis import trials
 
-    connection = trials.connect(f"sqlite:///{DATABASE}")
+    connection = trials.connect(f"sqlite:///{PUBLISHED}")
     (study,) = (study for study in trials.studies(connection) if study.name == name)
     return results(study, trials.trials(connection, study.id))
 
@@ -48,26 +47,25 @@ def test_its_words_are_those_of_the_summary() -> None:
         assert f"{answer.question}: {' '.join(answer.sentences)}" in everything
 
 
-def test_a_row_has_both_differences_size_and_seconds_and_its_verdict_as_a_sign() -> None:
-    found = published("reference/ablation")
-    tones = {line.text: line.tone for line in first_screen(found)}
-    (worse,) = (text for text in tones if "kernel_size   1 " in text)
-    assert worse.split() == [
-        "-",
-        "kernel_size",
-        "1",
-        "-4.49",
-        "[-5.75,",
-        "-3.23]",
-        "-4.87",
-        "33,642",
-        "10.2",
-    ]
-    assert tones[worse] == "worse"
-    (better,) = (text for text in tones if " 0.01 " in text and "[0.02, 1.28]" in text)
-    assert (better[0], tones[better]) == ("+", "better")
-    (open_,) = (text for text in tones if " 128 " in text)
-    assert (open_[0], tones[open_]) == (" ", "not proven")
+def test_a_row_has_both_differences_size_and_seconds_and_its_verdict_as_a_sign(
+    tmp_path: Path,
+) -> None:
+    of = plan({"kernel_size": [1, 3, 5, 7]}, {"kernel_size": 3}, seeds=5)
+    scatter = [0.001, -0.0004, 0.0006, 0.0, -0.0009]
+    means = {"baseline": 0.9, "kernel_size=1": 0.85, "kernel_size=5": 0.92, "kernel_size=7": 0.9}
+    values = {
+        name: [mean + scatter[(seed + shift) % 5] for seed in range(5)]
+        for shift, (name, mean) in enumerate(means.items())
+    }
+    lines = first_screen(results(*read(tmp_path, ablation_trials(of, values), of)))
+    (worse,) = (line for line in lines if line.text.startswith("- kernel_size "))
+    mark, factor, level, delta, _, _, test, size, seconds = worse.text.split()
+    assert (mark, factor, level, delta) == ("-", "kernel_size", "1", "-5.00")
+    assert (test, size, seconds, worse.tone) == ("-5.00", "50,282", "12.5", "worse")
+    (better,) = (line for line in lines if line.text.startswith("+ "))
+    assert (better.text.split()[1:3], better.tone) == (["5", "+2.00"], "better")
+    (open_,) = (line for line in lines if line.text.split()[:2] == ["7", "+0.00"])
+    assert open_.tone == "not proven"
 
 
 def test_many_levels_still_fit_and_are_counted(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from analysis.hiplot_page import experiment, write
 from analysis.trials import Study, Trial
 from tests.support.browser import HOSTILE, Page, needs_chromium, open_page
-from tests.support.simulated import DATABASE
 from tests.support.studies import (
     PARETO,
     POOLING,
+    PUBLISHED,
     SEARCH,
     ablation_trials,
     plan,
@@ -275,7 +275,7 @@ def test_of_many_factors_the_target_comes_first_and_each_has_its_axis(tmp_path: 
 def test_the_target_of_the_published_ablation_is_within_a_window(tmp_path: Path) -> None:
     from analysis import trials
 
-    connection = trials.connect(f"sqlite:///{DATABASE}")
+    connection = trials.connect(f"sqlite:///{PUBLISHED}")
     (study,) = (own for own in trials.studies(connection) if own.name == "reference/ablation")
     place = (
         "Math.max(...[...document.querySelectorAll('.pplot-root *')]"

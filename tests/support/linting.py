@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from study.cli.findings import findings as findings_of
+from study.cli.findings import plan_alone
 from study.importing import make_study
 from study.lint import Finding, lint
 from study.plans.plan import Plan, Variant
@@ -38,8 +40,13 @@ def results(text: str, *, dataset: str | None = None) -> tuple[dict[str, Any], l
 def examined(name: str, text: str, dataset: str | None = None) -> list[Finding]:
     """Lint a plan or a table of results."""
     if name.endswith(".toml"):
-        return lint(Plan.from_dict(tomllib.loads(text)).to_dict(), [])
+        return of_plan(Plan.from_dict(tomllib.loads(text)).to_dict())
     return lint(*results(text, dataset=dataset))
+
+
+def of_plan(plan: Mapping[str, Any]) -> list[Finding]:
+    """Find what the command finds in a plan without results."""
+    return findings_of(plan_alone("theirs", plan), [])
 
 
 def found(findings: Iterable[Finding], code: str) -> list[tuple[str, str]]:

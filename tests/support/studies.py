@@ -26,6 +26,8 @@ from analysis.trials import Study, Trial, connect, studies, trials
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+PUBLISHED = Path(__file__).parents[2] / "studies.db"
+
 
 def plan(
     factors: dict[str, list[Any]],

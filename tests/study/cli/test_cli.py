@@ -239,7 +239,8 @@ def test_list_names_the_catalogue_and_the_database(done: Command) -> None:
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     names = [line.split()[0] for line in lines if not line.startswith(" ")]  # else a source's
-    published = ["reference/pooling", "reference/ablation"]  # by when they ran
+    published = [own["name"] for own in done("list", "--json").json if own.get("published")]
+    assert {"reference/pooling", "reference/ablation"} <= {*published}
     assert names == [*catalog.names(), *published, "tiny"]
     assert "in studies.db: 4 trials, last run 20" in lines[-1]
     found = done("list", "--json").json
@@ -269,6 +270,22 @@ def test_show_says_what_a_study_would_cost(fmnist_study: Command, tmp_path: Path
     assert re.search(r"pooling=avg +678 +\d+\.\d k +\d+\.\d\n", said.out)
     assert "2 variants x 2 seeds = 4 trials: about " in said.out
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.toml"}
+
+
+def test_show_says_where_the_results_of_a_study_come_from(done: Command) -> None:
+    told = done("show", "tiny", "--json").json["provenance"]
+    assert set(told) >= {
+        "Devices",
+        "Versions",
+        "Data SHA-256",
+        "Last run",
+        "Wall time",
+        "Precision",
+    }
+    words = " ".join(done("show", "tiny").out.split())
+    assert f"data sha-256: {told['Data SHA-256']}" in words
+    assert f"wall time: {told['Wall time']}" in words
+    assert "wall time" not in done("show", "tiny.toml").out
 
 
 def test_show_json_and_without_data(fmnist_study: Command) -> None:

@@ -19,7 +19,7 @@ from study.plans import catalog
 from study.plans.plan import load_plan
 from study.store import location
 from tests.support.imports import table_of
-from tests.support.linting import FIXTURES, examined, found, results, row
+from tests.support.linting import FIXTURES, examined, found, of_plan, results, row
 from tests.support.plans import run, tiny
 from trainer.errors import UserError
 
@@ -251,7 +251,7 @@ def test_the_catalogue_has_no_error_and_no_warning(name: str, dataset: str | Non
 
 
 def test_the_catalogue_notes_what_its_sources_did() -> None:
-    noted = {name: {own.code for own in lint(load_plan(name).to_dict(), [])}
+    noted = {name: {own.code for own in of_plan(load_plan(name).to_dict())}
              for name in catalog.names()}  # fmt: skip
     assert noted["lenet"] >= {"variance-as-std", "single-run"}
     assert noted["pooling"] >= {"test-selection", "single-run"}
@@ -260,9 +260,7 @@ def test_the_catalogue_notes_what_its_sources_did() -> None:
     assert noted["batchnorm-lr"] >= {"test-selection", "no-nonlinearity"}
     assert noted["ablation"] == noted["search"] == noted["baseline"] == set()
     (claim,) = [
-        own
-        for own in lint(load_plan("structure").to_dict(), [])
-        if own.code == "contradicted-claim"
+        own for own in of_plan(load_plan("structure").to_dict()) if own.code == "contradicted-claim"
     ]
     assert "flip+erase has 92.53 %, the lowest of all 8; flip has 93.47 %" in claim.message
 

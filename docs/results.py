@@ -1,0 +1,485 @@
+"""Recompute what pages print of the published studies: python docs/results.py [--check] [FILE]
+
+FILE is the database, studies.db by default. In README and docs/ a part that is computed stands
+between `<!-- results: NAME WORDS -->` and `<!-- end of results -->`, in a line or over several;
+NAME is a key of `PARTS`. `--check` writes nothing, names what differs, and ends with 1 then.
+Whatever studies the file holds, parts about others say so. Pictures are made by screenshots.py.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from analysis.claims import JudgedClaim
+from analysis.designs import results
+from analysis.designs.base import Results
+from analysis.documents import render
+from analysis.first_screen import first_screen
+from analysis.provenance import facts
+from analysis.reported import ReportedRow
+from analysis.statistics.effects import Effect
+from analysis.table_formats import escape_markdown
+from analysis.tables.effects import EffectTable
+from analysis.text import p_text, percent
+from analysis.trials import Study, connect, finished, studies, trials
+from analysis.wording import count, listed
+from fmnist_common.text import level_text
+
+FILE = ROOT / "studies.db"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> when that last ran
+PREFIX = "reference/"
+# In which order they are told; others follow.
+ORDER = (
+    "ablation", "pooling", "structure", "lenet", "batchnorm-lr", "recipes", "references", "search",
+    "record",
+)  # fmt: skip
+PART = re.compile(r"(<!-- results: ([^>]*?) -->)(.*?)(<!-- end of results -->)", re.DOTALL)
+COMPARED = ("agrees", "within range", "higher", "lower")
+DECIDED = ("holds", "contradicted", "not decided")
+Part = Callable[..., str]
+
+
+class Published:
+    """The published studies of a database, each computed when it is asked for."""
+
+    def __init__(self, file: Path = FILE) -> None:
+        self._engine = connect(f"sqlite:///{file}")
+        found = {study.name: study for study in studies(self._engine)}
+        names = [name for name in found if name.startswith(PREFIX)]
+        self.studies: Mapping[str, Study] = {
+            name: found[name] for name in sorted(names, key=_place)
+        }
+        self.of = cache(self._of)
+
+    def _of(self, name: str) -> Results[Any] | None:
+        """Compute the results of a study; None: it is not there."""
+        if name not in self.studies:
+            return None
+        study = self.studies[name]
+        return results(study, trials(self._engine, study.id))
+
+    def __iter__(self) -> Iterator[tuple[str, Results[Any]]]:
+        """Yield every study with its results."""
+        for name in self.studies:
+            found = self.of(name)
+            if found is not None:
+                yield name, found
+
+    @cached_property
+    def reported(self) -> list[tuple[str, str, ReportedRow]]:
+        """Every reported figure: the study, whose it is, and the row."""
+        return [
+            (name, found.table.source["name"], row)
+            for name, found in self
+            if isinstance(found.table, EffectTable)
+            for row in found.table.reported
+        ]
+
+    @cached_property
+    def claims(self) -> list[tuple[str, Results[Any], JudgedClaim]]:
+        """Every claim with the study that judges it."""
+        return [
+            (found.table.source["name"], found, claim)
+            for _, found in self
+            if isinstance(found.table, EffectTable)
+            for claim in found.table.claims
+        ]
+
+
+def _place(name: str) -> tuple[int, str]:
+    short = name.removeprefix(PREFIX)
+    return (ORDER.index(short) if short in ORDER else len(ORDER)), short
+
+
+def table(columns: Mapping[str, Sequence[str]], words: int = 1) -> str:
+    """Write a table, of which the first `words` columns are words and the others figures."""
+    ruler = ["---"] * words + ["--:"] * (len(columns) - words)
+    rows = [list(map(escape_markdown, row)) for row in zip(*columns.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [list(columns), ruler, *rows])
+
+
+# The parts.
+
+
+def overview(published: Published) -> str:
+    """Every study: its budget, where and when it was trained, and how long that took."""
+    rows = []
+    for name, found in published:
+        known = dict(facts(found.study, found.trials))
+        plan, images = found.study.plan, found.study.dataset.get("train_images")
+        rows.append(
+            [
+                f"{name}: {plan.get('description', '')}",
+                f"{plan.get('subset') or images or '?':,}",
+                str(plan.get("epochs") or "?"),
+                str(plan.get("seeds") or "?"),
+                f"{len(finished(found.trials)):,}",
+                known.get("Devices", "?"),
+                (found.study.last_run or "?")[:10],
+                known.get("Wall time", "?").partition(",")[0],
+            ]
+        )
+    heads = "study", "images", "epochs", "seeds", "trainings", "device", "date", "wall time"
+    return table({head: [row[place] for row in rows] for place, head in enumerate(heads)})
+
+
+def claims(published: Published) -> str:
+    """Every claim of every project: their evidence, ours, and the verdict."""
+    if not published.claims:
+        return "No published study judges a claim."
+    columns: dict[str, list[str]] = {
+        head: []
+        for head in ("project", "claim", "compared", "theirs", "runs", "ours", "n", "p", "verdict")
+    }
+    for project, found, claim in published.claims:
+        runs = found.study.plan["source"].get("runs") or "?"
+        cells = (
+            project,
+            claim.text,
+            claim.compared,
+            "" if claim.reported is None else f"{100 * claim.reported:+.2f}",
+            "" if claim.reported is None else str(runs),
+            _difference(found, claim),
+            str(claim.n or ""),
+            p_text(claim.p_adjusted),
+            claim.verdict,
+        )
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
+    return f"{table(columns, 3)}\n\n{_told_of_claims(published)}"
+
+
+def _difference(found: Results[Any], claim: JudgedClaim) -> str:
+    quantity = found.study.quantity
+    if claim.difference is None:
+        return ""
+    ends = (
+        ""
+        if claim.low is None
+        else f" [{quantity.number(claim.low)}, {quantity.number(claim.high)}]"
+    )
+    return f"{quantity.signed(claim.difference)}{ends}"
+
+
+def _told_of_claims(published: Published) -> str:
+    """Count the claims by what became of them."""
+    verdicts = Counter(claim.verdict for _, _, claim in published.claims)
+    projects = len({project for project, _, _ in published.claims})
+    of = f"{count(verdicts.total(), 'claim')} of {count(projects, 'project')}"
+    told = [f"{verdicts[word]} {word}" for word in verdicts]
+    return f"Of {of}: {listed(told)}."
+
+
+def reported(published: Published) -> str:
+    """Every reported accuracy beside ours, after a count by project."""
+    rows = [(whose, row) for _, whose, row in published.reported if row.verdict != "not reported"]
+    if not rows:
+        return "No published study repeats a reported figure."
+    projects = list(dict.fromkeys(whose for whose, _ in rows))
+    counts = {
+        whose: Counter(row.verdict for name, row in rows if name == whose) for whose in projects
+    }
+    words = list(dict.fromkeys(row.verdict for _, row in rows))
+    summary = {"project": projects, "figures": [str(counts[whose].total()) for whose in projects]}
+    summary |= {word: [str(counts[whose][word]) for whose in projects] for word in words}
+    whole = {
+        "project": [whose for whose, _ in rows],
+        "variant": [row.variant for _, row in rows],
+        "reported": [_theirs(row) for _, row in rows],
+        "ours": [percent(row.ours.test_accuracy) for _, row in rows],
+        "n": [str(row.n) for _, row in rows],
+        "difference": [_interval(row) for _, row in rows],
+        "verdict": [row.verdict for _, row in rows],
+    }
+    why = dict.fromkeys(reason for _, row in rows for reason in row.reasons)
+    because = f"\n\nNot comparable: {'; '.join(why)}." if why else ""
+    return f"{table(summary)}{because}\n\n{table(whole, 2)}"
+
+
+def _theirs(row: ReportedRow) -> str:
+    if row.test_accuracy_range is None:
+        return percent(row.reported.test_accuracy)
+    return " to ".join(map(percent, row.test_accuracy_range))
+
+
+def _interval(row: ReportedRow) -> str:
+    if row.difference is None:
+        return ""
+    low, high = percent(row.difference_low), percent(row.difference_high)
+    return f"{100 * row.difference:+.2f} [{low}, {high}]"
+
+
+def every_study(published: Published) -> str:
+    """Each study: its command, where it was trained, and the screen that `report` prints."""
+    return "\n\n".join(
+        f"### {name}\n\n{screen(published, name)}\n\n{provenance(published, name)}"
+        for name in published.studies
+        if name != f"{PREFIX}record"
+    )
+
+
+def screen(published: Published, name: str) -> str:
+    """What `report` prints of a study, and its picture if there is one."""
+    found = published.of(name)
+    if found is None:
+        return f"Not trained yet: `{name}`."
+    lines = "\n".join(line.text for line in first_screen(found))
+    picture = f"results-{name.removeprefix(PREFIX)}.webp"
+    shown = f"\n\n![{name}]({picture})" if (ROOT / "docs" / picture).is_file() else ""
+    return f"`fmnist-study report {name}`\n\n```text\n{lines}\n```{shown}"
+
+
+def provenance(published: Published, name: str) -> str:
+    """Where the figures of a study come from."""
+    found = published.of(name)
+    if found is None:
+        return ""
+    known = facts(found.study, found.trials)
+    lines = [
+        f"- {fact.lower() if not fact[:2].isupper() else fact}: "
+        + (f"`{value}`" if fact == "Command" else escape_markdown(value))
+        for fact, value in known
+    ]
+    return "\n".join(lines)
+
+
+def effects(published: Published, name: str) -> str:
+    """The table of a study's effects."""
+    found = published.of(name)
+    if found is None:
+        return f"Not trained yet: `{name}`."
+    return render(found.table, "markdown").split("**")[2].strip()
+
+
+def budget(published: Published, name: str) -> str:
+    """What a study was trained on, and for how long."""
+    found = published.of(name)
+    return f"not trained yet: `{name}`" if found is None else found.table.facts[0]
+
+
+def figure(published: Published, name: str, what: str, *words: str) -> str:
+    """One figure of a study: a key of `FIGURES`, with its words."""
+    found = published.of(name)
+    if what not in FIGURES:
+        raise ValueError(f"results: figure {name} {what!r}: choose from {', '.join(FIGURES)}")
+    return "(not trained yet)" if found is None else FIGURES[what](found, *words)
+
+
+def findings(published: Published) -> str:
+    """The three findings of README, of those that the studies tell."""
+    told = [
+        text
+        for of in (_ablation, _claimed, _record, _agreement, _pooling, _noise)
+        if (text := of(published))
+    ]
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(told[:3], 1))
+
+
+def quoted(_: Published, *words: str) -> str:
+    """A figure that nobody measured here: a goal, or of somebody else."""
+    return " ".join(words)
+
+
+PARTS: Mapping[str, Part] = {
+    "overview": overview,
+    "claims": claims,
+    "reported": reported,
+    "studies": every_study,
+    "screen": screen,
+    "provenance": provenance,
+    "effects": effects,
+    "budget": budget,
+    "figure": figure,
+    "findings": findings,
+    "quoted": quoted,
+}
+
+
+# README's findings.
+
+
+def _headline(published: Published, name: str) -> str:
+    found = published.of(name)
+    if found is None:
+        return ""
+    return f"{escape_markdown(found.summary().headline)} (`{name}`: {found.table.facts[0]})"
+
+
+def _ablation(published: Published) -> str:
+    return _headline(published, f"{PREFIX}ablation")
+
+
+def _pooling(published: Published) -> str:
+    return _headline(published, f"{PREFIX}pooling")
+
+
+def _claimed(published: Published) -> str:
+    """Say how many claims survived, and name the one that is contradicted by most."""
+    judged = [entry for entry in published.claims if entry[2].verdict in DECIDED]
+    if not judged:
+        return ""
+    verdicts = Counter(claim.verdict for _, _, claim in judged)
+    projects = len({project for project, _, _ in judged})
+    text = (
+        f"Of {count(len(judged), 'claim')} of {count(projects, 'public project')} that were "
+        f"repeated with replicate seeds, {verdicts['holds']} hold, {verdicts['contradicted']} are "
+        f"contradicted, and {verdicts['not decided']} may be chance ([Results](docs/results.md))."
+    )
+    wrong = [entry for entry in judged if entry[2].verdict == "contradicted"]
+    if not wrong:
+        return text
+    project, found, claim = max(wrong, key=lambda entry: abs(entry[2].difference or 0.0))
+    quote = escape_markdown(f'"{claim.text}" ({project}): {claim.compared} is ')
+    return f"{text} {quote}{escape_markdown(_difference(found, claim))} points."
+
+
+def _record(published: Published) -> str:
+    found = published.of(f"{PREFIX}record")
+    if found is None or not isinstance(found.table, EffectTable) or not found.table.baseline.n:
+        return ""
+    row = found.table.baseline
+    return (
+        f"The best network that validation data alone found has {row.parameters:,} parameters and "
+        f"{FIGURES['test'](found)} test accuracy, the mean of {row.n} seeds "
+        "([how it was found](docs/results.md#how-the-record-was-found))."
+    )
+
+
+def _noise(published: Published) -> str:
+    """Say how much of a single figure is its seed."""
+    found = published.of(f"{PREFIX}ablation")
+    if found is None or _table(found).spread is None:
+        return ""
+    return (
+        f"The seed alone moves a validation accuracy by {_seed_spread(found)} points (median "
+        "standard deviation), a difference of two settings on the same seed by "
+        f"{FIGURES['spread'](found)} (`{found.study.name}`): a single run tells little."
+    )
+
+
+def _agreement(published: Published) -> str:
+    verdicts = Counter(row.verdict for _, _, row in published.reported)
+    total = sum(verdicts[word] for word in COMPARED)
+    if not total:
+        return ""
+    told = [f"{verdicts[word]} {word}" for word in COMPARED if verdicts[word]]
+    return (
+        f"Of {total} accuracies that public projects report, ours, chosen on validation data, are: "
+        f"{listed(told)} ([Results](docs/results.md))."
+    )
+
+
+# Single figures.
+
+
+def _table(found: Results[Any]) -> EffectTable:
+    if not isinstance(found.table, EffectTable):
+        raise ValueError(f"results: {found.study.name}: has no table of effects")
+    return found.table
+
+
+def _effect(found: Results[Any], factor: str, level: str) -> Effect:
+    for effect in _table(found).effects:
+        if (effect.factor, level_text(effect.level)) == (factor, level):
+            return effect
+    raise ValueError(f"results: {found.study.name}: has no level {factor} {level}")
+
+
+def _spread(mean: float | None, std: float | None) -> str:
+    return percent(mean) + ("" if std is None else f" ± {percent(std)}") + " %"
+
+
+def _seed_spread(found: Results[Any]) -> str:
+    rows = [_table(found).baseline, *_table(found).effects]
+    return percent(float(np.median([r.val_accuracy_std for r in rows if r.val_accuracy_std])))
+
+
+def _level(found: Results[Any], factor: str, level: str) -> str:
+    e = _effect(found, factor, level)
+    return f"{100 * (e.delta or 0.0):+.2f} [{percent(e.delta_low)}, {percent(e.delta_high)}]"
+
+
+FIGURES: Mapping[str, Callable[..., str]] = {
+    "test": lambda found: _spread(
+        _table(found).baseline.test_accuracy_mean, _table(found).baseline.test_accuracy_std
+    ),
+    "validation": lambda found: _spread(
+        _table(found).baseline.val_accuracy_mean, _table(found).baseline.val_accuracy_std
+    ),
+    "parameters": lambda found: f"{_table(found).baseline.parameters or 0:,}",
+    "seconds": lambda found: f"{_table(found).baseline.seconds or 0:,.0f}",
+    "seeds": lambda found: str(_table(found).baseline.n),
+    "trainings": lambda found: f"{len(finished(found.trials)):,}",
+    "level": _level,  # FACTOR LEVEL
+    "comparisons": lambda found: str(_table(found).family),
+    "spread": lambda found: percent(_table(found).spread),
+    "seed-spread": _seed_spread,
+}
+
+
+# Pages.
+
+
+def rewritten(text: str, published: Published) -> str:
+    """Return a page with every part computed anew.
+
+    Raises:
+        ValueError: a part is none that there is, or names what its study does not have.
+    """
+
+    def part(match: re.Match[str]) -> str:
+        opening, words, before, closing = match.groups()
+        name, *rest = words.split()
+        if name not in PARTS:
+            raise ValueError(f"results: {name!r}: choose from {', '.join(PARTS)}")
+        edge = "\n" if before.startswith("\n") else ""
+        return f"{opening}{edge}{PARTS[name](published, *rest)}{edge}{closing}"
+
+    return PART.sub(part, text)
+
+
+def outdated_pictures(published: Published) -> list[str]:
+    """Name the pictures that show a study as it no longer is."""
+    made = json.loads(PICTURES.read_text(encoding="utf-8"))
+    now = {name: study.last_run for name, study in published.studies.items()}
+    return [
+        picture
+        for picture, shown in made.items()
+        if any(now.get(study) != last_run for study, last_run in shown.items())
+    ]
+
+
+def main() -> int:
+    """Rewrite the pages, or say which differ."""
+    check = "--check" in sys.argv[1:]
+    named = [Path(word) for word in sys.argv[1:] if not word.startswith("-")]
+    published, differing = Published(*named[:1]), []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        new = rewritten(text, published)
+        if new != text:
+            differing.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    verb = "differs from the studies" if check else "written"
+    for page in differing:
+        print(f"{page}: {verb}")
+    old = outdated_pictures(published)
+    for name in old:
+        print(f"docs/{name}: shows another study; python docs/screenshots.py")
+    return 1 if check and (differing or old) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

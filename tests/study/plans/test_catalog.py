@@ -107,7 +107,7 @@ def test_every_point_of_the_records_search_obeys_its_bound() -> None:
     network = [p for p in plan.search.space if p.name in network_fields("convnet") - {"dropout"}]
     points = list(every_point(network, plan.base_config))
     sizes = [parameters(plan.base_config.replace(**point)) for point in points]
-    assert sizes == [84_154, 86_074, 93_594]
+    assert set(sizes) == {84_154, 86_074, 93_594}
 
 
 def test_the_documented_catalogue_is_this_one() -> None:

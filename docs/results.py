@@ -1,13 +1,15 @@
-"""Recompute what pages print of the published studies: python docs/results.py [--check] [FILE]
+"""Recompute what pages print of the published studies: python docs/results.py [OPTION] [FILE]
 
 FILE is the database, studies.db by default. In README and docs/ a part that is computed stands
 between `<!-- results: NAME WORDS -->` and `<!-- end of results -->`, in a line or over several;
-NAME is a key of `PARTS`. `--check` writes nothing, names what differs, and ends with 1 then.
-Whatever studies the file holds, parts about others say so. Pictures are made by screenshots.py.
+NAME is a key of `PARTS`. `--check` writes nothing, names what differs, and ends with 1 then;
+`--pictures` draws the pictures of the studies first (screenshots.py, which needs Chromium).
+Whatever studies the file holds, parts about others say so.
 """
 
 import json
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +27,7 @@ from analysis.designs import results
 from analysis.designs.base import Results
 from analysis.documents import render
 from analysis.first_screen import first_screen
-from analysis.provenance import facts
+from analysis.provenance import facts, last_ended
 from analysis.reported import ReportedRow
 from analysis.statistics.effects import Effect
 from analysis.table_formats import escape_markdown
@@ -37,7 +39,7 @@ from fmnist_common.text import level_text
 
 FILE = ROOT / "studies.db"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> when that last ran
+PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> its state
 PREFIX = "reference/"
 # In which order they are told; others follow.
 ORDER = (
@@ -45,6 +47,7 @@ ORDER = (
     "record",
 )  # fmt: skip
 PART = re.compile(r"(<!-- results: ([^>]*?) -->)(.*?)(<!-- end of results -->)", re.DOTALL)
+OF_STUDIES = ("terminal", "hiplot", "report", "results")  # kinds of pictures
 COMPARED = ("agrees", "within range", "higher", "lower")
 DECIDED = ("holds", "contradicted", "not decided")
 Part = Callable[..., str]
@@ -126,7 +129,7 @@ def overview(published: Published) -> str:
                 str(plan.get("seeds") or "?"),
                 f"{len(finished(found.trials)):,}",
                 known.get("Devices", "?"),
-                (found.study.last_run or "?")[:10],
+                f"{last_ended(found.trials) or '?'!s:.10}",
                 known.get("Wall time", "?").partition(",")[0],
             ]
         )
@@ -449,14 +452,19 @@ def rewritten(text: str, published: Published) -> str:
     return PART.sub(part, text)
 
 
+def states(published: Published) -> dict[str, str]:
+    """Say of each study what tells it from another of its name: when its last training ended."""
+    ends = {name: last_ended(found.trials) for name, found in published}
+    return {name: "never" if end is None else end.isoformat() for name, end in ends.items()}
+
+
 def outdated_pictures(published: Published) -> list[str]:
     """Name the pictures that show a study as it no longer is."""
-    made = json.loads(PICTURES.read_text(encoding="utf-8"))
-    now = {name: study.last_run for name, study in published.studies.items()}
+    made, now = json.loads(PICTURES.read_text(encoding="utf-8")), states(published)
     return [
         picture
         for picture, shown in made.items()
-        if any(now.get(study) != last_run for study, last_run in shown.items())
+        if any(now.get(study) != state for study, state in shown.items())
     ]
 
 
@@ -464,6 +472,9 @@ def main() -> int:
     """Rewrite the pages, or say which differ."""
     check = "--check" in sys.argv[1:]
     named = [Path(word) for word in sys.argv[1:] if not word.startswith("-")]
+    if "--pictures" in sys.argv[1:]:
+        script = Path(__file__).with_name("screenshots.py")
+        subprocess.run([sys.executable, script, *OF_STUDIES], check=True)
     published, differing = Published(*named[:1]), []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -477,7 +488,7 @@ def main() -> int:
         print(f"{page}: {verb}")
     old = outdated_pictures(published)
     for name in old:
-        print(f"docs/{name}: shows another study; python docs/screenshots.py")
+        print(f"docs/{name}: shows another study; python docs/results.py --pictures")
     return 1 if check and (differing or old) else 0
 
 

@@ -115,7 +115,7 @@ def measured(
     rates = curve(rate, tell=tell)
     size = best(rates)
     found: dict[int | str, float] = dict(rates.items())
-    for way in convolutions.WAYS[1:] if size > 1 else ():
+    for way in convolutions.ways(device)[1:] if size > 1 else ():
         convolutions.use(way)
         try:
             found[way] = rate(size)

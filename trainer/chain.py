@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer import layers as parts
+from trainer import device as devices
 from trainer import native
+from trainer.convolutions import convolve, in_triton
 from trainer.fused import pooled_convolution
 from trainer.layers import ChannelNorm, Convolution
 from trainer.native import LANES
@@ -108,10 +109,10 @@ def _kernels_for(x: Tensor) -> _Kernels | None:
     if native.wanted(x):
         return _Kernels(activated, (torch.bfloat16,), LANES, native=True)
     dtypes = torch.bfloat16, torch.float32
-    if TRITON and x.device.type == "cuda" and x.dtype in dtypes and parts.triton_is_there():
-        from trainer.triton_activated import activated as in_triton
+    if TRITON and x.dtype in dtypes and devices.has_triton(x.device):
+        from trainer.triton_activated import activated as on_gpu
 
-        return _Kernels(in_triton, dtypes, 1, native=False)
+        return _Kernels(on_gpu, dtypes, 1, native=False)
     return None
 
 
@@ -135,7 +136,7 @@ def _of_images(
     if x.device.type != "cpu":
         if members == 1:
             return x, layers
-        x, layers = convolution_of_images(x, weight, members), layers[1:]
+        x, layers = _of_members(convolution, x), layers[1:]
         if kernels is not None and kernels.take(bias, tail):
             return kernels.do(tail, x, bias), layers[tail.layers :]
         return (x if bias is None else x + bias.to(x.dtype).view(-1, 1, 1)), layers
@@ -149,6 +150,14 @@ def _of_images(
         x = pooled_convolution(x, weight, bias, tail.norm, members)
         layers = [*tail.activation, *layers[1 + tail.layers :]]
     return x, layers
+
+
+def _of_members(convolution: Convolution, x: Tensor) -> Tensor:
+    weight, members = convolution.weight, convolution.members
+    options = {"stride": 1, "padding": convolution.padding, "groups": members}
+    if in_triton(x, weight, **options):
+        return convolve(x, weight, None, **options)
+    return convolution_of_images(x, weight, members)
 
 
 def _one_by_one(layers: list[nn.Module], x: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ PER_MEMBER = frozenset(
     }
 )
 
+MAX_DEPTH = 16  # steps of a convnet
+
 # Tables of settings whose names are the user's: of a network, of a training that is not ours.
 OPTION_TABLES = ("model_options", "trainer_options")
 # Not settings of our training: they say whose training it is, and what that is given.
@@ -140,6 +142,18 @@ def _augmentation(default: str) -> Any:
     return field(default=default, metadata={"check": check})
 
 
+def _pool_steps(default: str) -> Any:
+    def check(value: Any) -> str | None:
+        steps = value.split("+") if re.fullmatch(r"[1-9]\d?(\+[1-9]\d?)*", value, re.ASCII) else []
+        numbers = sorted({int(step) for step in steps})
+        rising = bool(numbers) and value == "+".join(map(str, numbers))
+        if rising and numbers[-1] <= MAX_DEPTH:
+            return None
+        return f"join rising steps from 1 to {MAX_DEPTH} with '+', such as 1+3"
+
+    return field(default=default, metadata={"check": check})
+
+
 # One spelling for one preprocessing, so that two levels of a factor are never the same.
 _DECIMAL = r"(0|[1-9]\d{0,3})(\.\d{0,8}[1-9])?"
 
@@ -196,11 +210,11 @@ class TrainConfig:
     validation_fraction: float = _number(0.2, 0, 1, open_low=True, open_high=True)
 
     # Network: `ARCHITECTURE_FIELDS` says who reads what. `convnet`: `depth` steps of convolution,
-    # batch norm, activation; step s has `width * s` channels (s = 1, 2, ...); the first two steps
+    # batch norm, activation; step s has `width * s` channels (s = 1, 2, ...); `pool_steps` of them
     # pool 2x2. The others are in `trainer.models`.
     # A name with a colon is a function of the user's, `package.module:function`.
     architecture: str = field(default="convnet", metadata={"check": _architecture})
-    depth: int = _number(2, 1, 16)
+    depth: int = _number(2, 1, MAX_DEPTH)
     width: int = _number(32, 1, 4096)
     kernel_size: int = _number(3, 1, 15, odd=True)
     batchnorm: bool = field(default=True)
@@ -208,9 +222,13 @@ class TrainConfig:
     dropout: float = _number(0.2, 0, 1, open_high=True)  # on the features before the classifier
     pooling: str = _one_of("max", "max", "avg")
     activation: str = _one_of("leaky_relu", "relu", "leaky_relu", "gelu", "silu", "prelu")
-    residual: bool = field(default=False)  # a bottleneck block after every step
+    residual: bool = field(default=False)  # a `block` after every step
     stem: str = _one_of("3x3", "3x3", "7x7")  # 7x7: stride 2, then max pool 3x3 stride 2
     pretrained: bool = field(default=False)  # start from torchvision's ImageNet weights
+    head: str = _later(_one_of("linear", "linear", "gap"))  # gap: of the channels' means
+    pool_steps: str = _later(_pool_steps("1+2"))  # the steps that pool, from 1
+    block: str = _later(_one_of("bottleneck", "bottleneck", "basic"))  # with `residual`
+    squeeze_excite: bool = _later(field(default=False))  # of each step, or of its block's branch
 
     # Optimisation.
     optimizer: str = _one_of("adam", "sgd", "adam", "adamw")
@@ -353,6 +371,12 @@ def biased_under_batchnorm(config: TrainConfig) -> bool:
     if config.architecture == "conv_pairs":
         return config.conv_bias and config.batchnorm
     return config.conv_bias and config.architecture == "resnet_like" and config.stem == "3x3"
+
+
+def pooling_steps(config: TrainConfig) -> tuple[int, ...]:
+    """Return which steps of a convnet pool, from 1; those beyond its depth are left out."""
+    steps = map(int, config.pool_steps.split("+"))
+    return tuple(step for step in steps if step <= config.depth)
 
 
 # The settings of our training; `TrainConfig.options` has others.

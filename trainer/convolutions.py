@@ -1,4 +1,4 @@
-"""The convolutions of a bank in training: grouped, separate, or as products; one switch for all.
+"""The convolutions of a bank in training: grouped or in other ways; one switch for all.
 
 They are the same function. Which is fastest depends on a GPU, on its libraries and on the network:
 cuDNN is suspected of slow grouped kernels (pytorch #73764, #70954), so `--bank auto` measures.
@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer import device as devices
 from trainer.errors import UserError, choose
 
-WAYS = ("grouped", "separate", "products")
+WAYS = ("grouped", "separate", "products", "triton")
 
 
 class _Process:
@@ -38,6 +39,34 @@ def in_use() -> str:
     return _Process.way
 
 
+def ways(device: torch.device) -> tuple[str, ...]:
+    """Return the ways that there are on a device."""
+    return tuple(way for way in WAYS if way != "triton" or devices.has_triton(device))
+
+
+def in_triton(x: Tensor, weight: Tensor, *, stride: int, padding: int, groups: int) -> bool:
+    """Whether Triton's kernels do a convolution (as of `convolve`) in this process.
+
+    They are for bf16 on GPUs and kernels of odd sides that keep the images' size; one channel
+    after another, as in a depthwise convolution, would leave tensor cores empty.
+    """
+    channels, _, height, width = weight.shape
+    return (
+        in_use() == "triton"
+        and devices.has_triton(x.device)
+        and _precision(x) == torch.bfloat16
+        and (stride, padding) == (1, height // 2)
+        and height == width
+        and height % 2 == 1
+        and channels > groups > 1
+    )
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, padding: int, groups: int
 ) -> Tensor:
@@ -50,16 +79,19 @@ def convolve(
         stride, padding: pixels.
         groups: G.
     """
-    way = in_use()
-    if groups == 1 or way == "grouped":
+    way, dtype = in_use(), _precision(x)
+    if in_triton(x, weight, stride=stride, padding=padding, groups=groups):
+        from trainer.triton_convolution import convolution
+
+        out: Tensor = convolution(x, weight, groups, dtype)
+        return out if bias is None else out + bias.to(dtype).view(-1, 1, 1)
+    if groups == 1 or way in ("grouped", "triton"):
         return F.conv2d(x, weight, bias, stride, padding, groups=groups)
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     x, weight = x.to(dtype), weight.to(dtype)
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(x.device.type, enabled=False):
         if way == "separate":
             options = stride, padding, groups
-            out: Tensor = _Separate.apply(x, weight, options)  # type: ignore[no-untyped-call]
+            out = _Separate.apply(x, weight, options)  # type: ignore[no-untyped-call]
         else:
             out = _products(x, weight, stride, padding, groups)
     return out if bias is None else out + bias.to(dtype).view(-1, 1, 1)

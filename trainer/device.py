@@ -2,6 +2,8 @@
 
 import ctypes
 import sys
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 
@@ -52,6 +54,17 @@ def native_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch offers no public name for these yet.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def has_triton(device: torch.device) -> bool:
+    """Whether kernels in Triton run there: on GPUs, where torch is a build for them on Linux."""
+    return device.type == "cuda" and triton_is_there()
+
+
+@cache
+def triton_is_there() -> bool:
+    """Whether triton can be imported."""
+    return find_spec("triton") is not None
 
 
 def precision(config: TrainConfig, device: torch.device) -> str:

@@ -8,15 +8,13 @@ member-major: member k is `tensor.unflatten(0, (K, -1))[k]`. With K = 1 these ar
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer import native
+from trainer import device, native
 from trainer.convolutions import convolve
 from trainer.errors import UserError
 from trainer.native.convolution import convolution, fits
@@ -236,7 +234,7 @@ class Dropout(nn.Module):
         keys = stream.keys(self.step) if self.keys is None else self.keys
         if self.scale_as is None or self.scale_as.dtype != x.dtype:
             self.scale_as = self.scale.to(x.dtype)
-        if x.dim() == 3 and x.device.type == "cuda" and triton_is_there():
+        if x.dim() == 3 and device.has_triton(x.device):
             from trainer.triton_dropout import dropped as dropped_in_one_kernel
 
             out: Tensor = dropped_in_one_kernel(x, keys, self.drop, self.scale_as)
@@ -255,12 +253,6 @@ class Dropout(nn.Module):
         if self.stream is None:
             self.stream = Stream(self.seeds, self.name, device)
         return self.stream
-
-
-@cache
-def triton_is_there() -> bool:
-    """Whether triton can be imported, as where torch is a build for CUDA on Linux."""
-    return find_spec("triton") is not None
 
 
 def _native(x: Tensor) -> bool:
@@ -309,6 +301,26 @@ class GlobalAverage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Average over the pixels."""
         return by_member(x.mean((2, 3)), self.members, 1)
+
+
+class SqueezeExcite(nn.Module):
+    """[B, K*C, H, W], each channel times a number from 0 to 1 that the channels' means decide.
+
+    Two linear maps, a quarter of the channels between them (Hu et al., "Squeeze-and-Excitation
+    Networks", CVPR 2018).
+    """
+
+    def __init__(self, members: int, channels: int) -> None:
+        super().__init__()
+        inner = max(channels // 4, 1)
+        self.average = GlobalAverage(members)
+        self.squeeze = Linear(members, channels, inner)
+        self.excite = Linear(members, inner, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weight the channels."""
+        gates = torch.sigmoid(self.excite(F.relu(self.squeeze(self.average(x)))))  # [B, K, C]
+        return x * gates.flatten(1)[:, :, None, None].to(x.dtype)
 
 
 def by_member(tensor: Tensor, members: int, dim: int = 0) -> Tensor:

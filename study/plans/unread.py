@@ -14,12 +14,19 @@ from fmnist_common.text import level_text
 from study.plans.plan import Plan
 from study.plans.space import Parameter, that_matter
 from study.plans.variants import Level
-from trainer.config import ARCHITECTURE_FIELDS, FIELD_NAMES, TrainConfig, network_fields
+from trainer.config import (
+    ARCHITECTURE_FIELDS,
+    FIELD_NAMES,
+    MAX_DEPTH,
+    TrainConfig,
+    network_fields,
+    pooling_steps,
+)
 
 _NETWORK_FIELDS = frozenset().union(*ARCHITECTURE_FIELDS.values())
 _DEFAULTS = TrainConfig()
 # What decides whether others are read. Of them only parameters with levels matter to a search.
-_GOVERNING = ("architecture", "batchnorm", "optimizer", "schedule", "early_stopping")
+_GOVERNING = ("architecture", "batchnorm", "residual", "optimizer", "schedule", "early_stopping")
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,8 @@ def unread_fields(config: TrainConfig) -> Mapping[str, str]:
             (f"model_options.{name}" for name in config.model_options),
             "only a network of yours reads it",
         )
-    if config.architecture == "convnet" and config.batchnorm:
-        unread["conv_bias"] = "there is no bias under a batch norm"
+    if config.architecture == "convnet":
+        unread |= _unread_by_convnet(config)
     if config.optimizer != "sgd":
         unread |= dict.fromkeys(("momentum", "nesterov"), "only the optimizer sgd reads it")
     if config.schedule != "step":
@@ -77,6 +84,17 @@ def unread_fields(config: TrainConfig) -> Mapping[str, str]:
         unread["exponential_factor"] = "only the schedule exponential reads it"
     if config.early_stopping == "none":
         unread["patience"] = "only early stopping reads it"
+    return unread
+
+
+def _unread_by_convnet(config: TrainConfig) -> Mapping[str, str]:
+    unread = {}
+    if config.batchnorm:
+        unread["conv_bias"] = "there is no bias under a batch norm"
+    if not config.residual:
+        unread["block"] = "only residual blocks read it"
+    if not pooling_steps(config):
+        unread["pooling"] = f"pool_steps = {config.pool_steps} is beyond the depth"
     return unread
 
 
@@ -95,6 +113,9 @@ def as_read(config: TrainConfig) -> TrainConfig:
         changes["step_epochs"] = min(config.step_epochs, epochs)
     if config.early_stopping != "none":
         changes["patience"] = min(config.patience, epochs)
+    if config.architecture == "convnet":
+        steps = pooling_steps(config) or (MAX_DEPTH,)
+        changes["pool_steps"] = "+".join(map(str, steps))
     if config.momentum == 0:
         changes["nesterov"] = False
     if config.weight_decay == 0:
@@ -172,6 +193,7 @@ def _readers(name: str) -> str:
 def _reason(name: str, config: TrainConfig) -> str:
     others = {
         "optimizer": "adam and adamw differ only in how weights decay, and weight_decay is 0",
+        "pool_steps": f"they pool at the same of its {config.depth} steps",
         "patience": f"no training of {config.epochs} epochs waits so long",
         "nesterov": "momentum is 0",
         "norm_bias_decay": "weight_decay is 0",

@@ -207,13 +207,23 @@ def test_mobilenet_v2_is_torchvisions_with_the_settings_of_serge_m(side: int) ->
     check(theirs, side, architecture="mobilenet_v2")
 
 
+SMALL: dict[str, Any] = {"head": "gap", "pool_steps": "2", "block": "basic"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURE_FIELDS)
-def test_every_architecture_is_the_same_in_onnx(
-    architecture: str, digits: ImageData, tmp_path: Path
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"architecture": architecture} for architecture in ARCHITECTURE_FIELDS),
+        {**SMALL, "squeeze_excite": True},
+    ],
+    ids=str,
+)
+def test_every_network_is_the_same_in_onnx(
+    fields: dict[str, Any], digits: ImageData, tmp_path: Path
 ) -> None:
-    fields: dict[str, Any] = {"activation": "prelu", "residual": True}
-    config = TrainConfig(dataset="digits", architecture=architecture, width=8, **fields)
+    common: dict[str, Any] = {"activation": "prelu", "residual": True, "width": 8}
+    config = TrainConfig(dataset="digits", **common, **fields)
     network = one(8, **config.to_dict()).float()
     wear_in(network)
     weights = tmp_path / "best.safetensors"

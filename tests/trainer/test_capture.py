@@ -69,6 +69,15 @@ def test_a_captured_training_has_the_losses_of_the_training_to_the_bit(
     assert not different(captured(configs, digits, monkeypatch), plain)
 
 
+def test_captured_small_networks_train_to_the_bit(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = {"residual": True, "block": "basic", "head": "gap", "squeeze_excite": True}
+    fields = {**network, "epochs": WARM_UP + 2, "subset": 400}
+    configs = [small(**{**fields, **member}) for member in MIXED[:2]]
+    assert not different(captured(configs, digits, monkeypatch), train(configs, digits))
+
+
 def test_a_learning_rate_that_python_counts_is_seen(
     digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from trainer.config import (
     augmentation_names,
     biased_under_batchnorm,
     normalization_constants,
+    pooling_steps,
 )
 from trainer.datasets import DATASETS
 from trainer.errors import UserError
@@ -26,7 +27,10 @@ FLOATS = [name for name, value in DEFAULTS.items() if isinstance(value, float)]
 BOOLS = [name for name, value in DEFAULTS.items() if isinstance(value, bool)]
 STRINGS = [name for name, value in DEFAULTS.items() if isinstance(value, str)]
 # Fields that studies were written without.
-LATER = ("nesterov", "norm_bias_decay", "ema", "mixup", "cutmix", "test_time_flip")
+LATER = (
+    *("head", "pool_steps", "block", "squeeze_excite"),
+    *("nesterov", "norm_bias_decay", "ema", "mixup", "cutmix", "test_time_flip"),
+)
 INTS = sorted({*FIELD_NAMES} - {*FLOATS, *BOOLS, *STRINGS})
 
 ANYTHING = st.one_of(
@@ -169,6 +173,15 @@ def test_a_whole_number_is_taken_where_a_float_is_meant(name: str, whole: int) -
     assert [type(getattr(config, name)) for config in made] == [float, float]
 
 
+def test_pooling_steps_rise_in_one_spelling_and_end_at_the_depth() -> None:
+    assert pooling_steps(TrainConfig(depth=1)) == (1,)
+    assert pooling_steps(TrainConfig(depth=5, pool_steps="1+3+16")) == (1, 3)
+    assert pooling_steps(TrainConfig(depth=2, pool_steps="3")) == ()
+    for wrong in ("", "0", "01", "2+1", "1+1", "1+", "17", "1 + 2", "1,2", "\u0661", "1+2\n"):
+        with pytest.raises(UserError, match=r"^pool_steps = .*join rising steps from 1 to 16"):
+            TrainConfig(pool_steps=wrong)
+
+
 def test_an_unknown_field_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"^field = 'lr': choose from .*learning_rate"):
         TrainConfig.from_dict({"lr": 0.1})
@@ -231,6 +244,10 @@ OTHER: dict[str, Any] = {
     "mixup": 0.2,
     "cutmix": 1.0,
     "test_time_flip": True,
+    "head": "gap",
+    "pool_steps": "1+3",
+    "block": "basic",
+    "squeeze_excite": True,
 }
 
 
@@ -267,6 +284,7 @@ def test_a_config_is_written_as_before_there_were_later_fields() -> None:
 NETWORK_FIELDS = {
     *("depth", "width", "kernel_size", "batchnorm", "conv_bias", "dropout", "pooling"),
     *("activation", "residual", "stem", "pretrained"),
+    *("head", "pool_steps", "block", "squeeze_excite"),
 }
 
 

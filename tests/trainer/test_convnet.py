@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.support.networks import (
@@ -18,7 +19,7 @@ from tests.support.networks import (
 )
 from trainer.architectures.convnet import convolution_step
 from trainer.config import TrainConfig
-from trainer.layers import Convolution
+from trainer.layers import Convolution, Linear, SqueezeExcite
 
 
 def convolution_biases(**fields: Any) -> int:
@@ -43,10 +44,13 @@ def plain(config: TrainConfig, state: dict[str, Tensor]) -> nn.Sequential:
         if config.batchnorm:
             layers.append(nn.BatchNorm2d(width))
         layers.append(ACTIVATIONS[config.activation]())
-        if step < 2:
+        if str(step + 1) in config.pool_steps.split("+"):
             layers.append(nn.MaxPool2d(2) if config.pooling == "max" else nn.AvgPool2d(2))
         channels = width
-    side = SIDE >> min(config.depth, 2)
+    side = SIDE >> sum(int(step) <= config.depth for step in config.pool_steps.split("+"))
+    if config.head == "gap":
+        layers.append(nn.AdaptiveAvgPool2d(1))
+        side = 1
     layers += [nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(channels * side**2, CLASSES)]
     network = nn.Sequential(*layers)
     load_in_order(network, state)
@@ -71,6 +75,57 @@ def test_one_member_computes_what_the_plain_network_does(
     network = one(**config.to_dict())
     wear_in(network)
     assert_same_network(network, plain(config, network.state_dict()), batch())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"head": "gap"}, {"pool_steps": "1+3"}, {"pool_steps": "2+3+5", "head": "gap"}],
+    ids=str,
+)
+def test_features_are_pooled_where_asked_for_and_averaged_in_the_head(
+    fields: dict[str, Any],
+) -> None:
+    config = TrainConfig(depth=3, width=4, **fields)
+    network = one(**config.to_dict())
+    wear_in(network)
+    assert_same_network(network, plain(config, network.state_dict()), batch())
+
+
+def test_a_basic_block_adds_two_steps_of_3x3_to_its_input() -> None:
+    network = one(depth=1, width=8, residual=True, block="basic")
+    wear_in(network)
+    x = network.get_submodule("steps.step0")(batch())
+    block = network.get_submodule("steps.residual0")
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        convolution = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(8), nn.LeakyReLU(0.1)]
+    branch = nn.Sequential(*layers)
+    load_in_order(branch, block.state_dict())
+    torch.testing.assert_close(block(x), x + branch.eval()(x), rtol=1e-12, atol=1e-12)
+
+
+def test_channels_are_excited_by_what_their_means_say() -> None:
+    layer = SqueezeExcite(1, 8).to(torch.float64)
+    x = torch.randn(3, 8, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    inner = F.linear(x.mean((2, 3)), layer.squeeze.weight, layer.squeeze.bias).relu()
+    gates = F.linear(inner, layer.excite.weight, layer.excite.bias).sigmoid()  # [3, 8]
+    assert inner.shape == (3, 2)
+    torch.testing.assert_close(layer(x), x * gates[:, :, None, None], rtol=1e-12, atol=1e-12)
+
+
+def test_the_branch_of_a_block_is_excited_and_not_its_input() -> None:
+    plain, excited = (one(depth=1, residual=True, squeeze_excite=on) for on in (False, True))
+    excited.load_state_dict(plain.state_dict(), strict=False)
+    gate = excited.get_submodule("steps.residual0.excite.excite")
+    assert isinstance(gate, Linear)
+    nn.init.constant_(gate.bias, -100)  # gates of 0
+    step = excited.get_submodule("steps.step0")
+    torch.testing.assert_close(excited.get_submodule("steps")(batch()), step(batch()))
+    assert not torch.equal(plain.get_submodule("steps")(batch()), step(batch()))
 
 
 def test_a_residual_block_adds_its_bottleneck_to_its_input() -> None:

@@ -137,6 +137,10 @@ OTHER: dict[str, Any] = {
     "activation": "gelu",
     "residual": True,
     "stem": "7x7",
+    "head": "gap",
+    "pool_steps": "1+3",
+    "block": "basic",
+    "squeeze_excite": True,
 }
 
 
@@ -148,7 +152,8 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
 def test_an_architecture_reads_the_fields_that_it_says_and_no_others(architecture: str) -> None:
     config = TrainConfig(architecture=architecture, width=4)
     if architecture == "convnet":
-        config = config.replace(batchnorm=False)  # under it there is no conv bias to see
+        # Under batch norm there is no conv bias to see, and without residuals no block.
+        config = config.replace(batchnorm=False, residual=True)
     standard = outputs(config)
     reads = ARCHITECTURE_FIELDS[architecture]
     others = {name: value for name, value in OTHER.items() if name not in reads}
@@ -184,8 +189,24 @@ MEMBERS = [
 def test_a_member_of_a_bank_trains_as_it_does_alone_to_1e_10(
     digits: ImageData, architecture: str, activation: str
 ) -> None:
-    common = {"architecture": architecture, "activation": activation, "width": 4, "epochs": 1}
-    common |= {"precision": "fp64", "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.05}
+    assert_trains_alike(digits, architecture=architecture, activation=activation)
+
+
+# A network of few parameters: no pixel has a weight of its own in its head.
+SMALL: dict[str, Any] = {"head": "gap", "pool_steps": "1+3", "squeeze_excite": True, "depth": 3}
+BLOCKS: tuple[dict[str, Any], ...] = ({"residual": True, "block": "basic"}, {"residual": True}, {})
+
+
+@pytest.mark.parametrize("blocks", BLOCKS, ids=str)
+def test_a_member_of_a_bank_of_small_networks_trains_as_it_does_alone(
+    digits: ImageData, blocks: dict[str, Any]
+) -> None:
+    assert_trains_alike(digits, **SMALL, **blocks)
+
+
+def assert_trains_alike(digits: ImageData, **fields: Any) -> None:
+    common = {"width": 4, "epochs": 1, "precision": "fp64", "batch_size": 8, **fields}
+    common |= {"optimizer": "sgd", "learning_rate": 0.05}
     configs = [TrainConfig.from_dict({**common, **member}) for member in MEMBERS]
     together = Bank(configs, digits, torch.device("cpu"))
     together.network.train()
@@ -224,7 +245,12 @@ def test_each_member_of_a_bank_computes_what_it_does_alone(architecture: str) ->
 @pytest.mark.parametrize(
     ("fields", "side", "message"),
     [
-        ({"depth": 2}, 3, "depth = 2: images of 3 pixels cannot pool so often"),
+        (
+            {"depth": 2},
+            3,
+            "depth = 2, pool_steps = '1\\+2': images of 3 pixels cannot pool so often",
+        ),
+        ({"depth": 9, "pool_steps": "1+2+3"}, 7, "images of 7 pixels cannot pool so often"),
         ({"architecture": "convnet3"}, 7, "architecture = 'convnet3': images of 7 pixels"),
         ({"architecture": "lenet"}, 3, "architecture = 'lenet': images of 3 pixels"),
         ({"architecture": "toy"}, 4, "architecture = 'toy': images of 4 pixels"),
@@ -262,6 +288,8 @@ FIRST = "steps.step0.convolution.weight"
         {"learning_rate": 0.1},
         {"residual": True},
         {"depth": 4},
+        {"pool_steps": "1+3"},
+        {"squeeze_excite": True},
     ],
 )
 def test_variants_with_one_seed_start_from_the_same_weights_where_shapes_allow(

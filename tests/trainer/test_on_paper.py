@@ -36,6 +36,8 @@ NETWORKS: list[dict[str, Any]] = [
     {"architecture": "resnet18"},
     {"architecture": "resnet20", "stem": "7x7"},
     {"architecture": "resnet32"},
+    {"depth": 3, "residual": True, "block": "basic", "head": "gap", "pool_steps": "1+3"},
+    {"residual": True, "head": "gap", "squeeze_excite": True},
 ]
 ALL_AUGMENTATIONS = "flip+erase+translate+crop+crop_reflect+rotate+noise"
 THREE = "flip+erase+translate"
@@ -233,3 +235,33 @@ def test_where_triton_is_dropout_is_one_kernel_each_way(
     assert seen["names"]["dropped"] % 2 == 0
     assert seen["step"] < without["step"]
     assert step is None or seen["step"] <= step, seen["names"]
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler: on meta no CUDA")
+@pytest.mark.parametrize(
+    ("configs", "products"),  # forward, and in all layers but the first for the gradient of x
+    [
+        (bank(16), 3),
+        (bank(16, depth=4, kernel_size=5), 7),
+        (mixed(batchnorm=False, conv_bias=True), 3),
+        (bank(16, architecture="convnet3"), 5),
+        (bank(16, architecture="mobilenet_v2"), None),
+        (bank(1), 0),
+        (bank(16, precision="fp32"), 0),
+    ],
+    ids=str,
+)
+def test_convolutions_in_triton_start_no_more_kernels(
+    examine: Examine, configs: Configs, products: int | None
+) -> None:
+    without = examine(configs, triton=True)
+    seen = examine(configs, way="triton", triton=True)
+    assert seen["objections"] == []
+    if (
+        products is None
+    ):  # of 35 layers, whose gradients PyTorch counts as one call and starts as many
+        assert seen["names"]["convolution"] < without["names"]["convolution"]
+    else:
+        assert seen["step"] <= without["step"], seen["names"]
+        assert seen["names"].get("products", 0) == products

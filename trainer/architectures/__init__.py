@@ -36,7 +36,8 @@ def _at(place: str, reads: str) -> Architecture:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "convnet": _at(
         "convnet:ConvNet",
-        "depth width kernel_size batchnorm conv_bias dropout pooling activation residual",
+        "depth width kernel_size batchnorm conv_bias dropout pooling activation residual "
+        "head pool_steps block squeeze_excite",
     ),
     "convnet3": _at(
         "plain:convnet3", "width kernel_size batchnorm conv_bias dropout pooling activation"

@@ -6,16 +6,23 @@ from torch import Tensor, nn
 
 from trainer.architectures.parts import channel_norm, dropout, pooled
 from trainer.chain import Chain, named
-from trainer.config import TrainConfig
-from trainer.layers import Convolution, Flatten, Linear, activation
+from trainer.config import TrainConfig, pooling_steps
+from trainer.layers import (
+    Convolution,
+    Flatten,
+    GlobalAverage,
+    Linear,
+    SqueezeExcite,
+    activation,
+)
 
 
 class ConvNet(nn.Module):
     """The family of aralhekimoglu/FashionMNIST is one point of it.
 
     `depth` steps of [convolution -> batch norm -> activation -> pool], step s with `width * s`
-    channels; only the first two steps pool; optionally a residual block after each step; dropout
-    on the features; one linear classifier.
+    channels; `pool_steps` of them pool; optionally a residual block after each step; dropout
+    on the features, which are all pixels or each channel's mean; one linear classifier.
     """
 
     def __init__(
@@ -24,11 +31,13 @@ class ConvNet(nn.Module):
         super().__init__()
         config, members = configs[0], len(configs)
         widths = [config.width * (step + 1) for step in range(config.depth)]
-        side = pooled(side, min(config.depth, 2), f"depth = {config.depth}")
+        pools = pooling_steps(config)
+        setting = f"depth = {config.depth}, pool_steps = {config.pool_steps!r}"
+        side = pooled(side, len(pools), setting)
         self.steps = nn.Sequential()
         # Named by step, so that a step starts from the same weights with and without residuals.
         for step, (inputs, outputs) in enumerate(zip([channels, *widths], widths, strict=False)):
-            pooling = config.pooling if step < 2 else None
+            pooling = config.pooling if step + 1 in pools else None
             self.steps.add_module(
                 f"step{step}",
                 convolution_step(
@@ -37,9 +46,12 @@ class ConvNet(nn.Module):
             )
             if config.residual:
                 self.steps.add_module(f"residual{step}", Residual(config, members, outputs))
-        self.flatten = Flatten(members)
+            elif config.squeeze_excite:
+                self.steps.add_module(f"excited{step}", SqueezeExcite(members, outputs))
+        gap = config.head == "gap"
+        self.flatten = GlobalAverage(members) if gap else Flatten(members)
         self.dropout = dropout(configs, "dropout")
-        self.classifier = Linear(members, widths[-1] * side * side, classes)
+        self.classifier = Linear(members, widths[-1] * (1 if gap else side * side), classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the logits."""
@@ -67,15 +79,22 @@ def convolution_step(
 
 
 class Residual(nn.Module):
-    """1x1 to half the channels, 3x3 back, added to the input (aralhekimoglu/FashionMNIST)."""
+    """A branch of two steps, added to its input: [B, K*C, H, W] -> the same shape.
+
+    `bottleneck`: 1x1 to half the channels, 3x3 back (aralhekimoglu/FashionMNIST); `basic`: twice
+    3x3. An activation ends the branch, none follows the sum.
+    """
 
     def __init__(self, config: TrainConfig, members: int, channels: int) -> None:
         super().__init__()
-        half = max(channels // 2, 1)
-        self.narrow = convolution_step(config, members, channels, half, kernel=1)
-        self.widen = convolution_step(config, members, half, channels, kernel=3)
+        basic = config.block == "basic"
+        inner = channels if basic else max(channels // 2, 1)
+        kernel = 3 if basic else 1
+        self.narrow = convolution_step(config, members, channels, inner, kernel=kernel)
+        self.widen = convolution_step(config, members, inner, channels, kernel=3)
+        self.excite = SqueezeExcite(members, channels) if config.squeeze_excite else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the block's output to its input."""
-        out: Tensor = x + self.widen(self.narrow(x))
+        """Add the branch's output to its input."""
+        out: Tensor = x + self.excite(self.widen(self.narrow(x)))
         return out

@@ -27,6 +27,9 @@ UNREAD = {
     "a factor of steps that never come": ({"schedule": "step"}, {"step_factor": [0.1, 0.5]}),
     "patience longer than the training": ({"early_stopping": "val_loss"}, {"patience": [4, 8]}),
     "a bias under batch norm": ({}, {"conv_bias": [False, True]}),
+    "a block without residuals": ({}, {"block": ["bottleneck", "basic"]}),
+    "pooling of steps that there are not": ({"depth": 1}, {"pool_steps": ["1+2", "1+3"]}),
+    "a kind of pooling where none is": ({"pool_steps": "3"}, {"pooling": ["max", "avg"]}),
     "AdamW without weight decay": ({}, {"optimizer": ["adam", "adamw"]}),
     "Nesterov under Adam": ({}, {"nesterov": [False, True]}),
     "Nesterov without momentum": (
@@ -55,6 +58,8 @@ READ = {
     "patience with early stopping": ({"early_stopping": "val_loss"}, {"patience": [1, 2]}),
     "steps that come": ({"schedule": "step"}, {"step_epochs": [1, 2]}),
     "a bias without batch norm": ({"batchnorm": False}, {"conv_bias": [False, True]}),
+    "a block of residuals": ({"residual": True}, {"block": ["bottleneck", "basic"]}),
+    "pooling of other steps": ({"depth": 3}, {"pool_steps": ["1+2", "1+3"]}),
     "AdamW with weight decay": ({"weight_decay": 0.1}, {"optimizer": ["adam", "adamw"]}),
     "Nesterov under SGD": ({"optimizer": "sgd"}, {"nesterov": [False, True]}),
     "what a decay acts on": ({"weight_decay": 0.1}, {"norm_bias_decay": [True, False]}),
@@ -98,6 +103,8 @@ def test_a_factorial_names_a_factor_that_only_some_of_its_cells_read() -> None:
             {"schedule": ["one-cycle", "cosine"], "step_epochs": {"low": 1, "high": 2}},
             ["step_epochs"],
         ),
+        ({"block": ["bottleneck", "basic"]}, ["block"]),
+        ({"residual": [False, True], "block": ["bottleneck", "basic"]}, []),
         ({"residual": {"levels": [False, True], "when": {"depth": [3]}}}, ["residual"]),
         (
             {

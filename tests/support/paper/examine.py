@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from tests.support.paper.gpu import mode, pretend, watched
-from trainer import convolutions, fused, layers, networks
+from trainer import convolutions, device, fused, networks
 from trainer.bank import Bank
 from trainer.config import TrainConfig
 from trainer.data import ImageData, load, split
@@ -165,7 +165,7 @@ def main() -> None:
         case = json.loads(line)
         configs = [TrainConfig.from_dict(values) for values in case["configs"]]
         convolutions.use(case.get("convolutions") or "grouped")
-        vars(layers)["triton_is_there"] = lambda case=case: case.get("triton", False)
+        vars(device)["triton_is_there"] = lambda case=case: case.get("triton", False)
         print(json.dumps(examine(gpu, configs, digits, case.get("mutant"))), flush=True)
 
 

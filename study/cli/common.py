@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -276,6 +277,13 @@ def stderr() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def print_words(console: "Console", line: str) -> None:
+    """Print a line; on a terminal that is narrower, words stay whole, and long ones one."""
+    if console.is_terminal:
+        line = textwrap.fill(line, console.width, break_long_words=False, break_on_hyphens=False)
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_results(

@@ -15,6 +15,7 @@ from study.cli.common import (
     page_folder,
     plan_for,
     print_json,
+    print_words,
     read,
     say,
     show_results,
@@ -218,7 +219,7 @@ def _train(
         named(study)
         lines = [] if quiet else [*announcement(order.plan, study, costs), _where(order.url, study)]
         for line in (*lines, *(f"note: {remark}" for remark in remarks(order.plan))):
-            tell(line)
+            print_words(console, line)
 
     try:
         with (

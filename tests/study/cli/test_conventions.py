@@ -1,5 +1,6 @@
 """What people expect of any command: -h, --version, colour, one spelling of JSON."""
 
+import io
 import json
 import os
 import re
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 
 import study.cli  # noqa: F401 # registers the commands
 from fmnist_common.environment import variable
 from study.cli import main
-from study.cli.common import app
+from study.cli.common import app, print_words
 from tests.support.plans import TINY
 from tests.support.studies import POOLING, ablation_trials, database
 
@@ -166,3 +168,15 @@ def test_what_was_imported_is_told_as_json(call: Call, tmp_path: Path) -> None:
     code, out, err = call("import", "unclear.csv", "--study-name", "u", "--json")
     assert (code, out) == (2, "")
     assert "--metric" in err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_first_lines_break_between_words_and_only_on_a_terminal(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=20, color_system=None)
+    line = "study [b]x[/b]: results go to /a/path/that/is/longer/than/that"
+    print_words(console, line)
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue().splitlines()
+    assert " ".join(word.strip() for word in printed) == line
+    assert len(printed) == (3 if terminal else 1)
+    assert printed[-1].endswith("/a/path/that/is/longer/than/that")

@@ -1,6 +1,7 @@
 """Where a study's figures come from: command, device, versions, data, date, and what they took."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from analysis import reported
@@ -26,11 +27,26 @@ def facts(study: Study, trials: Sequence[Trial]) -> list[tuple[str, str]]:
         "Data set": dataset.get("name"),
         "Data SHA-256": dataset.get("sha256"),
         "Plan SHA-256": attributes.get("plan_hash"),
+        "Trained": _when(trials),
         "Last run": study.last_run,
         "Wall time": _times(trials),
         "Figures of others": reported.provenance(source) if source else None,
     }
     return [(name, told(value)) for name, value in named.items() if value]
+
+
+def last_ended(trials: Sequence[Trial]) -> datetime | None:
+    """Return when the last training ended; None: none has, or nobody knows."""
+    return max((trial.completed for trial in trials if trial.completed), default=None)
+
+
+def _when(trials: Sequence[Trial]) -> str:
+    """Say from when to when networks were trained."""
+    first = min((trial.started for trial in trials if trial.started), default=None)
+    last = last_ended(trials)
+    if first is None or last is None:
+        return ""
+    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
 def _times(trials: Sequence[Trial]) -> str:

@@ -151,13 +151,14 @@ def _bank_step(
 
 
 def convolutions(run: Run) -> Table:
-    """Milliseconds of K convolutions, forward and both gradients: four ways to do them."""
+    """Milliseconds of K convolutions, forward and both gradients: the ways to do them."""
     table = Table()
     shapes = [("32 to 64, 14 x 14", 32, 64, 14), ("1 to 32, 28 x 28", 1, 32, 28)]
     for members in (4, 16) if run.on_gpu else (2,):
         for title, inputs, outputs, side in shapes if run.on_gpu else shapes[:1]:
             ways = _Convolutions(run, members, inputs, outputs, side)
-            for name in ("grouped", "separate", "products", *(["forked"] if run.on_gpu else [])):
+            on_gpu = ("forked", "triton") if run.on_gpu else ()
+            for name in ("grouped", "separate", "products", *on_gpu):
                 way: Callable[[], object] = getattr(ways, name)
                 spent = milliseconds(_captured(way, run), run, 50 if run.on_gpu else 1)
                 table[f"{members} of {title}: {name}, ms"] = spent
@@ -230,6 +231,14 @@ class _Convolutions:
                 self._all(x, weight, upstream, 1)
         for side in sides:  # not before: whoever forks later would wait for them
             here.wait_stream(side)
+
+    def triton(self) -> None:
+        """One grouped convolution, by our kernels."""
+        from trainer.triton_convolution import convolution
+
+        x, weight = (t.detach().requires_grad_() for t in (self.x, self.weight))
+        out = convolution(x, weight, self.members, torch.bfloat16)
+        torch.autograd.grad(out, (x, weight), self.upstream)
 
     def products(self) -> None:
         """Batched products over unfolded patches; the unfolding is not in it."""

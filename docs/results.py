@@ -1,105 +1,45 @@
-"""Recompute what pages print of the published studies: python docs/results.py [--check] [FILE]
+"""Recompute what pages print of the published studies: python docs/results.py [OPTION] [FILE]
 
 FILE is the database, studies.db by default. In README and docs/ a part that is computed stands
 between `<!-- results: NAME WORDS -->` and `<!-- end of results -->`, in a line or over several;
-NAME is a key of `PARTS`. `--check` writes nothing, names what differs, and ends with 1 then.
-Whatever studies the file holds, parts about others say so. Pictures are made by screenshots.py.
+NAME is a key of `PARTS`. `--check` writes nothing, names what differs, and ends with 1 then;
+`--pictures` draws the pictures of the studies first (screenshots.py, which needs Chromium).
+Whatever studies the file holds, parts about others say so.
 """
 
 import json
 import re
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import numpy as np
+from published import FIGURES, PREFIX, Published, effects_of, states
 
 from analysis.claims import JudgedClaim
-from analysis.designs import results
 from analysis.designs.base import Results
 from analysis.documents import render
 from analysis.first_screen import first_screen
-from analysis.provenance import facts
+from analysis.provenance import facts, last_ended
 from analysis.reported import ReportedRow
-from analysis.statistics.effects import Effect
 from analysis.table_formats import escape_markdown
 from analysis.tables.effects import EffectTable
 from analysis.text import p_text, percent
-from analysis.trials import Study, connect, finished, studies, trials
+from analysis.trials import finished
 from analysis.wording import count, listed
-from fmnist_common.text import level_text
 
-FILE = ROOT / "studies.db"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> when that last ran
-PREFIX = "reference/"
-# In which order they are told; others follow.
-ORDER = (
-    "ablation", "pooling", "structure", "lenet", "batchnorm-lr", "recipes", "references", "search",
-    "record",
-)  # fmt: skip
+PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> its state
 PART = re.compile(r"(<!-- results: ([^>]*?) -->)(.*?)(<!-- end of results -->)", re.DOTALL)
+OF_STUDIES = ("terminal", "hiplot", "report", "results")  # kinds of pictures
 COMPARED = ("agrees", "within range", "higher", "lower")
 DECIDED = ("holds", "contradicted", "not decided")
 Part = Callable[..., str]
-
-
-class Published:
-    """The published studies of a database, each computed when it is asked for."""
-
-    def __init__(self, file: Path = FILE) -> None:
-        self._engine = connect(f"sqlite:///{file}")
-        found = {study.name: study for study in studies(self._engine)}
-        names = [name for name in found if name.startswith(PREFIX)]
-        self.studies: Mapping[str, Study] = {
-            name: found[name] for name in sorted(names, key=_place)
-        }
-        self.of = cache(self._of)
-
-    def _of(self, name: str) -> Results[Any] | None:
-        """Compute the results of a study; None: it is not there."""
-        if name not in self.studies:
-            return None
-        study = self.studies[name]
-        return results(study, trials(self._engine, study.id))
-
-    def __iter__(self) -> Iterator[tuple[str, Results[Any]]]:
-        """Yield every study with its results."""
-        for name in self.studies:
-            found = self.of(name)
-            if found is not None:
-                yield name, found
-
-    @cached_property
-    def reported(self) -> list[tuple[str, str, ReportedRow]]:
-        """Every reported figure: the study, whose it is, and the row."""
-        return [
-            (name, found.table.source["name"], row)
-            for name, found in self
-            if isinstance(found.table, EffectTable)
-            for row in found.table.reported
-        ]
-
-    @cached_property
-    def claims(self) -> list[tuple[str, Results[Any], JudgedClaim]]:
-        """Every claim with the study that judges it."""
-        return [
-            (found.table.source["name"], found, claim)
-            for _, found in self
-            if isinstance(found.table, EffectTable)
-            for claim in found.table.claims
-        ]
-
-
-def _place(name: str) -> tuple[int, str]:
-    short = name.removeprefix(PREFIX)
-    return (ORDER.index(short) if short in ORDER else len(ORDER)), short
 
 
 def table(columns: Mapping[str, Sequence[str]], words: int = 1) -> str:
@@ -126,7 +66,7 @@ def overview(published: Published) -> str:
                 str(plan.get("seeds") or "?"),
                 f"{len(finished(found.trials)):,}",
                 known.get("Devices", "?"),
-                (found.study.last_run or "?")[:10],
+                f"{last_ended(found.trials) or '?'!s:.10}",
                 known.get("Wall time", "?").partition(",")[0],
             ]
         )
@@ -359,12 +299,13 @@ def _record(published: Published) -> str:
 def _noise(published: Published) -> str:
     """Say how much of a single figure is its seed."""
     found = published.of(f"{PREFIX}ablation")
-    if found is None or _table(found).spread is None:
+    if found is None or effects_of(found).spread is None:
         return ""
+    seed, pair = FIGURES["seed-spread"](found), FIGURES["spread"](found)
     return (
-        f"The seed alone moves a validation accuracy by {_seed_spread(found)} points (median "
-        "standard deviation), a difference of two settings on the same seed by "
-        f"{FIGURES['spread'](found)} (`{found.study.name}`): a single run tells little."
+        f"The seed alone moves a validation accuracy by {seed} points (median standard deviation), "
+        f"a difference of two settings on the same seed by {pair} (`{found.study.name}`): a single "
+        "run tells little."
     )
 
 
@@ -378,54 +319,6 @@ def _agreement(published: Published) -> str:
         f"Of {total} accuracies that public projects report, ours, chosen on validation data, are: "
         f"{listed(told)} ([Results](docs/results.md))."
     )
-
-
-# Single figures.
-
-
-def _table(found: Results[Any]) -> EffectTable:
-    if not isinstance(found.table, EffectTable):
-        raise ValueError(f"results: {found.study.name}: has no table of effects")
-    return found.table
-
-
-def _effect(found: Results[Any], factor: str, level: str) -> Effect:
-    for effect in _table(found).effects:
-        if (effect.factor, level_text(effect.level)) == (factor, level):
-            return effect
-    raise ValueError(f"results: {found.study.name}: has no level {factor} {level}")
-
-
-def _spread(mean: float | None, std: float | None) -> str:
-    return percent(mean) + ("" if std is None else f" ± {percent(std)}") + " %"
-
-
-def _seed_spread(found: Results[Any]) -> str:
-    rows = [_table(found).baseline, *_table(found).effects]
-    return percent(float(np.median([r.val_accuracy_std for r in rows if r.val_accuracy_std])))
-
-
-def _level(found: Results[Any], factor: str, level: str) -> str:
-    e = _effect(found, factor, level)
-    return f"{100 * (e.delta or 0.0):+.2f} [{percent(e.delta_low)}, {percent(e.delta_high)}]"
-
-
-FIGURES: Mapping[str, Callable[..., str]] = {
-    "test": lambda found: _spread(
-        _table(found).baseline.test_accuracy_mean, _table(found).baseline.test_accuracy_std
-    ),
-    "validation": lambda found: _spread(
-        _table(found).baseline.val_accuracy_mean, _table(found).baseline.val_accuracy_std
-    ),
-    "parameters": lambda found: f"{_table(found).baseline.parameters or 0:,}",
-    "seconds": lambda found: f"{_table(found).baseline.seconds or 0:,.0f}",
-    "seeds": lambda found: str(_table(found).baseline.n),
-    "trainings": lambda found: f"{len(finished(found.trials)):,}",
-    "level": _level,  # FACTOR LEVEL
-    "comparisons": lambda found: str(_table(found).family),
-    "spread": lambda found: percent(_table(found).spread),
-    "seed-spread": _seed_spread,
-}
 
 
 # Pages.
@@ -451,12 +344,11 @@ def rewritten(text: str, published: Published) -> str:
 
 def outdated_pictures(published: Published) -> list[str]:
     """Name the pictures that show a study as it no longer is."""
-    made = json.loads(PICTURES.read_text(encoding="utf-8"))
-    now = {name: study.last_run for name, study in published.studies.items()}
+    made, now = json.loads(PICTURES.read_text(encoding="utf-8")), states(published)
     return [
         picture
         for picture, shown in made.items()
-        if any(now.get(study) != last_run for study, last_run in shown.items())
+        if any(now.get(study) != state for study, state in shown.items())
     ]
 
 
@@ -464,6 +356,9 @@ def main() -> int:
     """Rewrite the pages, or say which differ."""
     check = "--check" in sys.argv[1:]
     named = [Path(word) for word in sys.argv[1:] if not word.startswith("-")]
+    if "--pictures" in sys.argv[1:]:
+        script = Path(__file__).with_name("screenshots.py")
+        subprocess.run([sys.executable, script, *OF_STUDIES], check=True)
     published, differing = Published(*named[:1]), []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -477,7 +372,7 @@ def main() -> int:
         print(f"{page}: {verb}")
     old = outdated_pictures(published)
     for name in old:
-        print(f"docs/{name}: shows another study; python docs/screenshots.py")
+        print(f"docs/{name}: shows another study; python docs/results.py --pictures")
     return 1 if check and (differing or old) else 0
 
 

@@ -1,7 +1,9 @@
 """Make the pictures of README and docs/: python docs/screenshots.py [NAME ...]
 
-Each is what the program shows today: terminal, HiPlot, report, dashboard, in headless Chromium.
-Needs Chromium, and what `pip install -e '.[test]'` installs. A minute, on two cores.
+Each is what the program shows today: terminal, HiPlot, report, dashboard, and one of each published
+study (results), in headless Chromium. docs/pictures.json keeps which state of a study they show,
+so that results.py can tell when one is outdated. Needs Chromium, and what `pip install -e
+'.[test]'` installs. A minute, on two cores.
 """
 
 import contextlib
@@ -11,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
+from published import PREFIX, Published, states
+from results import PICTURES as SHOWN_STATES
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
@@ -82,6 +86,20 @@ def report(folder: Path) -> None:
     )
 
 
+def results(folder: Path) -> None:
+    """What each published study found: reported figures and ours, or else its effects."""
+    for name, found in Published():
+        section = "reported" if getattr(found.table, "reported", ()) else "effects"
+        call("report", name, "--html", folder=folder)
+        ready = (
+            f"(document.querySelector('#{section} figure.plot')?.scrollIntoView(), true) && "
+            f"document.querySelectorAll('#{section} .main-svg').length > 0 && later(1500)"
+        )
+        page = folder / "reports" / name / "report.html"
+        file = DOCS / f"results-{name.removeprefix(PREFIX)}.webp"
+        open_page(page, file, ready=delayed(ready), width=1280, height=900)
+
+
 def dashboard(folder: Path) -> None:
     """The study's note while it runs."""
     run = [*PROGRAM, "run", "ablation", "--dataset", "digits", "--epochs", "3", "--quiet"]
@@ -128,14 +146,35 @@ def delayed(ready: str) -> str:
     return f"(window.later ??= ms => Date.now() - (window.since ??= Date.now()) > ms, {ready})"
 
 
-PICTURES = {"terminal": terminal, "hiplot": hiplot, "report": report, "dashboard": dashboard}
+def remember(names: Sequence[str]) -> None:
+    """Keep which state of which study the pictures show that were made."""
+    now = states(Published())
+    of: dict[str, dict[str, str]] = json.loads(SHOWN_STATES.read_text(encoding="utf-8"))
+    for file in sorted(DOCS.glob("*.webp")):
+        kind = file.stem.partition("-")[0]
+        if kind in names and kind != "dashboard":
+            study = PREFIX + file.stem.removeprefix("results-") if kind == "results" else STUDY
+            of[file.name] = {study: now.get(study, "never")}
+    of = {name: of[name] for name in sorted(of) if (DOCS / name).is_file()}
+    SHOWN_STATES.write_text(json.dumps(of, indent=1) + "\n", encoding="utf-8")
+
+
+PICTURES = {
+    "terminal": terminal,
+    "hiplot": hiplot,
+    "report": report,
+    "results": results,
+    "dashboard": dashboard,
+}
 
 
 def main() -> None:
     """Make the pictures that are named, or all."""
-    for name in sys.argv[1:] or PICTURES:
+    names = sys.argv[1:] or list(PICTURES)
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             PICTURES[name](Path(folder))
+    remember(names)
     for file in sorted(DOCS.glob("*.webp")):
         print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
 

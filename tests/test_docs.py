@@ -34,6 +34,8 @@ OTHERS = {
     "--device",
     "--networks",
     "--install-completion",
+    "--pictures",
+    "--check",
 }
 
 

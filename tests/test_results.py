@@ -37,7 +37,7 @@ def test_the_pages_that_hold_results_do() -> None:
 
 
 def test_a_picture_shows_its_study_as_it_is(published: Any) -> None:
-    assert pages.outdated_pictures(published) == [], "draw it: python docs/screenshots.py"
+    assert pages.outdated_pictures(published) == [], "draw it: python docs/results.py --pictures"
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md"])

@@ -99,8 +99,8 @@ def measured(
     """Measure the curve of a config's network on a device, then other ways to convolve.
 
     Returns:
-        Images per second of each size, with grouped convolutions; and by their names those of the
-        other ways that work, at the best size if that is more than one. `tell` as of `curve`.
+        Images per second of each size, with convolutions as by default; and by their names those of
+        the other ways that work, at the best size if that is more than one. `tell` as of `curve`.
 
     Raises:
         UserError, torch.OutOfMemoryError: as `throughput`, for one member.
@@ -115,7 +115,8 @@ def measured(
     rates = curve(rate, tell=tell)
     size = best(rates)
     found: dict[int | str, float] = dict(rates.items())
-    for way in convolutions.ways(device)[1:] if size > 1 else ():
+    others = convolutions.others(device, devices.precision(config, device))
+    for way in others if size > 1 else ():
         convolutions.use(way)
         try:
             found[way] = rate(size)
@@ -123,13 +124,13 @@ def measured(
         except Exception:  # memory, or a kernel that is missing: not this way, then
             continue
         finally:
-            convolutions.use(convolutions.WAYS[0])
+            convolutions.use("auto")
     return found
 
 
 def best_way(rates: Mapping[int | str, float]) -> str:
-    """Return how a bank should convolve: grouped, unless another way was measured to be faster."""
-    grouped = max((rate for name, rate in rates.items() if isinstance(name, int)), default=0.0)
+    """Return how a bank should convolve: `auto`, unless another way was measured to be faster."""
+    default = max((rate for name, rate in rates.items() if isinstance(name, int)), default=0.0)
     others = {name: rate for name, rate in rates.items() if isinstance(name, str)}
-    way = max(others, key=others.__getitem__, default=convolutions.WAYS[0])
-    return way if others.get(way, 0.0) > grouped * WORTH else convolutions.WAYS[0]
+    way = max(others, key=others.__getitem__, default="auto")
+    return way if others.get(way, 0.0) > default * WORTH else "auto"

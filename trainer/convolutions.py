@@ -15,33 +15,40 @@ from trainer import device as devices
 from trainer.errors import UserError, choose
 
 WAYS = ("grouped", "separate", "products", "triton")
+DEFAULT = "grouped"
 
 
 class _Process:
     """How this process convolves."""
 
-    way = WAYS[0]
+    way = DEFAULT
 
 
 def use(way: str) -> None:
-    """Choose how this process convolves: `grouped` until told otherwise.
+    """Choose how this process convolves.
+
+    Args:
+        way: of `WAYS`; `auto`: the default, as until told otherwise.
 
     Raises:
         UserError: there is no such way.
     """
-    if way not in WAYS:
-        raise UserError(choose("convolutions", way, WAYS))
-    _Process.way = way
+    if way not in ("auto", *WAYS):
+        raise UserError(choose("convolutions", way, ("auto", *WAYS)))
+    _Process.way = DEFAULT if way == "auto" else way
 
 
-def in_use() -> str:
-    """Return how this process convolves."""
-    return _Process.way
+def in_use(device: torch.device, precision: str) -> str:
+    """Return how this process convolves there: grouped, where Triton's kernels cannot."""
+    there = devices.has_triton(device) and precision == "bf16"
+    return "grouped" if _Process.way == "triton" and not there else _Process.way
 
 
-def ways(device: torch.device) -> tuple[str, ...]:
-    """Return the ways that there are on a device."""
-    return tuple(way for way in WAYS if way != "triton" or devices.has_triton(device))
+def others(device: torch.device, precision: str) -> tuple[str, ...]:
+    """Return the ways that there are on a device beside the one in use."""
+    there = devices.has_triton(device) and precision == "bf16"
+    taken = in_use(device, precision)
+    return tuple(way for way in WAYS if way != taken and (way != "triton" or there))
 
 
 def in_triton(x: Tensor, weight: Tensor, *, stride: int, padding: int, groups: int) -> bool:
@@ -52,7 +59,7 @@ def in_triton(x: Tensor, weight: Tensor, *, stride: int, padding: int, groups: i
     """
     channels, _, height, width = weight.shape
     return (
-        in_use() == "triton"
+        _Process.way == "triton"
         and devices.has_triton(x.device)
         and _precision(x) == torch.bfloat16
         and (stride, padding) == (1, height // 2)
@@ -79,7 +86,7 @@ def convolve(
         stride, padding: pixels.
         groups: G.
     """
-    way, dtype = in_use(), _precision(x)
+    way, dtype = _Process.way, _precision(x)
     if in_triton(x, weight, stride=stride, padding=padding, groups=groups):
         from trainer.triton_convolution import convolution
 

@@ -256,7 +256,7 @@ class _Member:
     def result(self, bank_size: int, data: ImageData, device: torch.device) -> Result:
         """Sum the course up."""
         test, inference = self.test, self.inference
-        classes = len(data.classes)
+        classes, precision = len(data.classes), devices.precision(self.config, device)
         return Result(
             outcome=self.outcome or "finished",
             history=tuple(self.history),
@@ -269,9 +269,9 @@ class _Member:
             seconds=sum(epoch.seconds for epoch in self.history) + self.seconds,
             images_per_second=self.images_per_second,
             device=devices.describe(device),
-            precision=devices.precision(self.config, device),
+            precision=precision,
             bank=bank_size,
-            convolutions=convolutions.in_use() if bank_size > 1 else convolutions.WAYS[0],
+            convolutions=convolutions.in_use(device, precision) if bank_size > 1 else "grouped",
             latency_ms=inference[device.type]["1"]["p50_ms"] if inference else None,
             inference=inference,
             multiply_adds=describe(self.config, *data.shape).multiply_adds,

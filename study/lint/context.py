@@ -191,4 +191,8 @@ class Context:
 
     def is_reproduced(self, variant: Variant) -> bool:
         """Whether a source reported figures of a variant, so that it is here on purpose."""
-        return variant_key(dict(variant.changes)) in self._reported
+        return self.is_reported(dict(variant.changes))
+
+    def is_reported(self, changes: Mapping[str, Level]) -> bool:
+        """Whether a source reported figures of what changes so much."""
+        return variant_key(changes) in self._reported

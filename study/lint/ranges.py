@@ -82,9 +82,10 @@ def _edge_of_ours(
     ahead = lead(accuracies[best], accuracies[neighbour])
     proven = ahead.is_proven(looked_at)
     sure = "" if proven else " Chance may explain its lead."
+    repeated = context.source is not None  # whose levels these are
     yield Finding(
         "edge-of-range",
-        "warning" if proven else "note",
+        "warning" if proven and not repeated else "note",
         f"factors.{factor}" if factor in context.factors else f"variants of {factor}",
         _edge_message(factor, best, ends, f"{neighbour:g} by {ahead}.{sure}"),
     )

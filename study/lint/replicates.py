@@ -226,9 +226,10 @@ def _some_lost(
         f"{label} on {len(runs)} of {len(runs) + len(context.by_variant[label])}"
         for label, runs in some.items()
     ]
+    repeated = all(context.is_reported(context.by_variant[label][0].changes) for label in some)
     yield Finding(
         "survivors",
-        "warning",
+        "note" if repeated else "warning",
         "results",
         f"{counted(len(some), 'setting')} {verb} on some seeds: {listed(shares)}. The means of "
         "the others are those of survivors, which a run of this setting may not be: call none of "
@@ -262,9 +263,10 @@ def _collapsed(context: Context) -> Iterator[Finding]:
         for label, runs in context.by_variant.items()
     }
     for run in collapsed(values) if context.plan else ():
+        repeated = context.is_reported(context.by_variant[run.variant][0].changes)
         yield Finding(
             "collapsed-run",
-            "warning",
+            "note" if repeated else "warning",
             "results",
             f"{run.variant}: seed {run.seed} ends at {100 * run.value:.2f} %, and half of its "
             f"{len(values[run.variant])} runs at {100 * run.median:.2f} % or more: it collapsed, "

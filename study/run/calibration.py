@@ -89,14 +89,14 @@ def best_convolutions(
     cache: Path | None = None,
     hardware: Callable[[str], str] | None = None,
 ) -> str:
-    """Return how banks of a network should convolve: grouped, where nothing else is remembered.
+    """Return how banks of a network should convolve: `auto`, where no faster way is remembered.
 
     Args:
         config, device, cache, hardware: as of `best_bank_size`.
     """
     rates = _remembered(config, device, cache, hardware)
     if not rates:
-        return "grouped"
+        return "auto"
     from trainer.calibration import best_way
 
     return best_way(rates)

@@ -130,7 +130,7 @@ def workers_for(
             trials=trials,
             bank=machine.bank,
             address=machine.address,
-            convolutions=best_convolutions(plan.base_config, devices[0]) if devices else "grouped",
+            convolutions=best_convolutions(plan.base_config, devices[0]) if devices else "auto",
             code=_code(plan),
             tell=tell,
         )

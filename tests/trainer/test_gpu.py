@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support.trainings import MIXED, losses, small
+from trainer import convolutions
 from trainer.bank import Bank
 from trainer.cost import measure
 from trainer.cuda_graph import GRAPHS, WARM_UP
@@ -63,6 +64,21 @@ def test_a_captured_bank_trains_each_member_as_alone_without_graphs(
     for config, fused in zip(configs, together, strict=True):
         (alone,) = train([config], digits, device="cuda")
         assert losses(fused) == pytest.approx(losses(alone), rel=5e-3)
+
+
+def test_a_captured_bank_convolves_in_triton_as_by_cudnn(digits: ImageData) -> None:
+    pytest.importorskip("triton", reason="triton is not installed")
+    configs = [small(width=24, depth=3, precision="bf16", **member) for member in MIXED]
+    trained = {}
+    try:
+        for way in ("grouped", "triton"):
+            convolutions.use(way)
+            trained[way] = train(configs, digits, device="cuda")
+    finally:
+        convolutions.use("auto")
+    for ours, theirs in zip(trained["triton"], trained["grouped"], strict=True):
+        assert (ours.convolutions, theirs.convolutions) == ("triton", "grouped")
+        assert losses(ours) == pytest.approx(losses(theirs), rel=2e-2)
 
 
 def test_the_host_waits_for_nothing_inside_an_epoch(digits: ImageData) -> None:

@@ -71,6 +71,19 @@ def test_images_are_taken_in_the_type_in_which_they_come(interpreted: ModuleType
     torch.testing.assert_close(out, expected)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_nothing_beyond_the_images_is_read(interpreted: ModuleType, channels: int) -> None:
+    shape = 3, 5, 5, 2 * channels
+    values = numbers(*shape)
+    memory = torch.full((3 * values.numel(),), torch.inf)
+    x = memory[values.numel() : -values.numel()].view(shape).copy_(values).permute(0, 3, 1, 2)
+    weight = numbers(2 * 8, channels, 3, 3).requires_grad_()
+    out = interpreted.convolution(x, weight, 2, torch.float32)  # inf * 0 would be warned of
+    (gradient,) = torch.autograd.grad(out, weight, out.detach())
+    assert out.isfinite().all()
+    assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("parts", [1, 3, 9])
 def test_a_sum_over_pixels_is_the_same_in_any_number_of_parts(
     interpreted: ModuleType, parts: int

@@ -34,7 +34,7 @@ class WorkerSpec:
     dataset: str
     data_dir: Path | None
     resume_seconds: float = 20.0  # of training between two resume points
-    convolutions: str = "grouped"  # how banks convolve, see `trainer.convolutions`
+    convolutions: str = "auto"  # how banks convolve, see `trainer.convolutions`
     code: UserCode = UserCode()
 
 
@@ -81,7 +81,7 @@ class Request:
     trials: int = 1  # to be trained, as far as that is known
     bank: int | None = None  # members at most
     address: str | None = None
-    convolutions: str = "grouped"  # of each worker
+    convolutions: str = "auto"  # of each worker
     code: UserCode = UserCode()
     tell: Callable[[str], None] = lambda _: None  # of workers that come and go, a line each
 

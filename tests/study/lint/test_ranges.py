@@ -44,6 +44,15 @@ def test_the_winner_of_a_search_at_the_end_of_its_range_is_noted() -> None:
     assert found(lint(plan, rows), "edge-of-range") == [("note", "search.space.width")]
 
 
+def test_the_levels_of_a_source_end_where_it_ended_them() -> None:
+    source = {"name": "someone", "selected_on": "test", "test_images": 10_000, "runs": 1}
+    values = {16: [0.80, 0.81, 0.80], 32: [0.85, 0.86, 0.86], 64: [0.91, 0.92, 0.93]}
+    for more, severity in (({}, "warning"), ({"source": source}, "note")):
+        plan = ours(seeds=3, factors={"width": [16, 32, 64]}, **more)
+        findings = lint(plan, level_rows("width", values, 32))
+        assert found(findings, "edge-of-range") == [(severity, "factors.width")]
+
+
 def test_two_seeds_prove_no_edge() -> None:
     """Two pairs may agree by chance: their paired t has one degree of freedom."""
     plan = ours(seeds=2, factors={"width": [16, 32, 64]})

@@ -101,6 +101,20 @@ def test_a_level_that_diverged_on_some_seeds_is_told_from_one_that_lacks_runs() 
     assert found(findings, "single-run") == []
 
 
+def test_what_becomes_of_a_source_s_setting_is_a_result_to_be_known() -> None:
+    source = {"name": "someone", "selected_on": "test", "test_images": 10_000, "runs": 1}
+    base = [row({}, seed, 0.90 + seed / 1000) for seed in range(5)]
+    high = [row({"learning_rate": 0.5}, seed, 0.93 + seed / 1000) for seed in range(3)]
+    lost = [row({"learning_rate": 0.5}, seed, None, state="FAIL", outcome="diverged")
+            for seed in (3, 4)]  # fmt: skip
+    fell = [row({"learning_rate": 0.5}, seed, value) for seed, value in ((3, 0.1), (4, 0.93))]
+    for reported, severity in (({}, "warning"), ({"learning_rate": 0.5}, "note")):
+        told = [{"changes": reported, "test_accuracy": 0.9}]
+        plan = ours(seeds=5, factors={"learning_rate": [3e-3, 0.5]}, source=source, reported=told)
+        assert found(lint(plan, [*base, *high, *lost]), "survivors") == [(severity, "results")]
+        assert found(lint(plan, [*base, *high, *fell]), "collapsed-run") == [(severity, "results")]
+
+
 def test_a_level_that_diverged_on_every_seed_has_its_result() -> None:
     plan = ours(seeds=3, factors={"learning_rate": [3e-3, 50.0]})
     base = [row({}, seed, 0.90 + seed / 1000) for seed in range(3)]

@@ -12,10 +12,11 @@ from analysis import trials as stored
 from study import cli
 from study.plans import catalog
 from study.plans.plan import Cell, Plan, Variant, load_plan
+from study.plans.space import every_point
 from study.run.machine import Machine
 from study.store import location
 from tests.support.plans import run
-from trainer.config import ARCHITECTURE_FIELDS, TrainConfig
+from trainer.config import ARCHITECTURE_FIELDS, TrainConfig, network_fields
 from trainer.data import ImageData
 from trainer.datasets import DATASETS
 from trainer.models import describe
@@ -83,6 +84,32 @@ def test_batches_of_the_digits_plans_fit_its_images(name: str, digits: ImageData
     assert max(config.batch_size for config in [plan.base_config, *configs(plan)]) * 5 < training
 
 
+BOUNDS = {
+    "record": 100_000,
+    "record-ablation": 100_000,
+    "record-300k": 300_000,
+    "record-500k": 500_000,
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_every_variant_of_a_record_obeys_its_bound(name: str) -> None:
+    plan = load_plan(name)
+    sizes = [parameters(config) for config in configs(plan)]
+    assert 0.8 * BOUNDS[name] < max(sizes) <= BOUNDS[name]
+    if plan.variant_count == 1:
+        assert f"{sizes[0]:,}" in catalog.text(name)
+
+
+def test_every_point_of_the_records_search_obeys_its_bound() -> None:
+    plan = load_plan("record-search")
+    assert plan.search is not None
+    network = [p for p in plan.search.space if p.name in network_fields("convnet") - {"dropout"}]
+    points = list(every_point(network, plan.base_config))
+    sizes = [parameters(plan.base_config.replace(**point)) for point in points]
+    assert set(sizes) == {84_154, 86_074, 93_594}
+
+
 def test_the_documented_catalogue_is_this_one() -> None:
     docs = (Path(__file__).parents[3] / "docs" / "plans.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| (`[\w`, -]+) \| .* \| ([\d, ]*)\|$", docs, re.MULTILINE)
@@ -90,7 +117,7 @@ def test_the_documented_catalogue_is_this_one() -> None:
         name: int(count)
         for names, counts in told
         for name, count in zip(
-            re.findall(r"`([\w-]+)`", names), re.findall(r"\d+", counts) or ["60"] * 2, strict=True
+            re.findall(r"`([\w-]+)`", names), re.findall(r"\d+", counts) or ["60"] * 3, strict=True
         )
     }
     assert set(sizes) == set(catalog.names())

@@ -107,24 +107,25 @@ def test_every_way_to_convolve_is_measured_at_the_best_size_and_none_is_left_on(
 
     def rate(config: TrainConfig, data: ImageData, device: torch.device, members: int) -> float:
         del config, data, device
-        asked.append((members, convolutions.in_use()))
-        if convolutions.in_use() == "separate":
+        way = convolutions.in_use(CPU, "fp32")
+        asked.append((members, way))
+        if way == "separate":
             raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
-        return 10.0 * min(members, 2) * (3 if convolutions.in_use() == "products" else 1)
+        return 10.0 * min(members, 2) * (3 if way == "products" else 1)
 
     monkeypatch.setattr("trainer.calibration.throughput", rate)
     rates = measured(small(), digits, CPU)
     assert asked[-2:] == [(2, "separate"), (2, "products")]
     assert (rates["products"], "separate" in rates) == (60.0, False)
     assert best_way(rates) == "products"
-    assert convolutions.in_use() == "grouped"
+    assert convolutions.in_use(CPU, "fp32") == "grouped"
 
 
 @pytest.mark.parametrize(
     ("rates", "way"),
     [
-        ({1: 10.0, 2: 20.0}, "grouped"),
-        ({1: 10.0, 2: 20.0, "separate": 20.5, "products": 9.0}, "grouped"),  # not worth it
+        ({1: 10.0, 2: 20.0}, "auto"),
+        ({1: 10.0, 2: 20.0, "separate": 20.5, "products": 9.0}, "auto"),  # not worth it
         ({1: 10.0, 2: 20.0, "separate": 30.0, "products": 40.0}, "products"),
         ({1: 10.0, 2: 20.0, "separate": 30.0}, "separate"),
     ],
@@ -143,7 +144,7 @@ def test_workers_convolve_in_the_way_that_was_fastest(
     monkeypatch.setattr(machines, "device_names", lambda _: ["cpu"])
     with machines.workers_for(plan, 4, machines.Machine()) as (executor, _):
         assert isinstance(executor, LocalExecutor)
-        assert {spec.convolutions for spec in executor.specs} == {"grouped"}
+        assert {spec.convolutions for spec in executor.specs} == {"auto"}
 
 
 class Measuring:

@@ -63,7 +63,7 @@ class Study:
         """A row for each trial, its params as columns `param.NAME`; accuracies are fractions."""
         import pandas
 
-        names = [field.name for field in dataclasses.fields(trials.Trial)]
+        names = [*(field.name for field in dataclasses.fields(trials.Trial)), "test_time_flip"]
         rows = [
             {name: getattr(trial, name) for name in names if name not in _APART}
             | {f"param.{name}": level for name, level in trial.params.items()}

@@ -1,7 +1,8 @@
 """The convolutions of a bank in training: grouped or in other ways; one switch for all.
 
-They are the same function. Which is fastest depends on a GPU, on its libraries and on the network:
-cuDNN is suspected of slow grouped kernels (pytorch #73764, #70954), so `--bank auto` measures.
+They are the same function. Which is fastest depends on a GPU, on its libraries and on the network.
+cuDNN's grouped kernels took 2 to 11 times as long as ours in Triton on an H200
+(docs/performance.md); what is elsewhere, `--bank auto` measures.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from trainer import device as devices
 from trainer.errors import UserError, choose
 
 WAYS = ("grouped", "separate", "products", "triton")
-DEFAULT = "grouped"
+DEFAULT = "triton"  # where its kernels can; elsewhere grouped
 
 
 class _Process:

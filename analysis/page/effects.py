@@ -174,7 +174,7 @@ def _in_test(effect: Effect) -> list[Cell]:
         word = "seen, too"
     elif only_in_test(effect):
         word = "only here"
-    return [Cell(word, kind="open"), Cell(text, effect.test_delta, "number")]
+    return [Cell(word, kind="open"), Cell(mirrored.mark(text, effect), effect.test_delta, "number")]
 
 
 def _named(effect: Effect) -> list[Cell]:

@@ -72,6 +72,12 @@ def test_a_study_is_frames_and_tables(database: Path, tmp_path: Path) -> None:
         study.factorial()
 
 
+def test_figures_of_mirror_images_have_a_column(database: Path) -> None:
+    study = fmnist_study.load("mine", storage=database)
+    assert not study.trials["test_time_flip"].any()
+    assert not study.table().frame["test_time_flip"].any()
+
+
 def test_a_plan_is_a_table_a_file_a_name_or_itself(database: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(

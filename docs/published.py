@@ -27,7 +27,7 @@ PREFIX = "reference/"
 # In which order they are told; others follow.
 ORDER = (
     "ablation", "pooling", "structure", "lenet", "batchnorm-lr", "recipes", "references", "search",
-    "record",
+    "record-search", "record-ablation", "record", "record-300k", "record-500k",
 )  # fmt: skip
 
 

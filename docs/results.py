@@ -37,6 +37,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> its state
 PART = re.compile(r"(<!-- results: ([^>]*?) -->)(.*?)(<!-- end of results -->)", re.DOTALL)
 OF_STUDIES = ("terminal", "hiplot", "report", "results")  # kinds of pictures
+RECORDS = ("record", "record-300k", "record-500k")  # plans of one network each
 COMPARED = ("agrees", "within range", "higher", "lower")
 DECIDED = ("holds", "contradicted", "not decided")
 Part = Callable[..., str]
@@ -165,8 +166,35 @@ def every_study(published: Published) -> str:
     return "\n\n".join(
         f"### {name}\n\n{screen(published, name)}\n\n{provenance(published, name)}"
         for name in published.studies
-        if name != f"{PREFIX}record"
+        if not name.startswith(f"{PREFIX}record")
     )
+
+
+def networks(published: Published) -> str:
+    """The networks of plans that hold nothing but one, each trained on several seeds."""
+    found = [(name, published.of(f"{PREFIX}{name}")) for name in RECORDS]
+    trained = [(name, own) for name, own in found if own is not None]
+    if not trained:
+        return "No such network has been trained yet."
+    rows = {
+        "network": [f"{name}: {own.study.plan.get('description', '')}" for name, own in trained],
+        "parameters": [FIGURES["parameters"](own) for _, own in trained],
+        "validation": [FIGURES["validation"](own) for _, own in trained],
+        "test": [FIGURES["test"](own) for _, own in trained],
+        "seeds": [FIGURES["seeds"](own) for _, own in trained],
+        "seconds a seed": [FIGURES["seconds"](own) for _, own in trained],
+    }
+    return table(rows)
+
+
+def goal(published: Published, name: str, percents: str) -> str:
+    """Whether the mean test accuracy of a study's baseline reaches a goal, or misses it."""
+    found = published.of(name)
+    mean = None if found is None else effects_of(found).baseline.test_accuracy_mean
+    if mean is None:
+        return f"not trained yet: `{name}`"
+    short = float(percents) - 100 * mean
+    return "reached" if short <= 0 else f"missed by {short:.2f} points"
 
 
 def screen(published: Published, name: str) -> str:
@@ -236,6 +264,8 @@ PARTS: Mapping[str, Part] = {
     "claims": claims,
     "reported": reported,
     "studies": every_study,
+    "networks": networks,
+    "goal": goal,
     "screen": screen,
     "provenance": provenance,
     "effects": effects,

@@ -97,6 +97,21 @@ def test_whatever_studies_there_are_the_pages_can_be_written(tmp_path: Path) -> 
     assert pages.overview(found).count("\n| reference/") == 2
 
 
+def test_the_network_of_a_record_is_told_with_its_goal(tmp_path: Path) -> None:
+    found = full_budget(tmp_path, "record")
+    row = pages.networks(found).splitlines()[2]
+    assert re.search(
+        r"^\| record: .* \| 50,282 \| 9\d\.\d\d ± 0\.\d\d % \| 9\d\.\d\d ± .* \| 5 \|", row
+    )
+    assert pages.goal(found, "reference/record", "80.5") == "reached"
+    mean = found.of("reference/record").table.baseline.test_accuracy_mean
+    assert pages.goal(found, "reference/record", "99") == f"missed by {99 - 100 * mean:.2f} points"
+    assert "50,282 parameters" in pages.findings(found)
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "```text\nreference/record: fashion-mnist" in pages.rewritten(text, found)
+    assert "### reference/record\n" not in pages.rewritten(text, found)
+
+
 def test_a_database_without_studies_says_so(tmp_path: Path) -> None:
     database(tmp_path, [], name="mine")
     none = pages.Published(tmp_path / "studies.db")

@@ -8,10 +8,10 @@ from study.plans.reported import LEVELS_OF_CLAIMS
 from trainer.config import TrainConfig
 from trainer.errors import UserError, choose
 
-Table = Mapping[str, Any]
+Values = Mapping[str, Any]
 
 
-def without(values: Table, named: Sequence[str]) -> dict[str, Any]:
+def without(values: Values, named: Sequence[str]) -> dict[str, Any]:
     """Return a plan's tables without some levels of its factors, and without what is said of them.
 
     Args:
@@ -27,7 +27,7 @@ def without(values: Table, named: Sequence[str]) -> dict[str, Any]:
     return plan
 
 
-def _named(plan: Table, text: str) -> tuple[str, Any]:
+def _named(plan: Values, text: str) -> tuple[str, Any]:
     """Return the factor and the level that a text names."""
     factor, _, wanted = text.partition("=")
     levels = _levels(plan)
@@ -44,35 +44,35 @@ def _named(plan: Table, text: str) -> tuple[str, Any]:
     return factor, level
 
 
-def _levels(plan: Table) -> dict[str, list[Any]]:
+def _levels(plan: Values) -> dict[str, list[Any]]:
     levels = {name: list(tried) for name, tried in plan.get("factors", {}).items()}
     for row in plan.get("variants", ()):
         levels.setdefault(row["factor"], []).append(row["level"])
     return levels
 
 
-def _of_baseline(plan: Table, factor: str) -> Any:
+def _of_baseline(plan: Values, factor: str) -> Any:
     return plan.get("baseline", {}).get(factor, getattr(TrainConfig, factor, None))
 
 
-def _without(plan: Table, factor: str, level: Any) -> dict[str, Any]:
+def _without(plan: Values, factor: str, level: Any) -> dict[str, Any]:
     factors = {
         name: [value for value in tried if name != factor or value != level]
         for name, tried in plan.get("factors", {}).items()
     }
-    rows: list[Table] = []
-    gone: list[Table] = []
+    rows: list[Values] = []
+    gone: list[Values] = []
     for row in plan.get("variants", ()):
         named = (row["factor"], row["level"]) == (factor, level)
         (gone if named else rows).append(row)
     changes = [row["changes"] for row in gone if all(row["changes"] != r["changes"] for r in rows)]
     in_factors = factor in plan.get("factors", {})
 
-    def stays(entry: Table) -> bool:
+    def stays(entry: Values) -> bool:
         listed = entry.get("changes") in changes
         return not (listed or (in_factors and entry.get("changes", {}).get(factor) == level))
 
-    def speaks_of(claim: Table) -> bool:
+    def speaks_of(claim: Values) -> bool:
         said = [claim[key] for key in LEVELS_OF_CLAIMS if key in claim]
         return claim.get("factor") == factor and level in (*said, *claim.get("among", ()))
 

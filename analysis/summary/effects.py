@@ -240,7 +240,8 @@ def _false_claims(table: EffectFigures) -> list[str]:
         return []
     holm, dunnett = "is at most 5 % (Holm's correction)", "is about 5 % (Dunnett's test)"
     method = holm if table.strict else dunnett
-    return [f"The chance of any false claim among all {table.family} comparisons {method}."]
+    every = "both" if table.family == 2 else f"all {table.family}"
+    return [f"The chance of any false claim among {every} comparisons {method}."]
 
 
 def _not_proven(table: EffectFigures, effects: Sequence[Effect]) -> list[str]:

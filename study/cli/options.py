@@ -62,6 +62,10 @@ EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs per t
 SubsetOption = Annotated[
     int | None, typer.Option("--subset", help="Use so many images of the training set.")
 ]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="FACTOR=LEVEL", help="Leave a level out; repeatable."),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, or cuda:0,1,...")
 ]

@@ -52,6 +52,7 @@ from study.cli.options import (
     TrialsOption,
     UntilSureOption,
     VerboseOption,
+    WithoutOption,
     WorkersOption,
 )
 from study.cli.run_end import call_at_end, check_tensorboard, followed
@@ -109,6 +110,7 @@ def run(
     epochs: EpochsOption = None,
     trials: TrialsOption = None,
     subset: SubsetOption = None,
+    without: WithoutOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     bank: BankOption = "auto",
@@ -130,7 +132,7 @@ def run(
 ) -> None:
     """Run a study, or go on with it."""
     sizes = {"epochs": epochs, "trials": trials, "subset": subset, "negligible": negligible}
-    sizes |= _seeds(seeds, until_sure, max_seeds)
+    sizes |= _seeds(seeds, until_sure, max_seeds) | {"without": without or None}
     url = location.locate(storage_option)
     if not dry_run and not _has_own_plan(study):
         from study.store import replay

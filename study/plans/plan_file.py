@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from study.plans import catalog
+from study.plans.left_out import without
 from trainer.config import OPTION_TABLES
 from trainer.datasets import DATASETS
 from trainer.errors import UserError, choose
@@ -163,10 +164,10 @@ def overridden(
     Args:
         values: the plan, for its data set.
         default: the data set of a plan that names none.
-        changes: by key; `trials` is the search's.
+        changes: by key; `trials` is the search's, `without` names levels, `FACTOR=LEVEL`.
 
     Raises:
-        UserError: `trials` is given for a design that counts cells.
+        UserError: `trials` is given for a design that counts cells; there is no such level.
     """
     given = {key: value for key, value in changes.items() if value is not None}
     trials = given.pop("trials", None)
@@ -174,6 +175,7 @@ def overridden(
     plan = dict(values)
     if given.get("dataset", dataset) != dataset:
         plan = on_dataset(plan, given["dataset"])
+    plan = without(plan, given.pop("without", ()))
     if "epochs" in given:
         plan = with_epochs(plan, given["epochs"])
     if isinstance(given.get("seeds"), int):  # so many, and no more

@@ -118,7 +118,7 @@ CLAIM: Mapping[str, Check] = {
     "negligible": _positive,  # a difference that is none: points of accuracies
     "with": table,  # where these levels are: an interaction
 }
-_LEVELS = ("best", "better", "worse", "no_worse", "than")
+LEVELS_OF_CLAIMS = ("best", "better", "worse", "no_worse", "than")
 SAYINGS = ("best", "better", "worse", "no_worse", "no_effect")
 
 
@@ -238,7 +238,7 @@ def _check_levels(
 ) -> None:
     """Check every level that a claim names, of factors that there are."""
     named: list[tuple[str, str, Any]] = []
-    for word in (*_LEVELS, "with", "among"):
+    for word in (*LEVELS_OF_CLAIMS, "with", "among"):
         said = claim.get(word)
         if isinstance(said, dict):
             named += [(f"{word}.{factor}", factor, level) for factor, level in said.items()]

@@ -335,7 +335,7 @@ def test_a_proven_gain_is_told_with_its_interval_and_its_cost(tmp_path: Path) ->
         r"\(95 % interval 2\.\d\d to 3\.\d\d\)\.",
         page["By how much"],
     )
-    assert "The chance of any false claim among all 2 comparisons is about 5 %" in page["How sure"]
+    assert "The chance of any false claim among both comparisons is about 5 %" in page["How sure"]
     assert page["What it costs"].startswith(
         "pooling=avg has the highest mean validation accuracy of all variants, 94.36 %. "
         "Compared with the baseline it has about the same parameters, training time and latency."

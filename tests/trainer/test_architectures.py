@@ -187,7 +187,8 @@ def imagenet_stem(channels: int) -> list[nn.Module]:
 @pytest.mark.parametrize("stem", ["3x3", "7x7"])
 def test_resnet_like_is_that_of_serge_m_with_either_stem(stem: str, side: int) -> None:
     layers = small_stem(64, bias=True) if stem == "3x3" else imagenet_stem(64)
-    reference = residual_network(layers, [64, 128, 256], [2, 2, 2], blocks=2)
+    strides = [2, 2, 2] if stem == "3x3" else [1, 2, 2]
+    reference = residual_network(layers, [64, 128, 256], strides, blocks=2)
     fields: dict[str, Any] = {"conv_bias": True, "activation": "relu", "stem": stem}
     check(reference, side, architecture="resnet_like", **fields)
 

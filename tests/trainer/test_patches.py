@@ -50,8 +50,8 @@ def test_a_bank_that_takes_it_trains_each_member_as_alone(
     configs = [small(**member, epochs=2) for member in MIXED]
     alone = [train([config], digits)[0] for config in configs]
 
-    def as_on_a_gpu(layers: list[torch.nn.Module], x: torch.Tensor, *, natively: bool) -> object:
-        del natively
+    def as_on_a_gpu(layers: list[torch.nn.Module], x: torch.Tensor, kernels: object) -> object:
+        del kernels
         first = layers[0]
         assert isinstance(first, Convolution)
         return convolution_of_images(x, first.weight, first.members), layers[1:]

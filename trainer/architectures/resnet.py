@@ -15,14 +15,17 @@ from trainer.layers import ChannelNorm, Convolution, GlobalAverage, Linear, acti
 def resnet_like(
     configs: Sequence[TrainConfig], side: int, classes: int, channels: int
 ) -> nn.Sequential:
-    """The best network of serge-m/code-training: three stages.
+    """The networks of serge-m/code-training, of three stages.
 
-    Each starts by halving the image. `conv_bias` gives its 3x3 stem the bias that was left under
-    the batch norm.
+    With the 3x3 stem its best one: each stage starts by halving the image, and `conv_bias` gives
+    the stem the bias that was left under the batch norm. With the 7x7 stem torchvision's ResNet-18
+    without its last stage, whose first one does not halve what the stem has halved twice.
     """
-    bias = configs[0].conv_bias and configs[0].stem == "3x3"
+    small = configs[0].stem == "3x3"
+    strides = (2, 2, 2) if small else (1, 2, 2)
+    bias = configs[0].conv_bias and small
     return _resnet(
-        configs, classes, channels, (64, 128, 256), blocks=2, strides=(2, 2, 2), stem_bias=bias
+        configs, classes, channels, (64, 128, 256), blocks=2, strides=strides, stem_bias=bias
     )
 
 

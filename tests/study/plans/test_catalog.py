@@ -183,6 +183,7 @@ COUNTS: dict[str, dict[tuple[str | None, Any], int]] = {
         ("experiment", "1 VGG-like"): 6_494_570,
         ("experiment", "6 crop and rotation"): 6_494_570,
         ("experiment", "8 MobileNetV2, SGD"): 680_202,
+        ("experiment", "7 ResNet, 7x7 stem"): 2_779_082,
         ("experiment", "9 ResNet, 3x3 stem"): 2_780_810,
         ("experiment", "10 ResNet-like"): 2_780_810,
     },

@@ -26,7 +26,8 @@ NEGLIGIBLE = 0.25  # points of accuracy that would not matter, where neither cla
 FEWEST = 2  # pairs, without which nothing is known of a spread
 
 VERDICTS = {
-    "holds": "proven, in every comparison that the claim needs",
+    "holds": "proven, in every comparison that the claim needs; that levels are alike, or one is "
+    "no worse, by bounds on their differences, whatever p is",
     "contradicted": "the opposite is proven",
     "not decided": "chance may explain what was measured",
     "not comparable": "ours were trained on other data or for another time",

@@ -81,13 +81,25 @@ def claims(published: Published) -> str:
         return "No published study judges a claim."
     columns: dict[str, list[str]] = {
         head: []
-        for head in ("project", "claim", "compared", "theirs", "runs", "ours", "n", "p", "verdict")
+        for head in (
+            "project",
+            "claim",
+            "judged as",
+            "compared",
+            "theirs",
+            "runs",
+            "ours",
+            "n",
+            "p",
+            "verdict",
+        )
     }
     for project, found, claim in published.claims:
         runs = found.study.plan["source"].get("runs") or "?"
         cells = (
             project,
             claim.text,
+            claim.about,
             claim.compared,
             "" if claim.reported is None else f"{100 * claim.reported:+.2f}",
             "" if claim.reported is None else str(runs),
@@ -98,7 +110,7 @@ def claims(published: Published) -> str:
         )
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
-    return f"{table(columns, 3)}\n\n{_told_of_claims(published)}"
+    return f"{table(columns, 4)}\n\n{_told_of_claims(published)}"
 
 
 def _difference(found: Results[Any], claim: JudgedClaim) -> str:

@@ -206,7 +206,7 @@ def small(command: str) -> list[str]:
         dataset = [] if "--dataset" in words else ["--dataset", "digits"]
         trials = ["--trials", "6"] if "search" in words else []
         words = ["run", words[1].removeprefix("reference/"), *words[2:], *dataset, *SMALL, *trials]
-    if "--retrain" in words:  # of trainings of half a minute
+    if "--retrain" in words:  # of trainings of minutes
         words[words.index("--retrain") + 1] = "1"
     return words
 
@@ -233,7 +233,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_path: Pa
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=250,
+            timeout=900,
             check=False,
         )
         allowed = (0, 1) if words[0] == "lint" else (0,)

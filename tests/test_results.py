@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from study.cli.findings import findings
 from study.plans.plan import load_plan
 from tests.support.house import ROOT
-from tests.support.studies import database, trial
+from tests.support.studies import database, published_names, trial
 
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -38,6 +39,13 @@ def test_the_pages_that_hold_results_do() -> None:
 
 def test_a_picture_shows_its_study_as_it_is(published: Any) -> None:
     assert pages.outdated_pictures(published) == [], "draw it: python docs/results.py --pictures"
+
+
+@pytest.mark.parametrize("name", published_names())
+def test_no_published_study_has_a_mistake_of_method(name: str, published: Any) -> None:
+    found = published.of(name)
+    told = [own for own in findings(found.study, found.trials) if own.severity != "note"]
+    assert told == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md"])

@@ -10,7 +10,15 @@ from analysis.designs import results
 from analysis.designs.base import Results
 from analysis.first_screen import PAGES, SCREEN, first_screen, whole_summary
 from tests.support import studies
-from tests.support.studies import PARETO, PUBLISHED, SEARCH, ablation_trials, plan, read
+from tests.support.studies import (
+    PARETO,
+    PUBLISHED,
+    SEARCH,
+    ablation_trials,
+    plan,
+    published_names,
+    read,
+)
 
 LEVELS = [f"level-{index:02}-of-a-long-name" for index in range(60)]
 
@@ -28,7 +36,7 @@ def published(name: str) -> Results[Any]:
     return results(study, trials.trials(connection, study.id))
 
 
-@pytest.mark.parametrize("name", ["reference/ablation", "reference/pooling"])
+@pytest.mark.parametrize("name", published_names())
 def test_a_published_study_fits_a_screen(name: str) -> None:
     lines = shown(published(name))
     assert len(lines) <= SCREEN - PAGES

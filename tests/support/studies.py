@@ -29,6 +29,12 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 PUBLISHED = Path(__file__).parents[2] / "studies.db"
 
 
+def published_names() -> list[str]:
+    """List the studies that travel with the package."""
+    with closing(sqlite3.connect(f"{PUBLISHED.as_uri()}?immutable=1", uri=True)) as connection:
+        return [name for (name,) in connection.execute("SELECT study_name FROM studies")]
+
+
 def plan(
     factors: dict[str, list[Any]],
     baseline: dict[str, Any],

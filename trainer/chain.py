@@ -23,7 +23,7 @@ from trainer.native.activated import activated
 from trainer.native.images import fits, pooled_images
 from trainer.patches import convolution_of_images
 
-TRITON = False  # whether tails are fused on GPUs: off until measured on one
+TRITON = True  # whether tails are fused on GPUs
 
 
 class Chain(nn.Sequential):

@@ -19,7 +19,8 @@ _COLUMNS = 64  # channels of a tile: 128 bytes in bf16
 _TILE = 1024  # its numbers
 _WARPS = 4
 _PROGRAMS = 2048  # about so many share a pass
-_PARTS = 256  # at most so many sums are left of a channel
+_SUMMING = 512  # if they leave sums: as many as an H100 or H200 runs at the same time
+_PARTS = 256  # sums that are left of a channel at most
 _POOLINGS = {None: 0, "max": 1, "avg": 2}  # as the kernels number them
 
 
@@ -53,13 +54,16 @@ def activated(
 
 
 def _tiles(
-    channels: int, count: int, parts: int | None = None
+    channels: int, count: int, *, summing: bool = False, larger: int = 1
 ) -> tuple[tuple[int, int], dict[str, int]]:
-    """Share pixels or windows among programs: their grid, and what each is told."""
+    """Share pixels or windows among programs: their grid, and what each is told.
+
+    Where a program reads little of each, its tiles are so many times `larger`.
+    """
     columns = min(_COLUMNS, max(16, triton.next_power_of_2(channels)))
-    across, rows = triton.cdiv(channels, columns), _TILE // columns
-    blocks = max(1, _PROGRAMS // across)
-    tiles = triton.cdiv(count, rows * (blocks if parts is None else min(blocks, parts)))
+    across, rows = triton.cdiv(channels, columns), larger * _TILE // columns
+    blocks = min(max(1, _SUMMING // across), _PARTS) if summing else max(1, _PROGRAMS // across)
+    tiles = triton.cdiv(count, rows * blocks)
     grid = across, triton.cdiv(count, rows * tiles)
     return grid, {"tiles": tiles, "rows": rows, "columns": columns, "num_warps": _WARPS}
 
@@ -86,7 +90,7 @@ def batch_statistics(  # noqa: PLR0917
     """
     channels = x.shape[1]
     pixels = x.numel() // channels
-    grid, shape = _tiles(channels, pixels, _PARTS)
+    grid, shape = _tiles(channels, pixels, summing=True, larger=4)
     parts = torch.empty((2, grid[1], channels), device=x.device)
     passes.moments[grid](x, parts, pixels, channels, **shape)
     out = torch.empty((4, channels), device=x.device)
@@ -163,7 +167,7 @@ def transformed_backward(  # noqa: PLR0917
     half = 2 if pooling else 1
     down, across = triton.cdiv(height, half), triton.cdiv(width, half)
     alone = statistics is None and bias is not None
-    grid, shape = _tiles(channels, images * down * across, _PARTS if alone else None)
+    grid, shape = _tiles(channels, images * down * across, summing=alone)
     if alone:
         parts = torch.empty((1, grid[1], channels), device=x.device)
     tensors = x, gradient, dx, statistics, bias, sums, parts
@@ -181,7 +185,7 @@ def _norm_sums(
     """Return the gradients of a norm's bias and weight, [2, C]."""
     channels, height, width = x.shape[1:]
     windows = gradient.numel() // channels
-    grid, shape = _tiles(channels, windows, _PARTS)
+    grid, shape = _tiles(channels, windows, summing=True, larger=1 if pooling else 2)
     parts = torch.empty((2, grid[1], channels), device=x.device)
     sizes = windows, height, width, channels
     passes.sums[grid](x, gradient, statistics, parts, slope, *sizes, pooling=pooling, **shape)

@@ -112,23 +112,19 @@ def statistics(  # type: ignore[no-untyped-def] # noqa: PLR0917
     there = channel < channels
     origin = tl.load(parts + channel, mask=there, other=0.0)
     total = tl.zeros((rows, columns), tl.float32)
-    for start in range(0, blocks, rows):
-        block = start + row
-        inside = (block < blocks)[:, None] & there[None, :]
-        means = _wide(parts + block[:, None] * channels + channel[None, :], inside)
-        count = tl.minimum(pixels - block * each, each).to(tl.float32)[:, None]
-        total += tl.where(inside, count * (means - origin[None, :]), 0.0)
-    mean = origin + tl.sum(total, 0) / pixels
     square = tl.zeros((rows, columns), tl.float32)
     for start in range(0, blocks, rows):
         block = start + row
         inside = (block < blocks)[:, None] & there[None, :]
         place = parts + block[:, None] * channels + channel[None, :]
-        distance = _wide(place, inside) - mean[None, :]
-        count = tl.minimum(pixels - block * each, each).to(tl.float32)[:, None]
+        distance = _wide(place, inside) - origin[None, :]
         within = _wide(place + blocks * channels, inside)
+        count = tl.minimum(pixels - block * each, each).to(tl.float32)[:, None]
+        total += tl.where(inside, count * distance, 0.0)
         square += tl.where(inside, within + count * distance * distance, 0.0)
-    squares = tl.sum(square, 0)
+    away = tl.sum(total, 0) / pixels
+    mean = origin + away
+    squares = tl.maximum(tl.sum(square, 0) - pixels * away * away, 0.0, propagate_nan=_ALL)
     inverse = 1.0 / tl.sqrt(squares / pixels + eps)
     scale = tl.load(weight + channel, mask=there, other=0.0) * inverse
     shift = tl.load(bias + channel, mask=there, other=0.0) - mean * scale

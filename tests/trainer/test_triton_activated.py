@@ -159,9 +159,10 @@ def test_it_is_the_layers_with_their_gradients_in_all_combinations(  # noqa: PLR
 def test_programs_share_the_work_however_it_is_cut(
     interpreted: Any, monkeypatch: pytest.MonkeyPatch, before: str, pooling: str | None
 ) -> None:
-    monkeypatch.setattr(interpreted, "_TILE", 256)
+    monkeypatch.setattr(interpreted, "_TILE", 64)
     monkeypatch.setattr(interpreted, "_COLUMNS", 16)
-    monkeypatch.setattr(interpreted, "_PROGRAMS", 9)  # 3 x 3 of several tiles each
+    for name in ("_PROGRAMS", "_SUMMING"):
+        monkeypatch.setattr(interpreted, name, 9)  # 3 x 3 of several tiles each
     x = inputs((7, 40, 5, 6)).float()
     compare(interpreted.activated, x, before, 0.1, pooling, NUMBERS[1])
 

@@ -88,7 +88,7 @@ def _of_factorial(
 ) -> Levels:
     """Of a factorial a level, or a combination of several, stands for all cells that have it."""
     best, given = claim.get("best"), claim.get("with", {})
-    names = tuple(best) if isinstance(best, dict) else (claim["factor"],)
+    names = tuple(best) if isinstance(best, dict) else (str(claim.get("factor")),)
     cells: defaultdict[str, dict[Hashable, Trial]] = defaultdict(dict)
     for trial in finished(trials):
         if (level := _place(trial.params, names, given)) is not None:

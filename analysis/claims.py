@@ -183,6 +183,8 @@ class _Results:
 
     def _contrasts(self, pairs: Pairs, levels: Levels, margin: float | None) -> list[Contrast]:
         """Compare levels as the study's table compares its rows: others with the claimed one."""
+        if not pairs:
+            return []
         keys = {(levels.keys[other], levels.keys[level]): (level, other) for level, other in pairs}
         samples = {key: levels.sample(other, level) for key, (level, other) in keys.items()}
         plan, values = self.study.plan, levels.values
@@ -269,10 +271,10 @@ def _about(claim: Mapping[str, Any], said: str, pairs: Pairs, margin: str) -> st
     given = [f"{name} is {level_text(level)}" for name, level in claim.get("with", {}).items()]
     where = f", where {listed(given)}" if given else ""
     if said == "no_effect":
-        levels = listed(list(dict.fromkeys(name for pair in pairs for name in pair)))
-        return f"{claim['factor']}: {levels} differ by at most {margin or 'nothing'}{where}"
+        levels = listed([*dict.fromkeys(name for pair in pairs for name in pair)] or ["levels"])
+        return f"{claim.get('factor')}: {levels} differ by at most {margin or 'nothing'}{where}"
     level = claim[said]
-    of = ", ".join(level) if isinstance(level, dict) else claim["factor"]
+    of = ", ".join(level) if isinstance(level, dict) else claim.get("factor")
     others = f" than {level_text(claim['than'])}" if "than" in claim else " than all others"
     word = {"best": "better", "no_worse": "no worse"}.get(said, said)
     within = f" by more than {margin}" if margin else ""

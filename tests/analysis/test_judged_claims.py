@@ -212,6 +212,30 @@ def test_a_source_s_own_figures_speak_against_it_where_they_are_whole(tmp_path: 
     assert agreed.against_itself is None
 
 
+STRANGE: list[dict[str, Any]] = [
+    {"best": 1}, {"factor": "x", "best": 1}, {"factor": "x", "no_effect": True},
+    {"factor": "pooling", "best": "min"}, {"factor": "pooling", "better": "max", "than": "max"},
+    {"best": {}}, {"best": {"x": 1, "y": 2}}, {"best": {"pooling": "max", "batchnorm": 7}},
+    {"factor": "pooling", "best": "max", "with": {"x": 1}}, {"no_effect": True},
+    {"factor": "pooling", "best": "max", "with": {"pooling": "avg"}},
+    {"factor": "pooling", "no_effect": True, "among": [1, 2]},
+    {"factor": "pooling", "no_effect": True, "negligible": float("nan")},
+    {"factor": "pooling", "no_worse": "max", "negligible": -1.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("design", ["ablation", "factorial"])
+def test_a_stored_claim_that_says_nothing_sensible_stops_no_report(
+    tmp_path: Path, design: str
+) -> None:
+    """A plan in a database may hold anything of the right types."""
+    of = factorial(STRANGE) | {"design": design}
+    rows = cells(of, lambda p, b, s: 0.9 + NOISE[s] * (1 + b + 2 * (p == "avg")))
+    table = results(*read(tmp_path, rows, of)).table
+    assert len(table.claims) == len(STRANGE)
+    assert "Claims: " in render(table, "text")
+
+
 def test_lint_s_words_name_both_sides_and_where(tmp_path: Path) -> None:
     claim = {"factor": "pooling", "best": "avg", "with": {"batchnorm": False}}
     of = factorial([claim])

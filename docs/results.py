@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from published import FIGURES, PREFIX, Published, effects_of, states
 
-from analysis.claims import JudgedClaim
+from analysis.claims import VERDICTS, JudgedClaim
 from analysis.designs.base import Results
 from analysis.documents import render
 from analysis.first_screen import first_screen
@@ -57,60 +57,59 @@ def overview(published: Published) -> str:
     """Every study: its budget, where and when it was trained, and how long that took."""
     rows = []
     for name, found in published:
-        known = dict(facts(found.study, found.trials))
-        plan, images = found.study.plan, found.study.dataset.get("train_images")
+        known, plan = dict(facts(found.study, found.trials)), found.study.plan
+        images = plan.get("subset") or found.study.dataset.get("train_images") or 0
+        budget = [
+            f"{images:,} images",
+            f"{plan.get('epochs')} epochs",
+            f"{plan.get('seeds')} seeds",
+        ]
         rows.append(
             [
-                f"{name}: {plan.get('description', '')}",
-                f"{plan.get('subset') or images or '?':,}",
-                str(plan.get("epochs") or "?"),
-                str(plan.get("seeds") or "?"),
-                f"{len(finished(found.trials)):,}",
+                name,
+                ", ".join(budget),
                 known.get("Devices", "?"),
                 f"{last_ended(found.trials) or '?'!s:.10}",
+                f"{len(finished(found.trials)):,}",
                 known.get("Wall time", "?").partition(",")[0],
             ]
         )
-    heads = "study", "images", "epochs", "seeds", "trainings", "device", "date", "wall time"
-    return table({head: [row[place] for row in rows] for place, head in enumerate(heads)})
+    heads = "study", "budget", "device", "date", "trainings", "wall time"
+    return table({head: [row[place] for row in rows] for place, head in enumerate(heads)}, 4)
 
 
 def claims(published: Published) -> str:
     """Every claim of every project: their evidence, ours, and the verdict."""
     if not published.claims:
         return "No published study judges a claim."
-    columns: dict[str, list[str]] = {
-        head: []
-        for head in (
-            "project",
-            "claim",
-            "judged as",
-            "compared",
-            "theirs",
-            "runs",
-            "ours",
-            "n",
-            "p",
-            "verdict",
-        )
-    }
+    projects: dict[str, list[tuple[Results[Any], JudgedClaim]]] = {}
     for project, found, claim in published.claims:
-        runs = found.study.plan["source"].get("runs") or "?"
-        cells = (
-            project,
-            claim.text,
-            claim.about,
-            claim.compared,
-            "" if claim.reported is None else f"{100 * claim.reported:+.2f}",
-            "" if claim.reported is None else str(runs),
-            _difference(found, claim),
-            str(claim.n or ""),
-            p_text(claim.p_adjusted),
-            claim.verdict,
-        )
-        for column, cell in zip(columns.values(), cells, strict=True):
-            column.append(cell)
-    return f"{table(columns, 4)}\n\n{_told_of_claims(published)}"
+        projects.setdefault(project, []).append((found, claim))
+    parts = [_told_of_claims(published)]
+    for project, entries in projects.items():
+        runs = entries[0][0].study.plan["source"].get("runs")
+        behind = f"{count(runs, 'run')} a figure" if runs else "number of runs not given"
+        rows = {
+            "claim": [_claim(claim) for _, claim in entries],
+            "verdict": [claim.verdict for _, claim in entries],
+            "compared": [claim.compared for _, claim in entries],
+            "theirs": [
+                "" if c.reported is None else f"{100 * c.reported:+.2f}" for _, c in entries
+            ],
+            "ours": [_difference(found, claim) for found, claim in entries],
+            "p": [p_text(claim.p_adjusted) for _, claim in entries],
+            "n": [str(claim.n or "") for _, claim in entries],
+        }
+        parts.append(f"**{escape_markdown(project)}**, {behind}\n\n{table(rows, 3)}")
+    return "\n\n".join(parts)
+
+
+def _points(difference: float | None) -> str:
+    return "" if difference is None else f"{100 * difference:+.2f}"
+
+
+def _claim(claim: JudgedClaim) -> str:
+    return f"{claim.text} ({claim.about})" if claim.about else claim.text
 
 
 def _difference(found: Results[Any], claim: JudgedClaim) -> str:
@@ -130,8 +129,8 @@ def _told_of_claims(published: Published) -> str:
     verdicts = Counter(claim.verdict for _, _, claim in published.claims)
     projects = len({project for project, _, _ in published.claims})
     of = f"{count(verdicts.total(), 'claim')} of {count(projects, 'project')}"
-    told = [f"{verdicts[word]} {word}" for word in verdicts]
-    return f"Of {of}: {listed(told)}."
+    told = [f"{word}: {verdicts[word]}" for word in VERDICTS if verdicts[word]]
+    return f"Of {of}, {', '.join(told)}."
 
 
 def reported(published: Published) -> str:
@@ -140,24 +139,28 @@ def reported(published: Published) -> str:
     if not rows:
         return "No published study repeats a reported figure."
     projects = list(dict.fromkeys(whose for whose, _ in rows))
-    counts = {
-        whose: Counter(row.verdict for name, row in rows if name == whose) for whose in projects
-    }
+    of = {whose: [row for name, row in rows if name == whose] for whose in projects}
+    counts = {whose: Counter(row.verdict for row in of[whose]) for whose in projects}
     words = list(dict.fromkeys(row.verdict for _, row in rows))
-    summary = {"project": projects, "figures": [str(counts[whose].total()) for whose in projects]}
+    summary = {"project": projects, "figures": [str(len(of[whose])) for whose in projects]}
     summary |= {word: [str(counts[whose][word]) for whose in projects] for word in words}
-    whole = {
-        "project": [whose for whose, _ in rows],
-        "variant": [row.variant for _, row in rows],
-        "reported": [_theirs(row) for _, row in rows],
-        "ours": [percent(row.ours.test_accuracy) for _, row in rows],
-        "n": [str(row.n) for _, row in rows],
-        "difference": [_interval(row) for _, row in rows],
-        "verdict": [row.verdict for _, row in rows],
+    parts = [table(summary)]
+    if why := dict.fromkeys(reason for _, row in rows for reason in row.reasons):
+        parts.append(f"Not comparable: {'; '.join(why)}.")
+    parts += [f"**{escape_markdown(whose)}**\n\n{_beside(of[whose])}" for whose in projects]
+    return "\n\n".join(parts)
+
+
+def _beside(rows: Sequence[ReportedRow]) -> str:
+    columns = {
+        "variant": [row.variant for row in rows],
+        "verdict": [row.verdict for row in rows],
+        "reported": [_theirs(row) for row in rows],
+        "ours": [percent(row.ours.test_accuracy) for row in rows],
+        "difference": [_interval(row) for row in rows],
+        "n": [str(row.n) for row in rows],
     }
-    why = dict.fromkeys(reason for _, row in rows for reason in row.reasons)
-    because = f"\n\nNot comparable: {'; '.join(why)}." if why else ""
-    return f"{table(summary)}{because}\n\n{table(whole, 2)}"
+    return table(columns, 2)
 
 
 def _theirs(row: ReportedRow) -> str:

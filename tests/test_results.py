@@ -91,7 +91,7 @@ def test_whatever_studies_there_are_the_pages_can_be_written(tmp_path: Path) -> 
     assert "Not trained yet: `reference/record`." in written["results.md"]
     assert "(not trained yet)<!-- end of results --> points" in written["statistics.md"]
     assert "not comparable" not in pages.claims(found)
-    counted = re.search(r"\nOf (\d+) claims of 2 projects: ", pages.claims(found))
+    counted = re.search(r"^Of (\d+) claims of 2 projects, ", pages.claims(found))
     assert counted is not None
     assert (
         int(counted[1])

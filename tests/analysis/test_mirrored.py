@@ -14,6 +14,7 @@ from analysis.designs import results
 from analysis.documents import render
 from analysis.ensemble import Member
 from analysis.exports.records import trial_records
+from analysis.exports.tensorboard import EventFiles
 from analysis.first_screen import first_screen
 from analysis.mirrored import MARK, NOTE, WORDS
 from analysis.trials import Study, Trial
@@ -94,3 +95,23 @@ def test_trials_say_it_wherever_they_go(ablation: tuple[Study, list[Trial]]) -> 
         True,
         False,
     )
+
+
+def test_tensorboard_has_it_among_the_settings(
+    ablation: tuple[Study, list[Trial]], tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    files = EventFiles(tmp_path / "logs")
+    files.follow(*ablation)
+    files.close()
+    flips = {}
+    for file in (tmp_path / "logs").glob("*/*/events.out.tfevents.*"):
+        events = EventAccumulator(str(file.parent))
+        events.Reload()
+        told = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        settings = HParamsPluginData.FromString(told).session_start_info.hparams
+        flips[file.parent.name] = settings["test_time_flip"].bool_value
+    assert len(flips) == 6
+    assert all(flip == ("baseline" in name) for name, flip in flips.items())

@@ -29,6 +29,7 @@ from tests.support.browser import open_page
 
 DOCS = Path(__file__).parent
 STUDY = "reference/ablation"
+HERE = os.environ | {"PYTHONPATH": str(DOCS.parent)}  # this tree's program and studies
 PROGRAM = [sys.executable, "-m", "study.cli"]
 DRAWN = "document.querySelectorAll('.main-svg').length > 1"
 SHOWN = "document.readyState == 'complete' && later(2000)"
@@ -42,7 +43,7 @@ TERMINAL = (
 
 def call(*words: str, folder: Path) -> str:
     """Run a command as in a terminal with colours; return what it prints."""
-    env = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
+    env = HERE | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
     done = subprocess.run(
         [*PROGRAM, *words], cwd=folder, env=env, capture_output=True, text=True, check=True
     )
@@ -134,7 +135,9 @@ def wait_for(trials: int, folder: Path) -> None:
 def started(words: list[str], folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """Start a program in a folder; end it as Ctrl-C does."""
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(words, cwd=folder, stdout=pipe, stderr=nowhere, text=True) as process:
+    with subprocess.Popen(
+        words, cwd=folder, env=HERE, stdout=pipe, stderr=nowhere, text=True
+    ) as process:
         try:
             yield process
         finally:

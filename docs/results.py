@@ -316,10 +316,10 @@ def _claimed(published: Published) -> str:
         return ""
     verdicts = Counter(claim.verdict for _, _, claim in judged)
     projects = len({project for project, _, _ in judged})
+    told = listed([f"{verdicts[word]} {word}" for word in DECIDED])
     text = (
-        f"Of {count(len(judged), 'claim')} of {count(projects, 'public project')} that were "
-        f"repeated with replicate seeds, {verdicts['holds']} hold, {verdicts['contradicted']} are "
-        f"contradicted, and {verdicts['not decided']} may be chance ([Results](docs/results.md))."
+        f"{count(len(judged), 'claim')} of {count(projects, 'public project')}, repeated with "
+        f"replicate seeds: {told} ([Results](docs/results.md#which-of-their-claims-survive-replicates))."
     )
     wrong = [entry for entry in judged if entry[2].verdict == "contradicted"]
     if not wrong:

@@ -319,7 +319,7 @@ def _claimed(published: Published) -> str:
     told = listed([f"{verdicts[word]} {word}" for word in DECIDED])
     text = (
         f"{count(len(judged), 'claim')} of {count(projects, 'public project')}, repeated with "
-        f"replicate seeds: {told} ([Results](docs/results.md#which-of-their-claims-survive-replicates))."
+        f"replicate seeds: {told} ([Results](docs/results.md))."
     )
     wrong = [entry for entry in judged if entry[2].verdict == "contradicted"]
     if not wrong:

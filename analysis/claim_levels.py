@@ -25,16 +25,17 @@ class Levels:
     theirs: Mapping[str, float]  # test accuracies that the source reported
     lost: frozenset[str]  # those of which a training failed
     sign: int  # what makes more of a value better: -1 for losses and errors
-    of_cells: bool  # whether a level stands for many variants: of a factorial
+    design: str | None  # by whose method they are compared
+    of_all_rows: bool  # whether every reported row has one of them: of a factorial
 
     def sample(self, level: str, other: str) -> tuple[BySeed, BySeed]:
         """Return the values of `other` and of `level`, by what pairs them.
 
-        Of a factorial, means over the cells that both have in a seed; where there is one seed
-        only, the cells themselves.
+        Of a factorial's factor, means over the cells that both have in a seed; where there is one
+        seed only, the cells themselves.
         """
         first, second = (self.values.get(self.keys[name], {}) for name in (other, level))
-        if not self.of_cells:
+        if self.design != "factorial":
             return first, second
         seeds = {cell[1] for cell in (*first, *second) if isinstance(cell, tuple)}
         return per_seed(first, second) if len(seeds) > 1 else (first, second)
@@ -80,7 +81,7 @@ def _of_variants(
     theirs = {name: told[key] for name, key in keys.items() if told.get(key) is not None}
     failed = {variant_key(trial.changes) for trial in failures(plan, trials)}
     lost = frozenset(name for name, key in keys.items() if key in failed)
-    return Levels(keys, values, theirs, lost, sign, of_cells=False)
+    return Levels(keys, values, theirs, lost, sign, plan.get("design"), of_all_rows=False)
 
 
 def _of_factorial(
@@ -95,19 +96,41 @@ def _of_factorial(
             others = frozenset((n, repr(v)) for n, v in trial.params.items() if n not in names)
             cells[level][others, trial.seed] = trial
     failed = {_place(trial.params, names, given) for trial in failures(plan, trials)}
-    order = _combinations(plan, names)
-    sign = _sign(plan)
+    order, sign = _combinations(plan, names), _sign(plan)
+    values: dict[Hashable, BySeed] = {
+        name: {cell: sign * value for cell, value in known_values(cells[name]).items()}
+        for name in order
+    }
+    combined = len(names) > 1
     return Levels(
         keys={name: name for name in order},
-        values={
-            name: {cell: sign * value for cell, value in known_values(cells[name]).items()}
-            for name in order
-        },
+        values=_means(values) if combined else values,
         theirs=_reported_means(plan, names, given),
         lost=frozenset(name for name in order if name in failed),
         sign=sign,
-        of_cells=True,
+        design="ablation" if combined else "factorial",
+        of_all_rows=True,
     )
+
+
+def _means(values: Mapping[Hashable, Mapping[Any, float]]) -> dict[Hashable, BySeed]:
+    """Average combinations, each a variant of its own now, within a seed.
+
+    Over the cells, (other levels, seed), that all combinations with a value have.
+    """
+    there = [sample.keys() for sample in values.values() if sample]
+    common: set[Any] = set.intersection(*map(set, there)) if there else set()
+    seeds: defaultdict[Hashable, list[Any]] = defaultdict(list)
+    for cell in common:
+        seeds[cell[1]].append(cell)
+    return {
+        name: {
+            seed: fsum(sample[cell] for cell in of) / len(of)
+            for seed, of in seeds.items()
+            if sample
+        }
+        for name, sample in values.items()
+    }
 
 
 def _combinations(plan: Mapping[str, Any], names: Sequence[str]) -> list[str]:

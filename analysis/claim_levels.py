@@ -10,7 +10,7 @@ from typing import Any
 from analysis.failures import failures
 from analysis.quantity import quantity_of
 from analysis.statistics.effects import BySeed, known_values, per_seed, values_by_variant
-from analysis.statistics.rows import baseline_level, differing, planned_rows
+from analysis.statistics.rows import baseline_level, differing, planned_rows, seeds_are_known
 from analysis.trials import Trial, finished
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
@@ -26,19 +26,13 @@ class Levels:
     lost: frozenset[str]  # those of which a training failed
     sign: int  # what makes more of a value better: -1 for losses and errors
     design: str | None  # by whose method they are compared
-    of_all_rows: bool  # whether every reported row has one of them: of a factorial
+    of_all_rows: bool = False  # whether every reported row has one of them: of a factorial
+    of_cells: bool = False  # whether values are those of cells, to be averaged within a seed
 
     def sample(self, level: str, other: str) -> tuple[BySeed, BySeed]:
-        """Return the values of `other` and of `level`, by what pairs them.
-
-        Of a factorial's factor, means over the cells that both have in a seed; where there is one
-        seed only, the cells themselves.
-        """
+        """Return the values of `other` and of `level`, by what pairs them."""
         first, second = (self.values.get(self.keys[name], {}) for name in (other, level))
-        if self.design != "factorial":
-            return first, second
-        seeds = {cell[1] for cell in (*first, *second) if isinstance(cell, tuple)}
-        return per_seed(first, second) if len(seeds) > 1 else (first, second)
+        return per_seed(first, second) if self.of_cells else (first, second)
 
 
 def levels_of(plan: Mapping[str, Any], claim: Mapping[str, Any], trials: Sequence[Trial]) -> Levels:
@@ -81,13 +75,16 @@ def _of_variants(
     theirs = {name: told[key] for name, key in keys.items() if told.get(key) is not None}
     failed = {variant_key(trial.changes) for trial in failures(plan, trials)}
     lost = frozenset(name for name, key in keys.items() if key in failed)
-    return Levels(keys, values, theirs, lost, sign, plan.get("design"), of_all_rows=False)
+    return Levels(keys, values, theirs, lost, sign, plan.get("design"))
 
 
 def _of_factorial(
     plan: Mapping[str, Any], claim: Mapping[str, Any], trials: Sequence[Trial]
 ) -> Levels:
-    """Of a factorial a level, or a combination of several, stands for all cells that have it."""
+    """Of a factorial a level, or a combination of several, stands for all cells that have it.
+
+    Where nobody knows the seeds, the cells are runs of their own, paired by their other levels.
+    """
     best, given = claim.get("best"), claim.get("with", {})
     names = tuple(best) if isinstance(best, dict) else (str(claim.get("factor")),)
     cells: defaultdict[str, dict[Hashable, Trial]] = defaultdict(dict)
@@ -110,6 +107,7 @@ def _of_factorial(
         sign=sign,
         design="ablation" if combined else "factorial",
         of_all_rows=True,
+        of_cells=not combined and seeds_are_known(plan),
     )
 
 

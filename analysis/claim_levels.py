@@ -10,7 +10,7 @@ from typing import Any
 from analysis.failures import failures
 from analysis.quantity import quantity_of
 from analysis.statistics.effects import BySeed, known_values, per_seed, values_by_variant
-from analysis.statistics.rows import baseline_level, differing, planned_rows
+from analysis.statistics.rows import baseline_level, differing, planned_rows, seeds_are_known
 from analysis.trials import Trial, finished
 from fmnist_common.designs import variant_key
 from fmnist_common.text import level_text
@@ -25,19 +25,14 @@ class Levels:
     theirs: Mapping[str, float]  # test accuracies that the source reported
     lost: frozenset[str]  # those of which a training failed
     sign: int  # what makes more of a value better: -1 for losses and errors
-    of_cells: bool  # whether a level stands for many variants: of a factorial
+    design: str | None  # by whose method they are compared
+    of_all_rows: bool = False  # whether every reported row has one of them: of a factorial
+    of_cells: bool = False  # whether values are those of cells, to be averaged within a seed
 
     def sample(self, level: str, other: str) -> tuple[BySeed, BySeed]:
-        """Return the values of `other` and of `level`, by what pairs them.
-
-        Of a factorial, means over the cells that both have in a seed; where there is one seed
-        only, the cells themselves.
-        """
+        """Return the values of `other` and of `level`, by what pairs them."""
         first, second = (self.values.get(self.keys[name], {}) for name in (other, level))
-        if not self.of_cells:
-            return first, second
-        seeds = {cell[1] for cell in (*first, *second) if isinstance(cell, tuple)}
-        return per_seed(first, second) if len(seeds) > 1 else (first, second)
+        return per_seed(first, second) if self.of_cells else (first, second)
 
 
 def levels_of(plan: Mapping[str, Any], claim: Mapping[str, Any], trials: Sequence[Trial]) -> Levels:
@@ -80,13 +75,16 @@ def _of_variants(
     theirs = {name: told[key] for name, key in keys.items() if told.get(key) is not None}
     failed = {variant_key(trial.changes) for trial in failures(plan, trials)}
     lost = frozenset(name for name, key in keys.items() if key in failed)
-    return Levels(keys, values, theirs, lost, sign, of_cells=False)
+    return Levels(keys, values, theirs, lost, sign, plan.get("design"))
 
 
 def _of_factorial(
     plan: Mapping[str, Any], claim: Mapping[str, Any], trials: Sequence[Trial]
 ) -> Levels:
-    """Of a factorial a level, or a combination of several, stands for all cells that have it."""
+    """Of a factorial a level, or a combination of several, stands for all cells that have it.
+
+    Where nobody knows the seeds, the cells are runs of their own, paired by their other levels.
+    """
     best, given = claim.get("best"), claim.get("with", {})
     names = tuple(best) if isinstance(best, dict) else (str(claim.get("factor")),)
     cells: defaultdict[str, dict[Hashable, Trial]] = defaultdict(dict)
@@ -95,19 +93,42 @@ def _of_factorial(
             others = frozenset((n, repr(v)) for n, v in trial.params.items() if n not in names)
             cells[level][others, trial.seed] = trial
     failed = {_place(trial.params, names, given) for trial in failures(plan, trials)}
-    order = _combinations(plan, names)
-    sign = _sign(plan)
+    order, sign = _combinations(plan, names), _sign(plan)
+    values: dict[Hashable, BySeed] = {
+        name: {cell: sign * value for cell, value in known_values(cells[name]).items()}
+        for name in order
+    }
+    combined = len(names) > 1
     return Levels(
         keys={name: name for name in order},
-        values={
-            name: {cell: sign * value for cell, value in known_values(cells[name]).items()}
-            for name in order
-        },
+        values=_means(values) if combined else values,
         theirs=_reported_means(plan, names, given),
         lost=frozenset(name for name in order if name in failed),
         sign=sign,
-        of_cells=True,
+        design="ablation" if combined else "factorial",
+        of_all_rows=True,
+        of_cells=not combined and seeds_are_known(plan),
     )
+
+
+def _means(values: Mapping[Hashable, Mapping[Any, float]]) -> dict[Hashable, BySeed]:
+    """Average combinations, each a variant of its own now, within a seed.
+
+    Over the cells, (other levels, seed), that all combinations with a value have.
+    """
+    there = [sample.keys() for sample in values.values() if sample]
+    common: set[Any] = set.intersection(*map(set, there)) if there else set()
+    seeds: defaultdict[Hashable, list[Any]] = defaultdict(list)
+    for cell in common:
+        seeds[cell[1]].append(cell)
+    return {
+        name: {
+            seed: fsum(sample[cell] for cell in of) / len(of)
+            for seed, of in seeds.items()
+            if sample
+        }
+        for name, sample in values.items()
+    }
 
 
 def _combinations(plan: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -187,14 +187,15 @@ class _Results:
             return []
         keys = {(levels.keys[other], levels.keys[level]): (level, other) for level, other in pairs}
         samples = {key: levels.sample(other, level) for key, (level, other) in keys.items()}
-        plan, values = self.study.plan, levels.values
-        judged = judge_comparisons(plan, samples, values, margin, strict=self.strict)
+        judged = judge_comparisons(
+            levels.design, samples, levels.values, margin, strict=self.strict
+        )
         return [_contrast(*keys[key], one) for key, one in judged.items() if one.delta is not None]
 
     def _reasons(self, pairs: Pairs, levels: Levels) -> list[str]:
         """Say what keeps the claim and ours from being about the same trainings."""
         keys = {levels.keys[name] for pair in pairs for name in pair}
-        of = [r for r in self.rows if levels.of_cells or variant_key(r.changes) in keys]
+        of = [r for r in self.rows if levels.of_all_rows or variant_key(r.changes) in keys]
         reasons = [*data_reasons(self.study), *(reason for row in of for reason in row.reasons)]
         return list(dict.fromkeys(reasons))
 

@@ -246,21 +246,22 @@ def _judged(
         for row, group, other in rows
         if not row.is_reference
     }
-    return judge_comparisons(plan, samples, values_by_variant(done, name), margin, strict=strict)
+    values = values_by_variant(done, name)
+    return judge_comparisons(plan.get("design"), samples, values, margin, strict=strict)
 
 
 def judge_comparisons(
-    plan: Mapping[str, Any],
+    design: str | None,
     samples: Mapping[Comparison, tuple[BySeed, BySeed]],
     values: Mapping[Hashable, BySeed],
     negligible: float | None,
     *,
     strict: bool,
 ) -> dict[Comparison, Judged]:
-    """Judge comparisons together, by the method that a plan's design asks for.
+    """Judge comparisons together, by the method that a design asks for.
 
     Args:
-        plan: whose design it is.
+        design: of the study.
         samples: of each comparison, the values of what is compared with, and of the level.
         values: of an ablation, by variant and seed; those in no comparison help to judge it.
         negligible: a difference that would not matter, in the unit of the values.
@@ -268,7 +269,7 @@ def judge_comparisons(
     """
     if strict:
         return judge_strictly(samples, negligible)
-    if plan.get("design") == "factorial":
+    if design == "factorial":
         return judge_factorial(samples, negligible)
     return _judged_without_collapses(samples, values, negligible)
 

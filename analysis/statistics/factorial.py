@@ -21,7 +21,7 @@ from scipy import special
 from analysis.statistics.arrays import Array
 from analysis.statistics.contrasts import ContrastFit, TermError, effect_coding
 from analysis.statistics.paired import holm
-from analysis.statistics.rows import baseline_level
+from analysis.statistics.rows import baseline_level, seeds_are_known
 from analysis.trials import Trial, finished
 
 MOST_COLUMNS = 200  # of a model: levels of factors, and pairs of them
@@ -129,7 +129,7 @@ def anova(plan: Mapping[str, Any], trials: Iterable[Trial]) -> Anova | str:
         _chosen_pairs(plan),
     )
     seeds = {trial.seed for trial in measured}
-    one = len(seeds) == 1 and seeds != {None}
+    one = len(seeds) == 1 and seeds != {None} and seeds_are_known(plan)
     return _unjudged(result) if one and isinstance(result, Anova) else result
 
 

@@ -144,3 +144,9 @@ def planned_cells(plan: Mapping[str, Any]) -> int | None:
     else:
         return None
     return int(variants * plan["seeds"])
+
+
+def seeds_are_known(plan: Mapping[str, Any]) -> bool:
+    """Whether the seeds of a plan's runs are those that they had: not in a table that has none."""
+    imported = plan.get("imported")
+    return not imported or any("seed" in use for use in imported.get("columns", {}).values())

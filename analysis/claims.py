@@ -179,7 +179,12 @@ class _Results:
             verdict="not run",
         )
         contrasts = self._contrasts(pairs, levels, margin)
-        return _told(words, *RULES[said](contrasts, margin), levels) if contrasts else words
+        if not contrasts:
+            return words
+        verdict, nearest = RULES[said](contrasts, margin)
+        if any(levels.lost & {*pair} for pair in pairs):
+            verdict = "not decided"  # other seeds of a level that failed may be the easier ones
+        return _told(words, verdict, nearest, levels)
 
     def _contrasts(self, pairs: Pairs, levels: Levels, margin: float | None) -> list[Contrast]:
         """Compare levels as the study's table compares its rows: others with the claimed one."""
@@ -201,9 +206,7 @@ class _Results:
 
 
 def _told(words: JudgedClaim, verdict: str, nearest: Contrast, levels: Levels) -> JudgedClaim:
-    """Tell a verdict with the comparison that it rests on, unless something speaks against it."""
-    if levels.lost & {nearest.level, nearest.other}:
-        verdict = "not decided"  # other seeds of a level that failed may be the easier ones
+    """Tell a verdict with the comparison that it rests on, unless that is none."""
     if nearest.n < FEWEST:
         verdict = "too few"
     shown = nearest if levels.sign > 0 else nearest.turned()  # as the figure is, not as it is good

@@ -188,7 +188,7 @@ def every_study(published: Published) -> str:
 def networks(published: Published) -> str:
     """The networks of plans that hold nothing but one, each trained on several seeds."""
     found = [(name, published.of(f"{PREFIX}{name}")) for name in RECORDS]
-    trained = [(name, own) for name, own in found if own is not None]
+    trained = [(name, own) for name, own in found if own is not None and finished(own.trials)]
     if not trained:
         return "No such network has been trained yet."
     rows = {
@@ -256,7 +256,9 @@ def figure(published: Published, name: str, what: str, *words: str) -> str:
     found = published.of(name)
     if what not in FIGURES:
         raise ValueError(f"results: figure {name} {what!r}: choose from {', '.join(FIGURES)}")
-    return "(not trained yet)" if found is None else FIGURES[what](found, *words)
+    if found is None or not finished(found.trials):
+        return "(not trained yet)"
+    return FIGURES[what](found, *words)
 
 
 def findings(published: Published) -> str:

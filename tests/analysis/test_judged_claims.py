@@ -135,6 +135,20 @@ def test_a_level_that_failed_on_a_seed_decides_nothing(tmp_path: Path) -> None:
     assert found.verdict == "not decided"
 
 
+def test_levels_of_which_one_failed_are_not_alike(tmp_path: Path) -> None:
+    of = plan({"pooling": LEVELS}, {"pooling": "max"}, seeds=5, source=SOURCE,
+              claims=[{"text": "x", "factor": "pooling", "no_effect": True}])  # fmt: skip
+    rows = [
+        trial(of, {} if level == "max" else {"pooling": level}, seed, 0.9 + NOISE[(seed + n) % 5])
+        for n, level in enumerate(LEVELS) for seed in range(5)
+    ]  # fmt: skip
+    (whole,) = judged(tmp_path / "a", of, rows)
+    assert whole.verdict == "holds"
+    lost = trial(of, {"pooling": "none"}, 4, None, state=TrialState.FAIL, outcome="diverged")
+    (found,) = judged(tmp_path / "b", of, [*rows[:-1], lost])
+    assert found.verdict == "not decided"
+
+
 def factorial(claims: Sequence[Mapping[str, Any]], seeds: int = 3, **more: Any) -> dict[str, Any]:
     factors: dict[str, list[Any]] = {"pooling": ["max", "avg"], "batchnorm": [True, False]}
     claims = [{"text": "x", **claim} for claim in claims]

@@ -53,6 +53,8 @@ class JudgedClaim:
     low: float | None = None  # 95 %, of all comparisons of the claim together
     high: float | None = None
     p_adjusted: float | None = None  # of no difference, corrected for the same
+    at_least: float | None = None  # of `no_worse`: what it holds by, such that more is better
+    at_most: float | None = None  # of `no_effect`: likewise, to either side
     verdict: str = "not judged"  # a key of VERDICTS
     reasons: Sequence[str] = ()  # why it is not comparable
 
@@ -72,6 +74,7 @@ class Contrast:
     low: float | None
     high: float | None
     least: float | None  # it is at least that: one-sided, 95 %
+    most: float | None  # it is at most that, to either side: one-sided, 95 %
     p: float | None
     p_negligible: float | None
     n: int
@@ -184,6 +187,11 @@ class _Results:
         verdict, nearest = RULES[said](contrasts, margin)
         if any(levels.lost & {*pair} for pair in pairs):
             verdict = "not decided"  # other seeds of a level that failed may be the easier ones
+        words = replace(
+            words,
+            at_least=nearest.least if said == "no_worse" else None,
+            at_most=nearest.most if said == "no_effect" else None,
+        )
         return _told(words, verdict, nearest, levels)
 
     def _contrasts(self, pairs: Pairs, levels: Levels, margin: float | None) -> list[Contrast]:
@@ -264,6 +272,7 @@ def _contrast(level: str, other: str, judged: Judged) -> Contrast:
         low,
         high,
         least=None if half is None else delta - half,
+        most=judged.bound,
         p=judged.p_adjusted,
         p_negligible=judged.p_negligible,
         n=judged.compared,

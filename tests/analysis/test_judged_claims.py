@@ -93,6 +93,19 @@ def test_the_decisive_comparison_is_shown_the_claimed_level_first(tmp_path: Path
     assert found.n == 5
 
 
+def test_a_claim_of_no_difference_shows_the_bound_that_it_holds_by(tmp_path: Path) -> None:
+    alike = ablation(tmp_path / "a", {"no_effect": True, "among": ["max", "avg"]}, {"avg": 0.01})
+    assert alike.verdict == "holds"
+    assert alike.at_most is not None
+    assert alike.at_most < 0.0025
+    behind = ablation(tmp_path / "b", {"no_worse": "max", "than": "avg"}, {"avg": 0.1})
+    assert behind.verdict == "holds"
+    assert behind.at_least is not None
+    assert behind.low is not None
+    assert -0.0025 < behind.low < behind.at_least < (behind.difference or 0.0) < 0
+    assert alike.at_least is behind.at_most is None
+
+
 def test_a_claim_in_words_only_is_not_judged(tmp_path: Path) -> None:
     found = ablation(tmp_path, {}, {"avg": 1.0})
     assert (found.verdict, found.about, found.difference) == ("not judged", "", None)

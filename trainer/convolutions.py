@@ -56,9 +56,12 @@ def in_triton(x: Tensor, weight: Tensor, *, stride: int, padding: int, groups: i
     """Whether Triton's kernels do a convolution (as of `convolve`) in this process.
 
     They are for bf16 on GPUs and kernels of odd sides that keep the images' size; one channel
-    after another, as in a depthwise convolution, would leave tensor cores empty.
+    after another, as in a depthwise convolution, would leave tensor cores empty. Channels come in
+    sixteens, or are so few that all shifts fit one tile: others were right in Triton's interpreter
+    and wrong on an H200 (triton 3.6).
     """
-    channels, _, height, width = weight.shape
+    channels, inputs, height, width = weight.shape
+    tiled = inputs % 16 == 0 or inputs * height * width <= 32
     return (
         _Process.way == "triton"
         and devices.has_triton(x.device)
@@ -67,6 +70,8 @@ def in_triton(x: Tensor, weight: Tensor, *, stride: int, padding: int, groups: i
         and height == width
         and height % 2 == 1
         and channels > groups > 1
+        and tiled
+        and (channels // groups) % 16 == 0
     )
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer import convolutions
+
 pytest.importorskip("triton", reason="triton, which comes with torch for CUDA, is not installed")
 
 # Triton's interpreter cannot multiply bf16: what is rounded to bf16 is multiplied in fp32.
@@ -98,9 +100,26 @@ def test_a_sum_over_pixels_is_the_same_in_any_number_of_parts(
     torch.testing.assert_close(summed.sum(0).permute(0, 3, 1, 2), expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "side", "taken"),
+    [
+        (1, 32, 3, True), (1, 32, 5, True), (32, 64, 3, True), (16, 48, 5, True),
+        (15, 64, 3, False), (24, 48, 3, False), (32, 15, 3, False), (1, 32, 7, False),
+    ],
+)  # fmt: skip
+def test_only_shapes_that_a_gpu_has_right_are_taken(
+    inputs: int, outputs: int, side: int, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.device.has_triton", lambda _: True)
+    x = torch.empty(2, 4 * inputs, 14, 14, dtype=torch.bfloat16)
+    weight = torch.empty(4 * outputs, inputs, side, side)
+    options = {"stride": 1, "padding": side // 2, "groups": 4}
+    assert convolutions.in_triton(x, weight, **options) == taken
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
-@pytest.mark.parametrize("inputs", [1, 15, 32, 96])
+@pytest.mark.parametrize("inputs", [1, 16, 32, 96])
 @pytest.mark.parametrize(("groups", "side"), [(16, 14), (3, 7), (1, 28)])
 def test_on_a_gpu_values_and_gradients_are_those_of_cudnn(
     groups: int, side: int, inputs: int

@@ -55,6 +55,8 @@ class JudgedClaim:
     low: float | None = None  # 95 %, of all comparisons of the claim together
     high: float | None = None
     p_adjusted: float | None = None  # of no difference, corrected for the same
+    at_least: float | None = None  # of `no_worse`: what it holds by, such that more is better
+    at_most: float | None = None  # of `no_effect`: likewise, to either side
     verdict: str = "not judged"  # a key of VERDICTS
     reasons: Sequence[str] = ()  # why it is not comparable
 
@@ -74,6 +76,7 @@ class Contrast:
     low: float | None
     high: float | None
     least: float | None  # it is at least that: one-sided, 95 %
+    most: float | None  # it is at most that, to either side: one-sided, 95 %
     p: float | None
     p_negligible: float | None
     n: int
@@ -224,7 +227,17 @@ class _Results:
             verdict="not run",
         )
         contrasts = self._contrasts(asked, margin)
-        return _told(words, *RULES[said](contrasts, margin), levels) if contrasts else words
+        if not contrasts:
+            return words
+        verdict, nearest = RULES[said](contrasts, margin)
+        if any(levels.lost & {*pair} for pair in pairs):
+            verdict = "not decided"  # other seeds of a level that failed may be the easier ones
+        words = replace(
+            words,
+            at_least=nearest.least if said == "no_worse" else None,
+            at_most=nearest.most if said == "no_effect" else None,
+        )
+        return _told(words, verdict, nearest, levels)
 
     def _contrasts(self, asked: _Asked, margin: float | None) -> list[Contrast]:
         """Judge a claim's comparisons, together with those of all other claims of its family."""
@@ -253,9 +266,7 @@ class _Results:
 
 
 def _told(words: JudgedClaim, verdict: str, nearest: Contrast, levels: Levels) -> JudgedClaim:
-    """Tell a verdict with the comparison that it rests on, unless something speaks against it."""
-    if levels.lost & {nearest.level, nearest.other}:
-        verdict = "not decided"  # other seeds of a level that failed may be the easier ones
+    """Tell a verdict with the comparison that it rests on, unless that is none."""
     if nearest.n < FEWEST:
         verdict = "too few"
     shown = nearest if levels.sign > 0 else nearest.turned()  # as the figure is, not as it is good
@@ -313,6 +324,7 @@ def _contrast(level: str, other: str, judged: Judged) -> Contrast:
         low,
         high,
         least=None if half is None else delta - half,
+        most=judged.bound,
         p=judged.p_adjusted,
         p_negligible=judged.p_negligible,
         n=judged.compared,

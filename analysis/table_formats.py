@@ -215,6 +215,8 @@ LATEX = {
     "±": r"$\pm$",
     "×": r"$\times$",
     "≠": r"$\neq$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
     "†": r"\dag{}",
     "[": "{[}",  # after a line break, \\ would take it for its argument
     "]": "{]}",

@@ -28,10 +28,11 @@ from analysis.first_screen import first_screen
 from analysis.provenance import facts, last_ended
 from analysis.reported import ReportedRow
 from analysis.table_formats import escape_markdown
+from analysis.tables.claims import bound
 from analysis.tables.effects import EffectTable
 from analysis.text import p_text, percent
 from analysis.trials import finished
-from analysis.wording import count, listed
+from analysis.wording import count
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> its state
@@ -97,10 +98,13 @@ def claims(published: Published) -> str:
                 "" if c.reported is None else f"{100 * c.reported:+.2f}" for _, c in entries
             ],
             "ours": [_difference(found, claim) for found, claim in entries],
+            "bound": [bound(claim, found.study.quantity) for found, claim in entries],
             "p": [p_text(claim.p_adjusted) for _, claim in entries],
             "n": [str(claim.n or "") for _, claim in entries],
         }
-        parts.append(f"**{escape_markdown(project)}**, {behind}\n\n{table(rows, 3)}")
+        doubts = [claim.against_itself for _, claim in entries if claim.against_itself]
+        told = [f"**{escape_markdown(project)}**, {behind}", table(rows, 3), *doubts]
+        parts.append("\n\n".join(told))
     return "\n\n".join(parts)
 
 
@@ -188,7 +192,7 @@ def every_study(published: Published) -> str:
 def networks(published: Published) -> str:
     """The networks of plans that hold nothing but one, each trained on several seeds."""
     found = [(name, published.of(f"{PREFIX}{name}")) for name in RECORDS]
-    trained = [(name, own) for name, own in found if own is not None]
+    trained = [(name, own) for name, own in found if own is not None and finished(own.trials)]
     if not trained:
         return "No such network has been trained yet."
     rows = {
@@ -256,7 +260,9 @@ def figure(published: Published, name: str, what: str, *words: str) -> str:
     found = published.of(name)
     if what not in FIGURES:
         raise ValueError(f"results: figure {name} {what!r}: choose from {', '.join(FIGURES)}")
-    return "(not trained yet)" if found is None else FIGURES[what](found, *words)
+    if found is None or not finished(found.trials):
+        return "(not trained yet)"
+    return FIGURES[what](found, *words)
 
 
 def findings(published: Published) -> str:
@@ -316,7 +322,7 @@ def _claimed(published: Published) -> str:
         return ""
     verdicts = Counter(claim.verdict for _, _, claim in judged)
     projects = len({project for project, _, _ in judged})
-    told = listed([f"{verdicts[word]} {word}" for word in DECIDED])
+    told = ", ".join(f"{word}: {verdicts[word]}" for word in DECIDED)
     text = (
         f"{count(len(judged), 'claim')} of {count(projects, 'public project')}, repeated with "
         f"replicate seeds: {told} ([Results](docs/results.md))."
@@ -359,10 +365,10 @@ def _agreement(published: Published) -> str:
     total = sum(verdicts[word] for word in COMPARED)
     if not total:
         return ""
-    told = [f"{verdicts[word]} {word}" for word in COMPARED if verdicts[word]]
+    told = ", ".join(f"{word}: {verdicts[word]}" for word in COMPARED if verdicts[word])
     return (
-        f"Of {total} accuracies that public projects report, ours, chosen on validation data, are: "
-        f"{listed(told)} ([Results](docs/results.md))."
+        f"{total} accuracies that public projects report, beside ours, chosen on validation data: "
+        f"{told} ([Results](docs/results.md))."
     )
 
 

@@ -101,7 +101,7 @@ def test_whatever_studies_there_are_the_pages_can_be_written(tmp_path: Path) -> 
     findings = pages.findings(found).splitlines()
     assert [line[:3] for line in findings] == ["1. ", "2. "]
     assert "claims of 2 public projects, repeated with replicate seeds: " in findings[0]
-    assert re.search(r"Of 25 accuracies .* ours, .* are: \d+ \w+", findings[1])
+    assert re.search(r"^2. \d+ accuracies .* ours, .*: \w+: \d+", findings[1])
     assert pages.overview(found).count("\n| reference/") == 2
 
 

@@ -32,11 +32,24 @@ def blocks(
         "theirs": ["" if c.reported is None else f"{100 * c.reported:+.2f}" for c in claims],
         "runs": ["" if claim.reported is None else runs for claim in claims],
         "ours": ours,
+        "bound": [bound(claim, quantity) for claim in claims],
         "n": [str(claim.n) if claim.n else "" for claim in claims],
         "p": [p_text(claim.p_adjusted) for claim in claims],
         "verdict": [claim.verdict for claim in claims],
     }
+    if not any(columns["bound"]):
+        del columns["bound"]
     return [Block(TITLE, columns, nested=True)]
+
+
+def bound(claim: JudgedClaim, quantity: Quantity) -> str:
+    """Write what a claim of no difference holds by: `≥-0.17`, or `±0.24`."""
+    if claim.at_most is not None:
+        return f"±{quantity.number(claim.at_most)}"
+    if claim.at_least is None:
+        return ""
+    sign, word = (-1, "≤") if quantity.lower_is_better else (1, "≥")
+    return word + quantity.signed(sign * claim.at_least)
 
 
 def notes(

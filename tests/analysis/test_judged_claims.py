@@ -97,6 +97,19 @@ def test_the_decisive_comparison_is_shown_the_claimed_level_first(tmp_path: Path
     assert found.n == 5
 
 
+def test_a_claim_of_no_difference_shows_the_bound_that_it_holds_by(tmp_path: Path) -> None:
+    alike = ablation(tmp_path / "a", {"no_effect": True, "among": ["max", "avg"]}, {"avg": 0.01})
+    assert alike.verdict == "holds"
+    assert alike.at_most is not None
+    assert alike.at_most < 0.0025
+    behind = ablation(tmp_path / "b", {"no_worse": "max", "than": "avg"}, {"avg": 0.1})
+    assert behind.verdict == "holds"
+    assert behind.at_least is not None
+    assert behind.low is not None
+    assert -0.0025 < behind.low < behind.at_least < (behind.difference or 0.0) < 0
+    assert alike.at_least is behind.at_most is None
+
+
 def test_a_claim_in_words_only_is_not_judged(tmp_path: Path) -> None:
     found = ablation(tmp_path, {}, {"avg": 1.0})
     assert (found.verdict, found.about, found.difference) == ("not judged", "", None)
@@ -136,6 +149,20 @@ def test_a_level_that_failed_on_a_seed_decides_nothing(tmp_path: Path) -> None:
     own = [trial(of, {}, seed, 0.9 + NOISE[seed]) for seed in range(5)]
     own += [trial(of, {"pooling": "avg"}, seed, 0.95) for seed in range(4)]
     (found,) = judged(tmp_path / "b", of, [*own, *lost])
+    assert found.verdict == "not decided"
+
+
+def test_levels_of_which_one_failed_are_not_alike(tmp_path: Path) -> None:
+    of = plan({"pooling": LEVELS}, {"pooling": "max"}, seeds=5, source=SOURCE,
+              claims=[{"text": "x", "factor": "pooling", "no_effect": True}])  # fmt: skip
+    rows = [
+        trial(of, {} if level == "max" else {"pooling": level}, seed, 0.9 + NOISE[(seed + n) % 5])
+        for n, level in enumerate(LEVELS) for seed in range(5)
+    ]  # fmt: skip
+    (whole,) = judged(tmp_path / "a", of, rows)
+    assert whole.verdict == "holds"
+    lost = trial(of, {"pooling": "none"}, 4, None, state=TrialState.FAIL, outcome="diverged")
+    (found,) = judged(tmp_path / "b", of, [*rows[:-1], lost])
     assert found.verdict == "not decided"
 
 

@@ -139,7 +139,7 @@ def run(
         StudyFailed, StorageFailed, OutOfTime, KeyboardInterrupt, SystemExit: what ended the run
             early.
     """
-    command = shlex.join(["fmnist-study", *map(location.masked, argv)])
+    command = shlex.join(["fmnist-study", *map(location.shareable, argv)])
     if study_name is not None:
         check_name("--study-name", study_name)
     deadline = time.monotonic() + timeout if timeout else None

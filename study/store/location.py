@@ -96,6 +96,16 @@ def masked(where: str) -> str:
     return re.sub(r"(pass\w*=)[^&\s]*", r"\1***", re.sub(r"://.*@", "://***@", where))
 
 
+def shareable(word: str) -> str:
+    """Leave out of a word of a command where on this machine a file lies, and what `masked` hides.
+
+    A stored command tells others how a study was made; they have other folders.
+    """
+    if "://" in word:
+        return masked(word)
+    return re.sub(r"(^|[=:])~?/(?:[^/]+/)*([^/]*)$", r"\1\2", masked(word))
+
+
 def check_readable(url: sqlalchemy.URL) -> None:
     """Check, without touching it, that a database is there and has Optuna's schema.
 

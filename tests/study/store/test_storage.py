@@ -105,6 +105,23 @@ def test_a_path_is_shown_as_it_is() -> None:
     assert location.masked("a@b/c d.db") == "a@b/c d.db"
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("/home/me/studies.db", "studies.db"),
+        ("--data-dir=/data/images", "--data-dir=images"),
+        ("folder:/home/me/leaves", "folder:leaves"),
+        ("~/plans/mine.toml", "mine.toml"),
+        ("../shared", "../shared"),
+        ("reference/ablation", "reference/ablation"),
+        ("normalization=0.286/0.353", "normalization=0.286/0.353"),
+        ("postgresql://me:secret@host/base", "postgresql://***@host/base"),
+    ],
+)
+def test_a_stored_command_does_not_tell_the_folders_of_a_machine(word: str, told: str) -> None:
+    assert location.shareable(word) == told
+
+
 def test_a_missing_database_is_a_reader_s_error_only(tmp_path: Path) -> None:
     url = locate(str(tmp_path / "missing.db"))
     check_writable(url)

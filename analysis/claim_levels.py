@@ -27,6 +27,7 @@ class Levels:
     sign: int  # what makes more of a value better: -1 for losses and errors
     design: str | None  # by whose method they are compared
     of_all_rows: bool = False  # whether every reported row has one of them: of a factorial
+    of_variants: bool = False  # whether keys are those of variants
     of_cells: bool = False  # whether values are those of cells, to be averaged within a seed
 
     def sample(self, level: str, other: str) -> tuple[BySeed, BySeed]:
@@ -75,7 +76,7 @@ def _of_variants(
     theirs = {name: told[key] for name, key in keys.items() if told.get(key) is not None}
     failed = {variant_key(trial.changes) for trial in failures(plan, trials)}
     lost = frozenset(name for name, key in keys.items() if key in failed)
-    return Levels(keys, values, theirs, lost, sign, plan.get("design"))
+    return Levels(keys, values, theirs, lost, sign, plan.get("design"), of_variants=True)
 
 
 def _of_factorial(

@@ -1,11 +1,12 @@
 """Claims of a plan's source about its factors, judged by what was measured here.
 
-Each claim is judged by itself: all comparisons that it needs together, by the method of the study's
-own table. It is contradicted only where its opposite is proven, and holds only where it is proven
+They are judged as the rows of the study's own table are, and all comparisons that the claims of a
+study need are one family, so that no claim is proven that the table does not prove. One is
+contradicted only where its opposite is proven, and holds only where it is proven
 itself; that levels are alike, by differences that are proven to be negligible.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from analysis.claim_levels import Levels, combination_text, levels_of
 from analysis.quantity import Quantity
 from analysis.reported import ReportedRow, data_reasons
+from analysis.statistics.block_design import Comparison
 from analysis.statistics.comparisons import Judged
 from analysis.statistics.effect_sizes import ROUNDING
-from analysis.statistics.effects import judge_comparisons
+from analysis.statistics.effects import BySeed, judge_comparisons
 from analysis.statistics.power import ALPHA
 from analysis.trials import Study, Trial
 from analysis.wording import listed
@@ -150,9 +152,53 @@ def judge_claims(
         rows: its reported figures beside ours.
         strict: judge every comparison by its own pairs alone, and correct by Holm.
     """
-    given = _Results(study, trials, list(rows), strict)
     claims = study.plan.get("claims") or []
+    asked = {
+        number: _asked(number, study.plan, claim, said, trials)
+        for number, claim in enumerate(claims, 1)
+        if (said := _said(claim)) is not None
+    }
+    given = _Results(study, list(rows), asked, strict)
     return [given.judge(number, claim) for number, claim in enumerate(claims, 1)]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a claim compares: levels of a factor or combinations, and the pairs of them."""
+
+    number: int  # of the claim
+    levels: Levels
+    pairs: Pairs
+    family: Hashable  # claims of one family are corrected together
+
+    def key(self, level: str) -> Hashable:
+        """Return what names a level among all that the family compares."""
+        key = self.levels.keys[level]
+        return (self.number, key) if self.levels.of_cells else key
+
+    def samples(self) -> dict[Comparison, tuple[BySeed, BySeed]]:
+        """Return the values of both sides of each comparison: others with the claimed level."""
+        return {
+            (self.key(other), self.key(level)): self.levels.sample(other, level)
+            for level, other in self.pairs
+        }
+
+
+def _said(claim: Mapping[str, Any]) -> str | None:
+    return next((word for word in RULES if word in claim), None)
+
+
+def _asked(
+    number: int,
+    plan: Mapping[str, Any],
+    claim: Mapping[str, Any],
+    said: str,
+    trials: Sequence[Trial],
+) -> _Asked:
+    levels = levels_of(plan, claim, trials)
+    # Levels that are averaged over the same cells are judged with each other, others apart.
+    apart = None if levels.of_cells or levels.of_variants else number
+    return _Asked(number, levels, _pairs(claim, said, levels), (levels.design, apart))
 
 
 @dataclass(frozen=True)
@@ -160,20 +206,19 @@ class _Results:
     """What claims are judged by."""
 
     study: Study
-    trials: Sequence[Trial]
     rows: Sequence[ReportedRow]
+    asked: Mapping[int, _Asked]  # by a claim's number
     strict: bool
 
     def judge(self, number: int, claim: Mapping[str, Any]) -> JudgedClaim:
         """Judge one claim."""
         words = JudgedClaim(number=number, text=str(claim["text"]))
-        said = next((word for word in RULES if word in claim), None)
+        said = _said(claim)
         if said is None:
             return words
-        plan, quantity = self.study.plan, self.study.quantity
-        levels = levels_of(plan, claim, self.trials)
-        margin = _margin(plan, claim, quantity) if said in OF_ALIKE else None
-        pairs = _pairs(claim, said, levels)
+        quantity, asked = self.study.quantity, self.asked[number]
+        levels, pairs = asked.levels, asked.pairs
+        margin = _margin(self.study.plan, claim, quantity) if said in OF_ALIKE else None
         words = replace(
             words,
             about=_about(claim, said, pairs, quantity.gap(margin) if margin else ""),
@@ -181,7 +226,7 @@ class _Results:
             reasons=self._reasons(pairs, levels),
             verdict="not run",
         )
-        contrasts = self._contrasts(pairs, levels, margin)
+        contrasts = self._contrasts(asked, margin)
         if not contrasts:
             return words
         verdict, nearest = RULES[said](contrasts, margin)
@@ -194,16 +239,23 @@ class _Results:
         )
         return _told(words, verdict, nearest, levels)
 
-    def _contrasts(self, pairs: Pairs, levels: Levels, margin: float | None) -> list[Contrast]:
-        """Compare levels as the study's table compares its rows: others with the claimed one."""
-        if not pairs:
+    def _contrasts(self, asked: _Asked, margin: float | None) -> list[Contrast]:
+        """Judge a claim's comparisons, together with those of all other claims of its family."""
+        together = [other for other in self.asked.values() if other.family == asked.family]
+        samples = {key: both for other in together for key, both in other.samples().items()}
+        if not asked.pairs:
             return []
-        keys = {(levels.keys[other], levels.keys[level]): (level, other) for level, other in pairs}
-        samples = {key: levels.sample(other, level) for key, (level, other) in keys.items()}
         judged = judge_comparisons(
-            levels.design, samples, levels.values, margin, strict=self.strict
+            asked.levels.design, samples, asked.levels.values, margin, strict=self.strict
         )
-        return [_contrast(*keys[key], one) for key, one in judged.items() if one.delta is not None]
+        pairs = {
+            (asked.key(other), asked.key(level)): (level, other) for level, other in asked.pairs
+        }
+        return [
+            _contrast(*names, judged[key])
+            for key, names in pairs.items()
+            if judged[key].delta is not None
+        ]
 
     def _reasons(self, pairs: Pairs, levels: Levels) -> list[str]:
         """Say what keeps the claim and ours from being about the same trainings."""

@@ -15,9 +15,13 @@ from analysis.designs import results
 from analysis.documents import render
 from analysis.reported import compare_reported
 from analysis.tables.claims import contradiction
+from analysis.trials import connect, studies, trials
+from analysis.verdicts import PROVEN
+from fmnist_common.text import level_text
 from study.cli.findings import plan_alone
 from study.plans import catalog
 from study.plans.plan import load_plan
+from tests.support.house import ROOT
 from tests.support.studies import plan, read, trial
 
 SOURCE = {"name": "someone", "selected_on": "test", "test_images": 10_000, "runs": 1}
@@ -345,3 +349,29 @@ def test_what_was_trained_at_full_budget_is_compared(
 def test_every_claim_of_the_catalogue_can_be_judged(name: str) -> None:
     study = plan_alone(name, load_plan(name).to_dict())
     assert {claim.verdict for claim in judge_claims(study, [], [])} == {"not run"}
+
+
+def test_no_claim_is_proven_where_the_table_proves_nothing() -> None:
+    engine = connect(f"sqlite:///{ROOT / 'studies.db'}")
+    (study,) = (each for each in studies(engine) if each.name == "reference/structure")
+    finished = trials(engine, study.id)
+    table = {
+        (effect.factor, level_text(effect.level)): effect
+        for effect in results(study, finished).table.effects
+    }
+    verdicts = []
+    for claim, found in zip(study.plan["claims"], judge_claims(study, finished, []), strict=True):
+        levels = {
+            str(name)
+            for name in (found.level, found.other)
+            if (claim["factor"], str(name)) in table
+        }
+        if len(levels) == 1:  # the other one is what the table compares with
+            row = table[claim["factor"], levels.pop()]
+            assert row.delta is not None
+            assert found.difference is not None
+            assert abs(found.difference) == pytest.approx(abs(row.delta))
+            assert found.verdict != "holds" or row.claim in PROVEN
+            verdicts.append(found.verdict)
+    assert {"holds", "not decided"} == set(verdicts)
+    assert len(verdicts) > 5

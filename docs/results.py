@@ -9,6 +9,7 @@ Whatever studies the file holds, parts about others say so.
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -235,10 +236,18 @@ def provenance(published: Published, name: str) -> str:
     known = facts(found.study, found.trials)
     lines = [
         f"- {fact.lower() if not fact[:2].isupper() else fact}: "
-        + (f"`{value}`" if fact == "Command" else escape_markdown(value))
+        + (f"`{repeatable(value)}`" if fact == "Command" else escape_markdown(value))
         for fact, value in known
     ]
     return "\n".join(lines)
+
+
+def repeatable(command: str) -> str:
+    """Leave out of a command where one machine had its data and its database."""
+    words = shlex.split(command)
+    places = [n for n, word in enumerate(words) if word in ("--data-dir", "--storage")]
+    left_out = {*places, *(place + 1 for place in places)}
+    return shlex.join(word for n, word in enumerate(words) if n not in left_out)
 
 
 def effects(published: Published, name: str) -> str:

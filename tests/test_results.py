@@ -69,6 +69,11 @@ def test_a_part_that_is_none_is_named(part: str, published: Any) -> None:
         pages.rewritten(f"<!-- results: {part} --><!-- end of results -->", published)
 
 
+def test_a_command_is_shown_without_the_places_of_a_machine() -> None:
+    words = "fmnist-study run lenet --storage /x/a.db --study-name 'a b' --data-dir /x --bank 64"
+    assert pages.repeatable(words) == "fmnist-study run lenet --study-name 'a b' --bank 64"
+
+
 def full_budget(folder: Path, *names: str) -> Any:
     """Make a database of these plans' studies, as if trained on all images."""
     rng = np.random.default_rng(3)

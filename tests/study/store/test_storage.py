@@ -108,9 +108,9 @@ def test_a_path_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("/home/me/studies.db", "studies.db"),
+        ("/srv/me/studies.db", "studies.db"),
         ("--data-dir=/data/images", "--data-dir=images"),
-        ("folder:/home/me/leaves", "folder:leaves"),
+        ("folder:/srv/me/leaves", "folder:leaves"),
         ("~/plans/mine.toml", "mine.toml"),
         ("../shared", "../shared"),
         ("reference/ablation", "reference/ablation"),

@@ -29,6 +29,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
+from tests.support.studies import POOLING, database, trial
 
 
 def undisturbed(folder: Path) -> dict[tuple[str, int], float]:
@@ -148,9 +149,6 @@ def replace_by_nothing(file: Path) -> None:
 
 
 def replace_by_another(file: Path) -> None:
-    from tests.support.studies import POOLING, database, trial
-
-    database(file.parent, [trial(POOLING, {}, 0, 0.9)], of=POOLING, name="other", file="other.db")
     (file.parent / "other.db").replace(file)
 
 
@@ -186,6 +184,8 @@ def test_a_database_that_is_taken_away_comes_back_at_the_next_start(
     tmp_path: Path, lose: Callable[[Path], None], earlier: bool
 ) -> None:
     file = tmp_path / "studies.db"
+    # Made before: a run might be over by then.
+    database(tmp_path, [trial(POOLING, {}, 0, 0.9)], of=POOLING, name="other", file="other.db")
     if earlier:  # results that only a backup has
         write_plan(tmp_path, seeds=5, epochs=2)
         with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:

@@ -91,6 +91,8 @@ def results(folder: Path) -> None:
     """What each published study found: reported figures and ours, or else its effects."""
     for name, found in Published():
         section = "reported" if getattr(found.table, "reported", ()) else "effects"
+        if not getattr(found.table, section, ()):
+            continue  # a search, or one network: nothing is compared
         call("report", name, "--html", folder=folder)
         ready = (
             f"(document.querySelector('#{section} figure.plot')?.scrollIntoView(), true) && "

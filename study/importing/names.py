@@ -22,10 +22,6 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words of fields of ours that elsewhere mean a figure, a cost or a split.
-_NO_SETTING = _set("epochs seed size test time ema")
-
-
 @dataclass(frozen=True)
 class Metric:
     """A kind of figure."""
@@ -173,8 +169,12 @@ TRAINING_TIME = _set(
     "minutes hours timeelapsed totaltime elapsedtime timetotal trainingduration trainduration "
     "trainruntime fittime"
 )
+# Those of our fields, but for words that elsewhere mean a figure, a cost or a split.
+_OF_FIELDS = frozenset(word for name in FIELD_NAMES for word in name.split("_")) - _set(
+    "epochs seed size test time ema"
+)
 # Words of settings; a name that has one is chosen, whatever its cells look like.
-SETTINGS = _set(
+SETTINGS = _OF_FIELDS | _set(
     """lr rate learning wd decay momentum dropout drop batch batchsize bs width depth hidden layers
     layer units filters kernel stride optimizer optimiser opt model arch architecture network net
     backbone augmentation augment aug norm bn batchnorm activation pooling scheduler schedule
@@ -183,8 +183,6 @@ SETTINGS = _set(
     strategy policy loss_fn regularization penalty solver criterion neighbors estimators
     classifier algorithm nesterov bias residual mixup cutmix cutout subset image resolution
     sharpness_rho rho tau top_k topk window context sequence length encoder decoder head"""
-) | {word for name in FIELD_NAMES for word in name.split("_")} - _set(
-    "epochs seed size test time ema"
 )
 _NOT_ALONE = _set("rate size learning drop image length rank weights loss")
 

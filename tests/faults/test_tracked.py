@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from study.cli import main
 from tests.faults.machine import RUN, SIMULATED, Running, until
+from tests.support.commands import call
 from tests.support.plans import TINY
 
 QUICK = ("--executor", "inline", "--device", "cpu", "--quiet")
@@ -20,13 +20,6 @@ RESTORES = [("checkout", "--", "studies.db"), ("stash",)]
 def git(folder: Path, *words: str) -> None:
     name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     subprocess.run(["git", "-C", str(folder), *name, *words], check=True, capture_output=True)
-
-
-def call(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.fixture

@@ -6,28 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from study.cli import main
+from tests.support.commands import call, run_in
 from tests.support.plans import TINY
-
-QUICK = ("--executor", "inline", "--device", "cpu", "--quiet")
-
-
-def call(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ran")
-    (folder / "tiny.toml").write_text(TINY)
-    with pytest.MonkeyPatch.context() as context:
-        context.chdir(folder)
-        context.delenv("FMNIST_STUDY_STORAGE", raising=False)
-        assert call("run", "tiny.toml", *QUICK, "--seeds", "3") == 0
-    return folder
+    return run_in(tmp_path_factory.mktemp("ran"), "tiny.toml", TINY, "--seeds", "3")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.mirrored import MARK, NOTE, WORDS
-from study.cli import main
+from tests.support.commands import call, run_in
 
 PLAN = """
 name = "flips"
@@ -34,25 +34,11 @@ level = "single"
 changes = { test_time_flip = false, learning_rate = 1e-6 }
 """
 Printed = Callable[..., str]
-QUICK = ("--executor", "inline", "--device", "cpu", "--quiet")
-
-
-def call(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("flips")
-    (folder / "flips.toml").write_text(PLAN)
-    with pytest.MonkeyPatch.context() as context:
-        context.chdir(folder)
-        context.delenv("FMNIST_STUDY_STORAGE", raising=False)
-        assert call("run", "flips.toml", *QUICK) == 0
-    return folder
+    return run_in(tmp_path_factory.mktemp("flips"), "flips.toml", PLAN)
 
 
 @pytest.fixture

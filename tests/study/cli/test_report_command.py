@@ -7,8 +7,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from study.cli import main
 from tests.support.browser import needs_chromium
+from tests.support.commands import call
 from tests.support.studies import POOLING, ablation_trials, database
 
 VALUES = {"baseline": [0.90, 0.91, 0.92], "pooling=avg": [0.93, 0.945, 0.949]}
@@ -21,13 +21,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     database(tmp_path, ablation_trials(POOLING, VALUES), of=POOLING, name="a")
     database(tmp_path, ablation_trials(POOLING, VALUES), of=POOLING | {"epochs": 9}, name="b")
     return tmp_path
-
-
-def call(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def test_html_writes_the_page_beside_the_table(

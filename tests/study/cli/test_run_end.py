@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import optuna
 import pytest
 
-from study.cli import main
 from study.run import session
 from study.run.coordinator import StudyFailed
+from tests.support.commands import call
 from tests.support.plans import TINY
 
 QUICK = ("run", "tiny.toml", "--executor", "inline", "--device", "cpu", "--quiet")
@@ -24,13 +24,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("FMNIST_STUDY_STORAGE", raising=False)
     (tmp_path / "tiny.toml").write_text(TINY)
     return tmp_path
-
-
-def call(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def test_tensorboard_reads_the_scalars_and_settings_of_every_trial(folder: Path) -> None:

@@ -19,7 +19,7 @@ def of_best(table: EffectFigures, trials: Sequence[Trial]) -> list[str]:
     """Say which variant has the highest mean, and what it costs."""
     best, done = table.progress.best, finished(trials)
     base = [trial for trial in done if trial.variant is not None and not trial.changes]
-    if best is None or not base:
+    if best is None or not base or len(base) == len(done):  # nothing to be the best of
         return []
     replicates = [trial for trial in done if trial.label == best.variant]
     all_of_them = "all variants"

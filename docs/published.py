@@ -14,11 +14,11 @@ import numpy as np
 from analysis.claims import JudgedClaim
 from analysis.designs import results
 from analysis.designs.base import Results
-from analysis.provenance import last_ended
 from analysis.reported import ReportedRow
 from analysis.statistics.effects import Effect
 from analysis.tables.effects import EffectTable
 from analysis.text import percent
+from analysis.training_times import last_ended
 from analysis.trials import Study, connect, finished, studies, trials
 from fmnist_common.text import level_text
 

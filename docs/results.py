@@ -26,12 +26,13 @@ from analysis.claims import VERDICTS, JudgedClaim
 from analysis.designs.base import Results
 from analysis.documents import render
 from analysis.first_screen import first_screen
-from analysis.provenance import facts, last_ended
+from analysis.provenance import facts
 from analysis.reported import ReportedRow
 from analysis.table_formats import escape_markdown
 from analysis.tables.claims import bound
 from analysis.tables.effects import EffectTable
 from analysis.text import p_text, percent
+from analysis.training_times import last_ended
 from analysis.trials import finished
 from analysis.wording import count
 

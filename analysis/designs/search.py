@@ -27,7 +27,7 @@ class SearchResults(Results[SearchTable]):
 
     def answers(self) -> tuple[str, Sentences]:
         """Say which candidate is best, and how sure that is."""
-        return summary.answers(self.table, self.trials)
+        return summary.answers(self.study.plan, self.table, self.trials)
 
     def brief(self) -> Brief | None:
         """Return the one table that is shown first."""

@@ -8,8 +8,8 @@ from typing import Any
 from analysis.page.parts import NOTHING, Cell, Column, Part, Section, Sheet
 from analysis.provenance import facts as where_from
 from analysis.provenance import told
-from analysis.summary.costs import wall_seconds
 from analysis.text import printable
+from analysis.training_times import last_ended, trained_here, wall_seconds
 from analysis.trials import Study, Trial
 from analysis.wording import count, listed, some
 from fmnist_common.text import duration
@@ -39,7 +39,7 @@ def provenance(study: Study, trials: Sequence[Trial]) -> Section:
     facts = where_from(study, trials)
     facts += [(name, told(value)) for name, value in more.items() if value]
     facts.append(("To check it", _check_command(study)))
-    rows = _cost_rows(trials)
+    rows = _cost_rows(study.plan, trials)
     shown = rows[:MOST_VARIANTS]
     notes = [
         "Compute: training time of the trials, the share of each where several are trained in one "
@@ -118,15 +118,15 @@ def _imported(study: Study) -> dict[str, str]:
     }
 
 
-def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
+def _cost_rows(plan: Mapping[str, Any], trials: Sequence[Trial]) -> list[list[Cell]]:
     variants: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         variants[trial.label].append(trial)
     rows = []
     for label, replicates in variants.items():
         compute = sum(trial.seconds or 0.0 for trial in replicates)
-        wall = wall_seconds(replicates)
-        ended = max((trial.completed for trial in replicates if trial.completed), default=None)
+        here = trained_here(plan, replicates)
+        wall, ended = wall_seconds(here), last_ended(here)
         devices = dict.fromkeys(printable(trial.device) for trial in replicates if trial.device)
         done = sum(trial.state == "COMPLETE" for trial in replicates)
         rows.append(
@@ -135,7 +135,7 @@ def _cost_rows(trials: Sequence[Trial]) -> list[list[Cell]]:
                 Cell(f"{len(replicates):,}", len(replicates), "number"),
                 Cell(f"{done:,}", done, "number"),
                 Cell(duration(compute), compute, "number"),
-                Cell(duration(wall), wall, "number"),
+                Cell(NOTHING if wall is None else duration(wall), wall, "number"),
                 Cell(listed(list(devices)) if devices else NOTHING),
                 Cell(f"{ended:%Y-%m-%d %H:%M}" if ended else NOTHING),
             ]

@@ -1,12 +1,13 @@
 """What a study costs, and what its best variant costs compared with the baseline."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analysis.inference_cost import typical
 from analysis.statistics.rows import same
 from analysis.tables.effect_figures import EffectFigures
 from analysis.text import printable
+from analysis.training_times import trained_here, wall_seconds
 from analysis.trials import Trial, finished, known
 from analysis.wording import count, listed, some
 from fmnist_common.text import duration
@@ -18,7 +19,7 @@ def of_best(table: EffectFigures, trials: Sequence[Trial]) -> list[str]:
     """Say which variant has the highest mean, and what it costs."""
     best, done = table.progress.best, finished(trials)
     base = [trial for trial in done if trial.variant is not None and not trial.changes]
-    if best is None or not base:
+    if best is None or not base or len(base) == len(done):  # nothing to be the best of
         return []
     replicates = [trial for trial in done if trial.label == best.variant]
     all_of_them = "all variants"
@@ -80,31 +81,14 @@ def times(ratio: float) -> str:
     return f"{ratio:.2g}" if ratio < 10 else f"{ratio:,.0f}"
 
 
-def of_study(trials: Sequence[Trial]) -> list[str]:
+def of_study(plan: Mapping[str, Any], trials: Sequence[Trial]) -> list[str]:
     """Say how long the trainings took, and on which devices."""
     seconds = [trial.seconds for trial in trials if trial.seconds is not None]
     if not seconds:
         return []
     devices = list(dict.fromkeys(printable(trial.device) for trial in trials if trial.device))
     on = f" on {some(devices)}" if devices else ""
-    wall = wall_seconds(trials)
-    # An imported trial ends when it begins.
-    within = f", within {duration(wall)} of wall time" if wall >= 0.1 else ""
+    wall = wall_seconds(trained_here(plan, trials))
+    within = "" if wall is None else f", within {duration(wall)} of wall time"
     took = duration(sum(seconds))
     return [f"{count(len(seconds), 'training')} took {took} in all{on}{within}."]
-
-
-def wall_seconds(trials: Iterable[Trial]) -> float:
-    """Return how long at least one of the trials was running; pauses between runs do not count."""
-    spans = sorted(
-        (trial.started, trial.completed)
-        for trial in trials
-        if trial.started is not None and trial.completed is not None
-    )
-    total = 0.0
-    until: datetime | None = None
-    for start, end in spans:
-        first = start if until is None else max(start, until)
-        total += max(0.0, (end - first).total_seconds())
-        until = end if until is None else max(end, until)
-    return total

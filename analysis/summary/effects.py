@@ -34,7 +34,7 @@ def answers(
     """Return the headline and the sentences on a study with a finished trial."""
     effects = [effect for effect in table.effects if not effect.is_reference]
     compared = [effect for effect in effects if effect.delta is not None]
-    cost = [*costs.of_best(table, trials), *costs.of_study(trials)]
+    cost = [*costs.of_best(table, trials), *costs.of_study(plan, trials)]
     if not compared:
         return _nothing_compared(table, effects), {COSTS: cost}
     proven = sorted(

@@ -1,6 +1,7 @@
 """What a search found, in plain words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analysis.quantity import ACCURACY, Quantity
 from analysis.statistics.candidates import Candidate
@@ -16,7 +17,9 @@ from analysis.wording import count, listed
 from fmnist_common.text import duration
 
 
-def answers(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Sentences]:
+def answers(
+    plan: Mapping[str, Any], table: SearchTable, trials: Sequence[Trial]
+) -> tuple[str, Sentences]:
     """Return the headline and the sentences on a search with a finished candidate."""
     best, base = table.candidates[0], table.baseline
     name = printable(best.variant)
@@ -29,7 +32,7 @@ def answers(table: SearchTable, trials: Sequence[Trial]) -> tuple[str, Sentences
         MATTERS: _important(table),
         MUCH: [_gain(table.quantity, name, base, best, gain)],
         SURE: _how_sure(table, name),
-        COSTS: [_cost_of(best, base), _epochs(table), *costs.of_study(trials)],
+        COSTS: [_cost_of(best, base), _epochs(table), *costs.of_study(plan, trials)],
         UNPROVEN: _rivals(table, trials, gain),
     }
 

@@ -439,11 +439,12 @@ def test_the_headline_fits_every_state(
 
 def test_a_study_that_varies_nothing_measures_the_baseline(tmp_path: Path) -> None:
     of = plan({}, {"pooling": "max"})
-    page = report(tmp_path, [trial(of, {}, seed, 0.9) for seed in range(3)], of)
-    assert page.summary.headline == (
+    page = said(report(tmp_path, [trial(of, {}, seed, 0.9) for seed in range(3)], of))
+    assert page["headline"] == (
         "The study varies nothing: it measures the baseline alone. It reaches 90.00 % validation "
         "accuracy, the mean of 3 trials."
     )
+    assert page["What it costs"].startswith("3 trainings took 38 s in all on cpu")
 
 
 def test_a_search_tells_luck_from_gain(tmp_path: Path) -> None:

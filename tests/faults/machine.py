@@ -84,7 +84,7 @@ class Running:
         """Wait for the end; return the exit code."""
         code = self.process.wait(seconds)
         for reader in self.readers:
-            reader.join(10)
+            reader.join(SECONDS)
         return code
 
     @property
@@ -116,11 +116,23 @@ def running(module: str, words: list[str], folder: Path, **env: str) -> Iterator
 
 
 def simulated(folder: Path, seconds: float = 0.0) -> dict[str, str]:
-    """Return what simulated workers are told: seconds per epoch, and where to acknowledge."""
+    """Return what simulated workers are told: seconds per epoch, where to acknowledge, to hold."""
     return {
         "SIMULATED_SECONDS": str(seconds),
         "SIMULATED_ACKNOWLEDGED": str(folder / "acknowledged"),
+        "SIMULATED_HOLD": str(folder / "hold"),
     }
+
+
+def hold(folder: Path, results: int) -> None:
+    """Have every simulated run wait once it has given so many results: it is not over by then."""
+    (folder / "hold.new").write_text(str(results))
+    (folder / "hold.new").replace(folder / "hold")
+
+
+def let_go(folder: Path) -> None:
+    """Have simulated runs wait no longer."""
+    (folder / "hold").unlink()
 
 
 def finished(file: Path, plan: Plan) -> None:

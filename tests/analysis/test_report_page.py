@@ -729,7 +729,7 @@ def test_many_trials_make_a_page_in_time(
 
     shown = open_page(
         path, tmp_path / "page.png", ready="document.readyState == 'complete'",
-        ask=(DRAW_ALL, UNDRAWN), timeout=120,
+        ask=(DRAW_ALL, UNDRAWN),
     )  # fmt: skip
     assert shown.errors == []
     assert shown.answers[1] == 0

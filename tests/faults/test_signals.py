@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, in whatever state: an end that awaits nothing, and nothing left running."""
+"""SIGINT and SIGTERM, in whatever state: an end that waits for nothing, and nothing is left."""
 
 import signal
 import sqlite3

@@ -5,7 +5,8 @@
 is `fmnist-study run PLAN ...` on such workers. `SIMULATED_SECONDS` is what an epoch takes,
 `SIMULATED_SLOTS` how many workers there are; each result that has been accepted is appended to
 `SIMULATED_ACKNOWLEDGED` as a line of JSON. While there is a file `SIMULATED_HOLD`, workers give as
-many results as it says and wait, so that a test has time to act on any machine.
+many results as it says and wait, so that a test has time to act on any machine. Backups may take
+`SIMULATED_BACKUP_SHARE` of the time.
 """
 
 import hashlib
@@ -124,6 +125,10 @@ def workers(*_: object) -> Iterator[tuple[Simulated, int]]:
 
 if __name__ == "__main__":
     from study.cli import main
+    from study.store import durability
 
     vars(session)["workers_for"] = workers
+    # Of a run's time: by default backups are rare where a disk is slow.
+    share = float(os.environ.get("SIMULATED_BACKUP_SHARE", durability.BACKUP_SHARE))
+    vars(durability)["BACKUP_SHARE"] = share
     main(sys.argv[1:])

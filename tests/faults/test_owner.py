@@ -259,7 +259,8 @@ def test_a_run_makes_backups_as_it_goes(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=200)
     backup = tmp_path / "studies.db.backup"
     hold(tmp_path, 350)
-    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path)) as owner:
+    often = {"SIMULATED_BACKUP_SHARE": "1"}
+    with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path), **often) as owner:
         until(lambda: states(backup)["COMPLETE"] >= 100, "a backup")
         owner.process.kill()
         owner.ends()

@@ -4,13 +4,13 @@ An analysis of variance by least squares (Fisher 1925; sums of squares of type I
 computes them: each term given all others that do not contain it). Replicate seeds are blocks, as
 the same seed is the same split and data order in every cell. What a factor does differs from seed
 to seed, and by that its effect is judged: a term's error is its interaction with the seeds, as in
-any design with repeated measures, or what is left within seeds, whichever proves less. Pure
-functions over arrays; statsmodels is imported where it is needed, as it takes most of a second.
+any design with repeated measures, or what is left within seeds, whichever proves less.
 """
 
 import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -178,11 +178,7 @@ def _fitted(
 
     general = TermError(variance, degrees, source)
 
-    def term(
-        names: tuple[str, ...], squares: float, freedom: int, by: TermError | None = general
-    ) -> Term:
-        return _term(names, squares, freedom, by, total)
-
+    term = partial(_term, total)
     squares = design.sums_of_squares(pairs)
     names = [*((name,) for name in design.factors), *pairs]
     errors = {name: design.between_seeds(name, pairs) or general for name in names}
@@ -190,7 +186,7 @@ def _fitted(
     terms = [
         # Few seeds may agree by chance: a term is proven by how runs differ, too.
         max(
-            (term(name, *squares[name], by) for by in (errors[name], within) if by is not None),
+            (term(by, name, *squares[name]) for by in (errors[name], within) if by is not None),
             key=lambda row: row.p_value or 0.0,
         )
         for name in names
@@ -201,10 +197,10 @@ def _fitted(
     return Anova(
         observations=len(design.values),
         blocks=len(design.blocks),
-        terms=[Term(**{**vars(row), "p_holm": p}) for row, p in zip(terms, corrected, strict=True)],
-        block=term((), *squares[()]) if () in squares else None,
-        higher=term((), *further) if pure is not None and further[1] > 0 else None,
-        error=term((), error_squares, degrees, None),
+        terms=[replace(row, p_holm=p) for row, p in zip(terms, corrected, strict=True)],
+        block=term(general, (), *squares[()]) if () in squares else None,
+        higher=term(general, (), *further) if pure is not None and further[1] > 0 else None,
+        error=term(None, (), error_squares, degrees),
         error_source=source,
         total=total,
         mean=fit.mean,
@@ -216,28 +212,24 @@ def _fitted(
 
 
 def _term(
-    names: tuple[str, ...], squares: float, freedom: int, by: TermError | None, total: float
+    total: float, by: TermError | None, factors: tuple[str, ...], squares: float, freedom: int
 ) -> Term:
-    """Judge a term by an error; None: it is not judged."""
-    judged: dict[str, Any] = dict.fromkeys(
-        ("f", "error_degrees", "error_source", "p_value", "omega_squared")
-    )
-    if by is not None:
-        f = squares / freedom / by.variance
-        judged = {
-            "f": f,
-            "error_degrees": by.degrees,
-            "error_source": by.source,
-            "p_value": float(special.fdtrc(freedom, by.degrees, f)),
-            "omega_squared": max(0.0, (squares - freedom * by.variance) / (total + by.variance)),
-        }
-    return Term(
-        factors=names,
-        sum_squares=squares,
-        degrees=freedom,
-        p_holm=None,
-        eta_squared=squares / total,
-        **judged,
+    """Return a term, judged by an error; None: by none."""
+    term = Term(
+        factors, squares, freedom,
+        f=None, error_degrees=None, error_source=None, p_value=None, p_holm=None,
+        eta_squared=squares / total, omega_squared=None,
+    )  # fmt: skip
+    if by is None:
+        return term
+    f = squares / freedom / by.variance
+    return replace(
+        term,
+        f=f,
+        error_degrees=by.degrees,
+        error_source=by.source,
+        p_value=float(special.fdtrc(freedom, by.degrees, f)),
+        omega_squared=max(0.0, (squares - freedom * by.variance) / (total + by.variance)),
     )
 
 

@@ -1,4 +1,8 @@
-"""A linear model of factors, pairs of them and seeds: what it explains, leaves and estimates."""
+"""A linear model of factors, pairs of them and seeds: what it explains, leaves and estimates.
+
+Pure functions over arrays; statsmodels is imported where it is needed, as it takes most of a
+second.
+"""
 
 import math
 from collections import Counter
@@ -61,11 +65,7 @@ def _crossed(a: Array, b: Array) -> Array:
 
 
 class FactorialModel:
-    """The runs as arrays: a code per factor and block, and the columns of a linear model.
-
-    Pure functions over arrays; statsmodels is imported where it is needed, as it takes most of a
-    second.
-    """
+    """The runs as arrays: a code per factor and block, and the columns of a linear model."""
 
     def __init__(
         self, factors: Mapping[str, Sequence[Hashable]], observations: Sequence[Observation]

@@ -23,10 +23,12 @@ def answers(
     headline, sentences = effects.answers(plan, table, trials)
     if MATTERS not in sentences or not isinstance(table.anova, Anova):
         return headline, sentences
-    names = [variance.name(factors) for factors in _interactions(table.anova)]
+    pairs = _interactions(table.anova)
+    names = list(map(variance.name, pairs))
     proven = [effect for effect in table.effects if effect.claim in PROVEN]
     if names and not proven:
-        what = "which level is better" if _cross(table.anova) else "what a level does"
+        cross = all(_crosses(table.anova, pair) for pair in pairs)
+        what = "which level is better" if cross else "what a level does"
         headline = (
             f"{some(names)} act on each other: {what} depends on the other factor. No factor was "
             "proven to matter by itself."
@@ -55,11 +57,6 @@ def _interactions(anova: Anova) -> list[tuple[str, ...]]:
     ]
     pairs.sort(key=lambda term: -term.sum_squares)
     return [term.factors for term in pairs]
-
-
-def _cross(anova: Anova) -> bool:
-    """Whether in each proven interaction the better of two levels is not always the same."""
-    return all(_crosses(anova, factors) for factors in _interactions(anova))
 
 
 def _crosses(anova: Anova, factors: tuple[str, ...]) -> bool:

@@ -13,7 +13,7 @@ from analysis.statistics.factorial import (
     Anova,
     Term,
 )
-from analysis.statistics.factorial_model import SEEDS, PairMean
+from analysis.statistics.factorial_model import SEEDS, WITHIN_SEEDS, PairMean
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, joined
 from analysis.text import p_text, percent, printable
@@ -120,7 +120,7 @@ def _tests(result: Anova) -> list[str]:
     """Say what terms are judged against, if they are."""
     if result.one_seed:
         return [ONE_SEED]
-    by_seeds = any(term.error_source == SEEDS for term in result.terms)
+    by_seeds = any(term.error_source in (SEEDS, WITHIN_SEEDS) for term in result.terms)
     against = f"against the error, {SOURCES[result.error_source]} (df {result.error.degrees})"
     if by_seeds:
         against = (

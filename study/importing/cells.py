@@ -163,19 +163,12 @@ def accuracies(name: str, rows: Iterable[TableRow], *, percent: bool, unit: str 
     large = [entry for entry in present if entry[1][0] > 1]
     fractions = any(value for _, (value, _) in present) and not large and not signed
     if unit is None and percent and fractions:
-        raise UserError(
-            f"{present[0][0]}: {name} = {present[0][1][0]}: the heading says per cent, but all "
-            "cells are fractions; say which it is: --unit percent, or --unit fraction"
-        )
+        raise _no_percentage(f"{present[0][0]}: {name} = {present[0][1][0]}")
     told = unit == "percent" or (unit is None and percent) or bool(signed)
     if large and not told and unit is None:
         for where, (value, _) in present:
             if 0 < value <= 1:
-                raise UserError(
-                    f"{where}: {name} = {value}: is it a fraction or a percentage? others, such "
-                    f"as {large[0][1][0]} in {large[0][0]}, are percentages; write them alike, "
-                    "or say --unit percent"
-                )
+                raise _mixed(f"{where}: {name} = {value}", f"{large[0][1][0]} in {large[0][0]}")
     percent = told or (unit is None and bool(large))
     for where, (value, _) in present:
         if not 0 <= value <= (100 if percent else 1):
@@ -207,17 +200,25 @@ def check_shares(name: str, rows: Iterable[TableRow], *, percent: bool, lower: b
     if not small:
         return
     if not large and percent and not lower:
-        raise UserError(
-            f"{small[0][0]}: {name} = {small[0][1]}: the heading says per cent, but all cells are "
-            "fractions; say which it is: --unit percent, or --unit fraction"
-        )
+        raise _no_percentage(f"{small[0][0]}: {name} = {small[0][1]}")
     odd = [entry for entry in small
            if large and (not lower or large[0] / 2 <= 100 * entry[1] <= 2 * large[-1])]  # fmt: skip
     if odd:
-        raise UserError(
-            f"{odd[0][0]}: {name} = {odd[0][1]}: is it a fraction or a percentage? others, such as "
-            f"{large[0]}, are percentages; write them alike, or say --unit percent"
-        )
+        raise _mixed(f"{odd[0][0]}: {name} = {odd[0][1]}", str(large[0]))
+
+
+def _no_percentage(cell: str) -> UserError:
+    return UserError(
+        f"{cell}: the heading says per cent, but all cells are fractions; say which it is: --unit "
+        "percent, or --unit fraction"
+    )
+
+
+def _mixed(cell: str, other: str) -> UserError:
+    return UserError(
+        f"{cell}: is it a fraction or a percentage? others, such as {other}, are percentages; "
+        "write them alike, or say --unit percent"
+    )
 
 
 def number(name: str, row: TableRow) -> tuple[Decimal, bool] | None:

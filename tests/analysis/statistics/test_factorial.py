@@ -263,6 +263,9 @@ def test_seeds_that_agree_on_less_than_the_scatter_of_runs_prove_no_interaction(
     assert pair.error_source == WITHIN_SEEDS
     assert pair.p_holm is not None
     assert pair.p_holm > 0.9
+    # Where every term is judged so, the page says so, too.
+    (note, *_) = variance.notes(replace(found, terms=[pair]))
+    assert "against what is left within seeds" in note
 
 
 def test_a_seed_that_few_cells_have_is_a_block_too() -> None:

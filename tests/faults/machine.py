@@ -107,6 +107,10 @@ def running(module: str, words: list[str], folder: Path, **env: str) -> Iterator
         yield own
         with contextlib.suppress(psutil.NoSuchProcess):
             children = psutil.Process(own.process.pid).children(recursive=True)
+    except BaseException as error:
+        said = "".join([*own.out, *own.err])
+        error.add_note(f"exit code {own.process.poll()} (None: it runs); it said:\n{said}")
+        raise
     finally:
         own.process.kill()
         own.ends()
@@ -229,6 +233,19 @@ def write_plan(folder: Path, **changes: Any) -> Path:
         '[factors]\npooling = ["max", "avg"]\n'
     )
     return file
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that nobody has buried yet has."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_the_end(processes: list[psutil.Process]) -> None:
+    """Wait until all have ended; orphans are buried by whoever takes them over, or never."""
+    until(lambda: not any(map(is_alive, processes)), "the end of every process")
 
 
 def kill(process: psutil.Process, number: int = signal.SIGKILL) -> bool:

@@ -12,7 +12,7 @@ from analysis.trials import Trial, connect, studies, trials
 from study.plans.plan import Plan
 from study.run.machine import Machine
 from tests.faults import trainings
-from tests.faults.machine import SECONDS, running, states, until
+from tests.faults.machine import is_alive, running, states, until, wait_for_the_end
 from tests.support.plans import run
 from trainer.errors import UserError
 
@@ -130,7 +130,7 @@ def test_a_study_that_is_interrupted_goes_on_to_the_uninterrupted_result(
         family = psutil.Process(own.process.pid).children(recursive=True)
         own.process.send_signal(number)
         assert own.ends() == code, own.err
-        assert not psutil.wait_procs(family, timeout=SECONDS)[1]
+        wait_for_the_end(family)
     with running("study.cli", words, tmp_path) as own:
         assert own.ends() == 0, own.err
     run(theirs(), tmp_path / "whole.db", machine=ONE)
@@ -197,8 +197,7 @@ def test_a_command_that_hangs_is_ended_with_its_worker(
     state = run(talking(tmp_path, "hang"), tmp_path / "s.db", machine=LOCAL)
     assert (state.done, state.failed) == (3, 1)
     last = int((tmp_path / "pid").read_text())
-    # Whoever takes orphans over may not have buried it yet.
-    assert not psutil.pid_exists(last) or psutil.Process(last).status() == psutil.STATUS_ZOMBIE
+    assert not psutil.pid_exists(last) or not is_alive(psutil.Process(last))
 
 
 @pytest.mark.parametrize(

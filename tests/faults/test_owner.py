@@ -29,6 +29,7 @@ from tests.faults.machine import (
     states,
     stored,
     until,
+    wait_for_the_end,
     write_plan,
 )
 from tests.support.studies import POOLING, database, trial
@@ -92,22 +93,12 @@ def test_an_owner_of_real_trainings_killed_again_and_again_comes_to_the_same_val
             owner.process.kill()
             owner.ends()
             # Orphans stop at once, not at their next epoch.
-            until(lambda: not any(map(is_alive, workers)), "the workers' end")  # noqa: B023
+            wait_for_the_end(workers)
     for folder in (tmp_path, undisturbed):
         with running("study.cli", words, folder) as owner:
             assert owner.ends() == 0, owner.err
     assert results(tmp_path / "studies.db") == results(undisturbed / "studies.db")
     assert_sound(tmp_path / "studies.db")
-
-
-def is_alive(process: object) -> bool:
-    import psutil
-
-    assert isinstance(process, psutil.Process)
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.slow

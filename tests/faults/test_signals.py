@@ -17,7 +17,6 @@ from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter
 from tests.faults.machine import (
     RUN,
-    SECONDS,
     SIMULATED,
     Running,
     acknowledgements,
@@ -29,6 +28,7 @@ from tests.faults.machine import (
     simulated,
     states,
     until,
+    wait_for_the_end,
     write_plan,
 )
 from tests.support.plans import run, tiny
@@ -44,7 +44,7 @@ def end(own: Running, number: int, code: int, file: Path) -> None:
     family = psutil.Process(own.process.pid).children(recursive=True)
     own.process.send_signal(number)
     assert own.ends() == code, own.err
-    assert not psutil.wait_procs(family, timeout=SECONDS)[1]
+    wait_for_the_end(family)
     assert "Traceback" not in "".join(own.err)
     if file.exists() and file.stat().st_size:
         assert_sound(file)

@@ -14,7 +14,7 @@ import pytest
 
 from study.run.executors import Executor, Failure, Job
 from study.run.executors.inline import InlineExecutor
-from tests.faults.machine import SECONDS, until
+from tests.faults.machine import SECONDS, is_alive, until, wait_for_the_end
 from tests.study.run.executors.conftest import SPEC, Kind
 from tests.support.plans import tiny
 from trainer import checkpoint
@@ -199,7 +199,7 @@ def test_a_run_that_is_cancelled_leaves_no_process(parallel: Kind, tmp_path: Pat
         watcher = Recorder(seeds(tmp_path, epochs=100_000), cancel, at=2)
         with pytest.raises(Cancelled):
             executor.run(watcher)
-    assert not psutil.wait_procs(processes, timeout=SECONDS)[1]
+    wait_for_the_end(processes)
     assert watcher.results == {}
 
 
@@ -284,7 +284,7 @@ def test_an_agent_that_is_stopped_is_given_up_and_says_nothing_later(
         ]
         with contextlib.suppress(psutil.NoSuchProcess):  # Ray may have ended it by now
             stopped.resume()  # its lifeline is cut
-        until(lambda: not stopped.is_running(), "its end")
+        until(lambda: not is_alive(stopped), "its end")
     assert_as_undisturbed(watcher, jobs)
 
 

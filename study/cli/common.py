@@ -136,7 +136,9 @@ def _reading(url: "sqlalchemy.URL") -> Iterator[None]:
         yield
     except (SQLAlchemyError, ValueError, LookupError, TypeError) as error:
         where = location.display(url)
-        raise UserError(f"storage {where}: cannot be read: {location.reason(error)}") from error
+        raise UserError(
+            f"storage {where}: cannot be read: {location.reason(error, url)}"
+        ) from error
 
 
 def read(url: "sqlalchemy.URL", name: str | None) -> "tuple[Study, list[Trial]]":

@@ -181,11 +181,18 @@ def _run(order: _Order, telling: _Telling) -> int:
     ended, code = "failed", 2
     try:
         check_tensorboard(telling.tensorboard)
-        ended, code = _train(order, named, lambda: name, telling)
+        ended, trained = _train(order, named, lambda: name, telling)
         if ended != "done":
             say(f"{ended}; {GOES_ON}", parseable=telling.as_json)
         if ended in ("done", "out of time"):
             _show_results(order.url, name, ended, telling)
+        code = trained
+    except KeyboardInterrupt:  # what trains hears it itself: it is the results that are broken off
+        code = 130
+        raise
+    except SystemExit as end:
+        code = int(end.code or 0)
+        raise
     finally:
         call_at_end(telling.on_end, order.url, name, ended.partition(":")[0], code)
     return code

@@ -142,7 +142,9 @@ def refused(url: sqlalchemy.URL) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error, RuntimeError) as error:
-        raise UserError(f"storage {location.display(url)}: {location.reason(error)}") from error
+        raise UserError(
+            f"storage {location.display(url)}: {location.reason(error, url)}"
+        ) from error
 
 
 def use_wal(storage: RDBStorage) -> None:

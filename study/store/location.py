@@ -6,6 +6,7 @@ Optuna's schema in SQLite (or any database that SQLAlchemy opens by URL).
 import hashlib
 import os
 import re
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from study.store.journal import folder_of
 from trainer.errors import UserError
 
 SHOWN_CHARACTERS = 100  # of a path that is refused
+FULL_BYTES = 64 << 10  # SQLite needs half of it for the index of its log, even to read
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 PACKAGES = {  # of the drivers that SQLAlchemy imports, where they are called otherwise
     "psycopg": "'fmnist-study[postgres]'",
@@ -179,7 +181,7 @@ def _check_file(url: sqlalchemy.URL, path: Path) -> bool:
     except OSError as error:
         raise UserError(f"storage {shown}: {error.strerror}") from error
     except sqlite3.Error as error:
-        raise UserError(f"storage {shown}: cannot be read: {error}") from error
+        raise UserError(f"storage {shown}: cannot be read: {reason(error, url)}") from error
 
 
 def _check_names(url: sqlalchemy.URL, path: Path) -> None:
@@ -220,8 +222,23 @@ def _check_server(url: sqlalchemy.URL) -> bool:
         raise UserError(f"storage {display(url)}: cannot connect: {words}") from error
 
 
-def reason(error: BaseException) -> str:
-    """Return the database's own words for an error, in one line: no SQL, no password."""
+def reason(error: BaseException, url: sqlalchemy.URL | None = None) -> str:
+    """Return the database's own words for an error, in one line: no SQL, no password.
+
+    Args:
+        error: what was raised.
+        url: the database, whose disk is named where it is full: SQLite's words do not tell.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
-    return masked((str(error).splitlines() or [type(error).__name__])[0])
+    words = masked((str(error).splitlines() or [type(error).__name__])[0])
+    path = sqlite_path(url) if url is not None else None
+    return words + (_full_disk(path.parent) if path and isinstance(error, sqlite3.Error) else "")
+
+
+def _full_disk(folder: Path) -> str:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    return f" (no room in {folder}: {free} bytes are free)" if free < FULL_BYTES else ""

@@ -37,4 +37,6 @@ def reading(url: sqlalchemy.URL) -> Iterator[Session]:
                 yield session
     except (SQLAlchemyError, *UNREADABLE) as error:
         shown = location.display(url)
-        raise UserError(f"storage {shown}: cannot be read: {location.reason(error)}") from error
+        raise UserError(
+            f"storage {shown}: cannot be read: {location.reason(error, url)}"
+        ) from error

@@ -29,6 +29,7 @@ from tests.faults.machine import (
     until,
     write_plan,
 )
+from tests.support.commands import call
 from tests.support.plans import run, tiny
 
 
@@ -178,6 +179,23 @@ def test_a_full_disk_that_holds_only_the_weights_is_waited_for(
         assert own.ends() == 0, own.err
     assert len(results(folder / "studies.db")) == 4
     assert states(folder / "studies.db")["FAIL"] == 0  # none was begun to fail
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_a_log_is_named_by_whoever_opens_the_database(
+    small_disk: Callable[[str], SmallDisk], capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = small_disk("16m")
+    database = disk.folder / "studies.db"
+    run(tiny(), database)
+    ballast = disk.fill()
+    for words in (("run", "ablation", "--dataset", "digits"), ("status",), ("report",)):
+        assert call(*words, "--storage", str(database)) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert f"(no room in {disk.folder}: " in said
+    ballast.unlink()
+    assert call("status", "--storage", str(database)) == 0
 
 
 def test_a_record_that_finds_no_room_is_said_and_nothing_is_written(

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import optuna
 import pytest
 
+from study.cli import running
 from study.run import session
 from study.run.coordinator import StudyFailed
 from tests.support.commands import call
@@ -104,6 +105,25 @@ def test_it_is_run_however_the_run_ends(
     monkeypatch.setattr(session, "run", fails)
     assert call(*QUICK, "--on-end", HOOK) == code
     assert (folder / "ended").read_text() == f"tiny,{state},{code}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotADirectoryError(20, "Not a directory", "reports"), 2),
+        (KeyboardInterrupt(), 130),
+        (SystemExit(143), 143),
+    ],
+)
+def test_it_is_told_the_exit_code_where_only_the_results_cannot_be_shown(
+    error: BaseException, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(running, "write_hiplot", fails)
+    assert call(*QUICK, "--on-end", HOOK) == code
+    assert (folder / "ended").read_text() == f"tiny,done,{code}\n"
 
 
 def test_its_failure_is_said_and_changes_nothing(folder: Path, capsys: Captured) -> None:

@@ -1,16 +1,19 @@
 """Functions of the user's, named `package.module:function`: found, imported, hashed. No torch here.
 
 They are looked for in the current folder and in those that were named (`look_in`), then where
-Python looks. What goes wrong in them is the user's to mend, so it is said in a line.
+Python looks. What goes wrong in them is the user's to mend, so it is said in a line; what they
+print goes to stderr, since stdout is a command's answer.
 """
 
+import contextlib
 import hashlib
 import importlib
 import shlex
 import shutil
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,8 @@ def load(what: str, reference: str) -> Callable[..., Any]:
     places = list(dict.fromkeys([str(Path.cwd()), *_folders]))
     sys.path[:0] = places  # first, so that a module of theirs is not another's of that name
     try:
-        value: Any = importlib.import_module(module_name)
+        with printing_to_stderr():
+            value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             where = ", ".join(places)
@@ -63,11 +67,35 @@ def load(what: str, reference: str) -> Callable[..., Any]:
     return function
 
 
+@contextlib.contextmanager
+def printing_to_stderr() -> Iterator[None]:
+    """Let code of the user's print to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def said(error: BaseException) -> str:
-    """Say in a line what was raised, and where in the user's code."""
-    first_line = (str(error).splitlines() or [""])[0]
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {first_line} ({Path(last.filename).name}, line {last.lineno})"
+    """Say in a line what was raised, and where in the user's code, if it was raised in there."""
+    words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".removesuffix(": ")
+    place = where(error)
+    return f"{words} ({place})" if place else words
+
+
+def where(error: BaseException) -> str:
+    """Return the line of the user's code in which something was raised; "" of other code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if _is_theirs(frame.filename)]
+    if not theirs or isinstance(error, SyntaxError):  # which says itself where it is
+        return ""
+    return f"{Path(theirs[-1].filename).name}, line {theirs[-1].lineno}"
+
+
+def _is_theirs(file: str) -> bool:
+    """Whether code is neither ours, nor Python's, nor that of an installed library."""
+    ours = [str(Path(__file__).parents[1] / package) for package in ("trainer", "study")]
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    inside = any(Path(file).is_relative_to(folder) for folder in (*ours, *libraries))
+    return not (inside or file.startswith("<") or "site-packages" in Path(file).parts)
 
 
 def fingerprint(reference: str) -> str:

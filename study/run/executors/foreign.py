@@ -61,7 +61,8 @@ class ForeignTraining:
 def _call(reference: str, told: Mapping[str, Any], course: "_Course") -> Any:
     function = user_code.load("trainer", reference)
     try:
-        return function(told, course.report)
+        with user_code.printing_to_stderr():
+            return function(told, course.report)
     except _Stop:
         return None
     except Exception as error:

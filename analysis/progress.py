@@ -104,7 +104,7 @@ def progress(study: Study, trials: Sequence[Trial]) -> Progress:
         planned = over + len(path.wanted)
     return Progress(
         study=study.name,
-        objective=study.compared if study.plan else "objective",
+        objective=study.compared,
         quantity=study.quantity,
         counts=_counts(trials),
         replicates={} if search is None else _counts(replicates(trials)),
@@ -165,7 +165,7 @@ def _counts(trials: Iterable[Trial]) -> dict[str, int]:
 
 
 def _best(study: Study, trials: Sequence[Trial], done: Sequence[Trial]) -> Best | None:
-    sign = -1 if study.directions[:1] == ("MINIMIZE",) else 1
+    sign = -1 if study.minimizes else 1
     values: dict[str, dict[Hashable, float]] = defaultdict(dict)
     for trial in done:
         if trial.value is not None:

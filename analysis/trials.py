@@ -6,7 +6,7 @@ fails is *damaged*: it is counted, and none of its figures is ever shown.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -49,7 +49,25 @@ class Study:
     @property
     def quantity(self) -> Quantity:
         """What a trial's value is, and how it is shown."""
-        return quantity_of(self.plan)
+        if self.plan:
+            return quantity_of(self.plan)
+        return Quantity("objective", is_accuracy=False, unit="", lower_is_better=self.minimizes)
+
+    @property
+    def minimizes(self) -> bool:
+        """Whether less of a trial's value is better."""
+        return self.directions[:1] == ("MINIMIZE",)
+
+    @property
+    def test_use(self) -> str:
+        """What test data were used for; nobody here knows it of imported results."""
+        imported = "as imported: whether it chose anything is not known"
+        return imported if self.plan.get("imported") else "looked at once, never used for a choice"
+
+    def best_of(self, rows: "Sequence[Trial]") -> "Trial":
+        """Return the first of the finished trials with the best value."""
+        sign = -1 if self.minimizes else 1
+        return max(rows, key=lambda trial: sign * (trial.value or 0.0))
 
 
 @dataclass(frozen=True)

@@ -333,7 +333,7 @@ def killed_worker(run: Run) -> Table:
         Path(folder, "killed.toml").write_text(plan, encoding="utf-8")
         process = _fmnist_study(run, Path(folder), "run", "killed.toml", "--bank", "2")
         killed = 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while process.poll() is None and not killed and time.monotonic() < deadline:
             time.sleep(0.1)
             if not Path(folder, "studies.db").exists():
@@ -346,7 +346,7 @@ def killed_worker(run: Run) -> Table:
                 if worker is not None and worker.memory_info().rss > 1e8:
                     worker.send_signal(signal.SIGKILL)
                     killed += 1
-        text, _ = process.communicate(timeout=240)
+        text, _ = process.communicate(timeout=900)
     last = (text.strip().splitlines() or [""])[-1]
     return {"killed workers": float(killed), "the run": f"exit code {process.returncode}: {last}"}
 
@@ -359,7 +359,7 @@ def ablation(run: Run) -> Table:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         process = _fmnist_study(run, Path(folder), "run", "ablation", *budget)
-        text, _ = process.communicate(timeout=400)
+        text, _ = process.communicate(timeout=900)
     last = (text.strip().splitlines() or [""])[-1]
     spent = time.perf_counter() - started
     return {"seconds": spent, "the run": f"exit code {process.returncode}: {last}"}

@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from trainer.data import ImageData
 
 # Read when torch is loaded, here and in subprocesses: on tensors this small, threads only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples everywhere, and no verdict on how fast a machine tries them.
+settings.register_profile(
+    "same-everywhere", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same-everywhere")
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ def _effect_sheet(table: EffectTable) -> Sheet:
             hint="in points of test accuracy, and its interval, which misses the luck of the test "
             "images; decides nothing",
         ),
-        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
+        Column("test %", hint=f"test accuracy: {table.test_use}"),
         Column("parameters"),
         Column("seconds", hint="mean training time"),
     ]

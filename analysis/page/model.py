@@ -23,7 +23,7 @@ def best_model(
     if best is None or not study.plan:
         return []
     replicates = [trial for trial in finished(trials) if trial.label == best.variant]
-    chosen = max(replicates, key=lambda trial: trial.value or 0.0)
+    chosen = study.best_of(replicates)
     name = printable(best.variant)
     seed = "" if chosen.seed is None else f" on seed {chosen.seed}"
     test = (
@@ -31,9 +31,10 @@ def best_model(
         if chosen.test_accuracy is None or study.plan.get("imported")
         else f"; test accuracy {percent(chosen.test_accuracy)} %, looked at once, chose nothing"
     )
+    end = "lowest" if study.minimizes else "highest"
     flip = f". Test and validation are {mirrored.WORDS}" if chosen.test_time_flip else ""
     intro = [
-        f"{name}{seed}: of the trials of the best variant, the one with the highest "
+        f"{name}{seed}: of the trials of the best variant, the one with the {end} "
         f"{study.compared}, {study.quantity.amount(chosen.value)}{test}{flip}."
     ]
     classes, counts = _classes(study), _counts(chosen)

@@ -44,7 +44,7 @@ def candidates(table: SearchTable) -> list[Section]:
         Column("n", hint="seeds"),
         Column(headed(quantity), hint=f"{quantity.name}: mean ± standard deviation over seeds"),
         Column("95 % interval", hint="of the mean"),
-        Column("test %", hint="test accuracy: looked at once, never used for a choice"),
+        Column("test %", hint=f"test accuracy: {table.test_use}"),
         Column("parameters"),
         Column("seconds", hint="mean training time"),
         *([Column("front", numeric=False)] if on_front else []),

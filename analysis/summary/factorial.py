@@ -1,6 +1,8 @@
 """What a factorial found, in plain words: its effects, and which of them do not just add up."""
 
 from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
 
 from analysis.statistics.factorial import Anova
 from analysis.summary import effects
@@ -21,12 +23,15 @@ def answers(
     headline, sentences = effects.answers(plan, table, trials)
     if MATTERS not in sentences or not isinstance(table.anova, Anova):
         return headline, sentences
-    names = _interactions(table.anova)
+    pairs = _interactions(table.anova)
+    names = list(map(variance.name, pairs))
     proven = [effect for effect in table.effects if effect.claim in PROVEN]
     if names and not proven:
+        cross = all(_crosses(table.anova, pair) for pair in pairs)
+        what = "which level is better" if cross else "what a level does"
         headline = (
-            f"{some(names)} act on each other: which level is better depends on the other factor. "
-            "No factor was proven to matter by itself."
+            f"{some(names)} act on each other: {what} depends on the other factor. No factor was "
+            "proven to matter by itself."
         )
     matters = sentences[MATTERS] if proven or not names else []
     told = (
@@ -43,15 +48,30 @@ def answers(
     }
 
 
-def _interactions(anova: Anova) -> list[str]:
-    """Name the pairs of factors whose effects do not just add up, the largest first."""
+def _interactions(anova: Anova) -> list[tuple[str, ...]]:
+    """Return the pairs of factors whose effects do not just add up, the largest first."""
     pairs = [
         term
         for term in anova.terms
         if len(term.factors) == 2 and variance.verdict(term) == "matters"
     ]
     pairs.sort(key=lambda term: -term.sum_squares)
-    return [variance.name(term.factors) for term in pairs]
+    return [term.factors for term in pairs]
+
+
+def _crosses(anova: Anova, factors: tuple[str, ...]) -> bool:
+    """Whether a level of one factor is better with some levels of the other, worse with others."""
+    means = {pair.levels: pair.mean for pair in anova.pairs if pair.factors == factors}
+    for swapped in (False, True):
+        rows: dict[Any, dict[Any, float]] = {}
+        for (first, second), mean in means.items():
+            level, other = (second, first) if swapped else (first, second)
+            rows.setdefault(level, {})[other] = mean
+        for one, two in combinations(rows.values(), 2):
+            gaps = [one[other] - two[other] for other in one]
+            if min(gaps) < 0 < max(gaps):
+                return True
+    return False
 
 
 def _unconfirmed(table: FactorialTable, anova: Anova) -> list[str]:

@@ -42,6 +42,7 @@ class EffectFigures:
     epochs: int | None
     seeds: int | None
     quantity: Quantity  # what the differences are of
+    test_use: str  # what test data were used for
     progress: Progress
     facts: list[str]  # what was run, and how much of it is there
     baseline: Row
@@ -154,6 +155,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "epochs": plan.get("epochs"),
         "seeds": plan.get("seeds"),
         "quantity": study.quantity,
+        "test_use": study.test_use,
         "progress": now,
         "facts": facts(study, now),
         "baseline": comparison.baseline,
@@ -168,7 +170,7 @@ def measured(study: Study, trials: Sequence[Trial], *, strict: bool = False) -> 
         "claims": judge_claims(study, trials, reported, strict=strict),
         "source": plan.get("source") or {},
         "test_images": study.dataset.get("test_images"),
-        "collapses": collapsed(cells),
+        "collapses": collapsed(cells) if study.quantity.is_accuracy else [],
         "variant_names": names,
         "looks": path,
     }

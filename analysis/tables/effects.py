@@ -103,7 +103,7 @@ class EffectTable(EffectFigures):
         }
         test = {title: cells for title, cells in test.items() if any(map(str.strip, cells))}
         figures = (
-            "Test accuracy in % (looked at once, never used for a choice), size and seconds"
+            f"Test accuracy in % ({self.test_use}), size and seconds"
             if "accuracy" in test
             else "Size and seconds"
         )

@@ -56,6 +56,7 @@ class SearchTable:
     curve: Curve  # the best so far
     front: list[Candidate]  # best accuracy first; empty with a single objective
     quantity: Quantity  # what is compared
+    test_use: str  # what test data were used for
     notes: list[str]  # what a reader must know to read the figures, in plain words
 
     @property
@@ -120,6 +121,7 @@ def search_table(study: Study, trials: Sequence[Trial]) -> SearchTable:
         marginals=marginals(trials, fractions=fractions),
         curve=replace(curve, best=-curve.best) if lower else curve,
         quantity=quantity,
+        test_use=study.test_use,
         front=front,
         notes=_notes(study, candidates, curse, shares, front),
     )
@@ -158,7 +160,7 @@ def _blocks(table: SearchTable) -> list[Block]:
             shown = [*shown, table.baseline]
         blocks.append(
             Block(
-                heading(table.quantity),
+                heading(table),
                 candidate_columns(table.quantity, shown, ranks),
                 below=CHANGES,
             )
@@ -186,10 +188,12 @@ def _blocks(table: SearchTable) -> list[Block]:
     return blocks
 
 
-def heading(quantity: Quantity) -> str:
+def heading(table: SearchTable) -> str:
     """Return what a table of candidates is headed."""
+    quantity = table.quantity
     if quantity.is_accuracy:
-        return "Best candidates in % (test: looked at once, never used for a choice)"
+        tested = any(candidate.test_accuracy_mean is not None for candidate in table.candidates)
+        return f"Best candidates in %{f' (test: {table.test_use})' if tested else ''}"
     return f"Best candidates by {quantity.axis}{_direction(quantity)}"
 
 

@@ -33,7 +33,7 @@ def of_search(table: SearchTable) -> Brief | None:
     best = shown[0]
     names = [printable(candidate.variant) for candidate in shown]
     return Brief(
-        title="Pareto front, best accuracy first" if table.front else heading(table.quantity),
+        title="Pareto front, best accuracy first" if table.front else heading(table),
         labels=[(str(ranks[own.number]), name) for own, name in zip(shown, names, strict=True)],
         columns={
             title: cells

@@ -9,12 +9,11 @@ from analysis.statistics.factorial import (
     HIGHER,
     PAIRWISE,
     REPLICATES,
-    SEEDS,
     UNTESTED,
     Anova,
-    PairMean,
     Term,
 )
+from analysis.statistics.factorial_model import SEEDS, WITHIN_SEEDS, PairMean
 from analysis.statistics.power import ALPHA
 from analysis.table_formats import Block, joined
 from analysis.text import p_text, percent, printable
@@ -121,12 +120,13 @@ def _tests(result: Anova) -> list[str]:
     """Say what terms are judged against, if they are."""
     if result.one_seed:
         return [ONE_SEED]
-    by_seeds = any(term.error_source == SEEDS for term in result.terms)
-    against = (
-        "against how the term differs between seeds, as the cells of a seed share its luck"
-        if by_seeds
-        else f"against the error, {SOURCES[result.error_source]} (df {result.error.degrees})"
-    )
+    by_seeds = any(term.error_source in (SEEDS, WITHIN_SEEDS) for term in result.terms)
+    against = f"against the error, {SOURCES[result.error_source]} (df {result.error.degrees})"
+    if by_seeds:
+        against = (
+            "against how the term differs between seeds, as the cells of a seed share its luck, or "
+            "against what is left within seeds, whichever proves less"
+        )
     return [
         f"F: {against}. p: corrected by Holm for all {len(result.terms)} factors and pairs. "
         f"Matters: p is at most {ALPHA}.",

@@ -1,7 +1,7 @@
 """The commands over trained networks: `best`, `evaluate`, `ensemble`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,8 +49,7 @@ def best(
         why = "every variant failed on a seed" if finished(trials) else "no trial has finished yet"
         raise UserError(f"study {chosen.name!r}: {why}")
     replicates = [trial for trial in finished(trials) if trial.label == winner.variant]
-    # Of the winner's replicates, the weights with the best validation accuracy.
-    trial = max(replicates, key=lambda trial: trial.value or 0.0)
+    trial = chosen.best_of(replicates)  # of the winner's replicates, whose weights these are
     fault = weights.fault(trial, _folder(url))
     checkpoint = None if fault else weights.path_of(trial, _folder(url))
     written: list[Path] = []
@@ -63,22 +62,8 @@ def best(
             raise UserError(f"study {chosen.name!r}: nothing is exported: {fault}")
         written = write(checkpoint, export)
     if as_json:
-        print_json(
-            {
-                "study": chosen.name,
-                "variant": winner.variant,
-                "n": winner.n,
-                "val_accuracy_mean": winner.mean,
-                "val_accuracy_std": winner.std,
-                "seed": trial.seed,
-                "test_accuracy": trial.test_accuracy,
-                "test_time_flip": trial.test_time_flip,
-                "changes": trial.changes,
-                "config": trial.config,
-                "checkpoint": None if checkpoint is None else str(checkpoint),
-                "exported": [str(path) for path in written],
-            }
-        )
+        files = {"checkpoint": checkpoint and str(checkpoint), "exported": [*map(str, written)]}
+        print_json(_best_record(chosen, winner, trial) | files)
         return
     _print_best(chosen, winner, trial, has_weights=checkpoint is not None)
     if fault and trial.checkpoint is not None:
@@ -87,24 +72,49 @@ def best(
         print(path)
 
 
+def _best_record(chosen: "Study", winner: "Best", trial: "Trial") -> dict[str, Any]:
+    """Return what a study's best variant reaches, and its best trial, JSON-ready."""
+    from dataclasses import asdict
+
+    from analysis.quantity import record
+
+    figures = {"val_accuracy_mean": winner.mean, "val_accuracy_std": winner.std}
+    return {
+        "study": chosen.name,
+        "variant": winner.variant,
+        "figure": asdict(chosen.quantity),
+        "n": winner.n,
+        **record(chosen.quantity, figures),
+        "seed": trial.seed,
+        "test_accuracy": trial.test_accuracy,
+        "test_time_flip": trial.test_time_flip,
+        "changes": trial.changes,
+        "config": trial.config,
+    }
+
+
 def _print_best(chosen: "Study", winner: "Best", trial: "Trial", *, has_weights: bool) -> None:
     """Print what a study's best variant reaches, and its best trial."""
     from analysis.mirrored import WORDS
     from analysis.text import percent, printable
 
-    spread = "" if winner.std is None else f" ± {percent(winner.std)}"
+    quantity = chosen.quantity
+    spread = "" if winner.std is None else f" ± {quantity.number(winner.std)}"
+    unit = f" {quantity.unit}" if quantity.unit else ""
     print(f"{printable(chosen.name)}: {printable(winner.variant)}, best by {chosen.compared}")
-    print(f"{chosen.compared} {percent(winner.mean)}{spread} %, n = {winner.n}")
+    print(f"{chosen.compared} {quantity.number(winner.mean)}{spread}{unit}, n = {winner.n}")
     if trial.test_accuracy is not None:
         which = "its best trial" if trial.seed is None else f"seed {trial.seed}"
         whose = ", whose weights these are" if has_weights else ""
         print(f"test accuracy of {which}{whose}: ", end="")
-        print(f"{percent(trial.test_accuracy)} % (looked at once, chose nothing)")
+        print(f"{percent(trial.test_accuracy)} % ({chosen.test_use})")
     if trial.test_time_flip:
         print(f"validation and test: {WORDS}")
-    short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in trial.changes.items()}
-    differs = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())
-    print(f"differs from the baseline in: {printable(differs) or 'nothing'}")
+    levels = trial.changes if chosen.plan else trial.params  # without a plan there is no baseline
+    short = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in levels.items()}
+    told = ", ".join(f"{name} = {level_text(value)}" for name, value in short.items())
+    what = "differs from the baseline in" if chosen.plan else "its parameters"
+    print(f"{what}: {printable(told) or 'nothing'}")
 
 
 def _folder(url: "sqlalchemy.URL") -> Path:

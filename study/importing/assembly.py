@@ -226,13 +226,15 @@ class Assembly:
         name = " and ".join(columns)
         if len({*zip(points, rows, strict=True)}) < len(rows):
             return None, f"{name} is not a number of its own for each run of a setting"
-        if len(columns) == 1 and all(
-            isinstance(seed, int) and not isinstance(seed, bool) for (seed,) in rows
-        ):
-            return [int(str(seed)) for (seed,) in rows], None
-        if len(columns) == 1:
+        whole = [_whole(row[0]) for row in rows if len(columns) == 1]
+        if whole and None not in whole:
+            return [seed for seed in whole if seed is not None], None
+        if any(None in row for row in rows):
+            return None, f"{name} is empty in some rows"
+        if columns == [self.reading.run]:
             return None, f"{name} is not a whole number of its own for each run of a setting"
         number = {row: position for position, row in enumerate(dict.fromkeys(rows))}
+        self.reading.notes.append(f"{name}: numbered from 0 in the file's order")
         return [number[row] for row in rows], None
 
     def _point(self, design: Design, places: Mapping[int, int], run: int) -> Any:
@@ -380,6 +382,13 @@ def _listed(levels: Sequence[Level]) -> str:
     texts = [_text(level) for level in levels[:SHOWN]]
     more = len(levels) - len(texts)
     return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
+
+
+def _whole(seed: Level) -> int | None:
+    """Return a seed that is a whole number; pandas writes 1.0 for one where others are missing."""
+    if isinstance(seed, float):
+        return int(seed) if seed.is_integer() else None
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
 
 
 def _text(level: Level) -> str:

@@ -42,8 +42,10 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _LEVEL = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d+(,\d+)+([eE][+-]?\d{1,3})?", re.ASCII)
 _SUMMARY = re.compile(r"\d\s*(±|\+/-|\+-|\\pm|\$\\pm\$|\()\s*\d")
 _TRUE, _FALSE = frozenset({"true", "yes", "y", "on"}), frozenset({"false", "no", "n", "off"})
+_DATE = re.compile(r"(\d{4}-\d\d?-\d\d?|\d\d?([./])\d\d?\2\d{4})([T ,].*)?", re.ASCII)
 _DURATION = re.compile(r"(?:(\d+) days? )?(\d+):(\d{2}):(\d{2}(?:\.\d+)?)", re.ASCII)
 
 
@@ -51,6 +53,11 @@ def state_of(cell: CellValue) -> str | None:
     """Return the state that a word means: COMPLETE, PRUNED or FAIL; None for other words."""
     word = str(cell).rpartition(".")[2]  # TrialState.FAIL
     return STATES.get(re.sub(r"[\W_]", "", word.lower()))
+
+
+def is_date(cell: CellValue) -> bool:
+    """Whether a text is a day, perhaps with a time."""
+    return isinstance(cell, str) and bool(_DATE.fullmatch(cell))
 
 
 def is_interrupted(cell: CellValue) -> bool:
@@ -156,19 +163,12 @@ def accuracies(name: str, rows: Iterable[TableRow], *, percent: bool, unit: str 
     large = [entry for entry in present if entry[1][0] > 1]
     fractions = any(value for _, (value, _) in present) and not large and not signed
     if unit is None and percent and fractions:
-        raise UserError(
-            f"{present[0][0]}: {name} = {present[0][1][0]}: the heading says per cent, but all "
-            "cells are fractions; say which it is: --unit percent, or --unit fraction"
-        )
+        raise _no_percentage(f"{present[0][0]}: {name} = {present[0][1][0]}")
     told = unit == "percent" or (unit is None and percent) or bool(signed)
     if large and not told and unit is None:
         for where, (value, _) in present:
             if 0 < value <= 1:
-                raise UserError(
-                    f"{where}: {name} = {value}: is it a fraction or a percentage? others, such "
-                    f"as {large[0][1][0]} in {large[0][0]}, are percentages; write them alike, "
-                    "or say --unit percent"
-                )
+                raise _mixed(f"{where}: {name} = {value}", f"{large[0][1][0]} in {large[0][0]}")
     percent = told or (unit is None and bool(large))
     for where, (value, _) in present:
         if not 0 <= value <= (100 if percent else 1):
@@ -181,6 +181,43 @@ def accuracies(name: str, rows: Iterable[TableRow], *, percent: bool, unit: str 
             for _, figure in read
         ],
         percent,
+    )
+
+
+def check_shares(name: str, rows: Iterable[TableRow], *, percent: bool, lower: bool) -> None:
+    """Refuse a column of shares (F1, AUC, errors) that mixes fractions and percentages.
+
+    An error of 0.9 % beside one of 1.2 % is no mixture: of shares of which less is better, only
+    figures a hundred times as large as others are one.
+
+    Raises:
+        UserError: fractions and percentages are mixed, or the heading says what the cells are not.
+    """
+    read = [(row.where, number(name, row)) for row in rows]
+    shares = [(where, figure[0]) for where, figure in read if figure is not None and figure[0] > 0]
+    small = [entry for entry in shares if entry[1] <= 1]
+    large = sorted(value for _, value in shares if value > 1)
+    if not small:
+        return
+    if not large and percent and not lower:
+        raise _no_percentage(f"{small[0][0]}: {name} = {small[0][1]}")
+    odd = [entry for entry in small
+           if large and (not lower or large[0] / 2 <= 100 * entry[1] <= 2 * large[-1])]  # fmt: skip
+    if odd:
+        raise _mixed(f"{odd[0][0]}: {name} = {odd[0][1]}", str(large[0]))
+
+
+def _no_percentage(cell: str) -> UserError:
+    return UserError(
+        f"{cell}: the heading says per cent, but all cells are fractions; say which it is: --unit "
+        "percent, or --unit fraction"
+    )
+
+
+def _mixed(cell: str, other: str) -> UserError:
+    return UserError(
+        f"{cell}: is it a fraction or a percentage? others, such as {other}, are percentages; "
+        "write them alike, or say --unit percent"
     )
 
 
@@ -208,6 +245,11 @@ def number(name: str, row: TableRow) -> tuple[Decimal, bool] | None:
         if days:
             parts = [Decimal(part or 0) for part in days.groups()]
             return ((parts[0] * 24 + parts[1]) * 60 + parts[2]) * 60 + parts[3], False
+        if _COMMA.fullmatch(text):
+            raise UserError(
+                f"{row.where}: {name} = {cell!r}: a decimal comma, or thousands? Write the number "
+                "without a comma"
+            )
     elif not isinstance(cell, bool):
         # repr has the fewest digits that mean this very float: 92.69, not 92.689999...
         return (Decimal(repr(cell)), False) if abs(cell) < float("inf") else None

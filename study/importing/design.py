@@ -11,6 +11,7 @@ from study.plans.aliasing import alias_groups
 from study.plans.plan import Level
 
 JOIN = " & "
+MANY = 8  # runs, from which on numbers that hardly repeat were drawn, not chosen
 
 FactorLevels = tuple[Level, ...]  # a level per factor
 
@@ -81,11 +82,22 @@ def find_design(columns: Mapping[str, Sequence[Level]], runs: int) -> Design:
     else:
         centre = _centre(counts)
         distances = [_distance(point, centre) for point in counts]
-        if distances.count(1) >= max(1, sum(distance > 1 for distance in distances)):
+        beside = sum(distance > 1 for distance in distances)
+        if distances.count(1) >= max(1, beside) and not (beside and _drawn(factor_levels)):
             kind, baseline = "ablation", centre
     variants = _off_axis(factors, counts, baseline) if kind == "ablation" else []
     named = dict(zip(factors, baseline, strict=True))
     return Design(kind, factors, points, named, variants, merged)
+
+
+def _drawn(columns: Mapping[str, Sequence[Level]]) -> bool:
+    """Whether a factor has another number in nearly every run, as random draws have."""
+    return any(
+        len(levels) > MANY
+        and len(set(levels)) > 0.8 * len(levels)
+        and all(isinstance(level, int | float) for level in levels)
+        for levels in columns.values()
+    )
 
 
 def merge(

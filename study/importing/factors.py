@@ -5,8 +5,9 @@ are looked at run by run: names that say nothing (`unknown`), names of runs that
 (`identity`), and names of measured things that may be chosen (`cost`).
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from study.importing.design import find_design
@@ -219,6 +220,26 @@ def _is_chosen(
     )
     reading.uses[column] = "a setting, or a cost"
     return False
+
+
+def ask_about_gaps(reading: Reading, told: Collection[str]) -> None:
+    """Ask about a column that is filled once and then empty, as merged cells are.
+
+    Args:
+        reading: the columns' roles.
+        told: what the user named as factors, whose empty cells are a level.
+    """
+    for column in (*reading.settings, *reading.doubtful):
+        cells = reading.table.column(column)
+        filled = [cell is not None for cell in cells]
+        apart = not any(a and b for a, b in itertools.pairwise(filled))
+        merged = filled[0] and apart and not all(filled) and len({*cells}) > 2
+        if merged and column not in reading.kept and not {column, reading.text(column)} & {*told}:
+            reading.questions.append(
+                f"{column}: is empty below each of its values, as merged cells are; fill them in, "
+                "or name it among --factors if empty is a level of its own"
+            )
+            reading.uses[column] = "a setting with empty cells"
 
 
 def ask_about_merged(

@@ -206,14 +206,16 @@ _AFTER = _set(
     "macro micro weighted avg b m score rate epoch step value mean classification top overall "
     "per class"
 )
+_COUNTS = _set("epoch step iteration iter")
 _UNSAID = frozenset({"epoch", "step", "value", "b", "m", "score", "classification"})
 _TOOLS = (  # prefixes that tools give to what is chosen, and to what comes out
     (re.compile(r"^(params?|config|hparams?|hyperparam(eter)?s?|hp)[._/]", re.I), "setting"),
-    (re.compile(r"^(metrics?|summary|scores?)[._/]", re.I), "figure"),
+    (re.compile(r"^(metrics?|summary|scores?|results?|history|logs?)[._/]", re.I), "figure"),
     (re.compile(r"^(system_attrs|tags|tag|attrs)[._/]", re.I), "note"),
     (re.compile(r"^(user_attrs|attributes|args|settings?|options?|kwargs)[._/]", re.I), ""),
 )  # fmt: skip
 _FOLD = re.compile(r"(split|fold|cv)\d+")  # `split0_test_score`: a part of what is compared
+_COMPLEMENT = re.compile(r"\s*(1|one)[\s_]*([-–−]|minus[\s_])", re.I)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 _PERCENT = re.compile(r"%|(\b|_)(pct|percent|percentage|perc)(\b|_|$)", re.I)
 _MEASURE_OF = {word: measure for measure in MEASURES for word in measure.words.split()}
@@ -282,8 +284,11 @@ def _without_tool(text: str) -> tuple[str, str]:
 
 def _unlisted(text: str) -> Name:
     """Read a name that is in no table by its words."""
-    if words_of(text)[-1:] == ["seed"]:  # data_seed, init_seed
+    words = words_of(text)
+    if words[-1:] == ["seed"]:  # data_seed, init_seed
         return Name(text, "seed")
+    if _is_when(words):
+        return Name(text, "note")
     figure = _figure(text)
     if figure is not None:
         return Name(text, "figure", figure)
@@ -291,6 +296,14 @@ def _unlisted(text: str) -> Name:
         return Name(text, "setting")
     remark = {"note", "notes", "comment", "comments", "remark", "remarks", "tag", "tags", "url"}
     return _cost(text) or Name(text, "note" if remark & {*words_of(text)} else None)
+
+
+def _is_when(words: list[str]) -> bool:
+    """Whether words name when a figure was best, or how long it took: `best_val_acc_epoch`."""
+    measured = any(word in _MEASURE_OF for word in words)
+    best = any(QUALIFIERS.get(word) == BEST for word in words)
+    counts = {*words[:1], *words[-1:]} & _COUNTS
+    return measured and ("to" in words or (best and bool(counts)))
 
 
 def _figure(text: str) -> FigureName | None:
@@ -304,10 +317,8 @@ def _figure(text: str) -> FigureName | None:
     if joined is not None:
         words = joined
     splits = [_SPLIT_OF[word] for word in words if word in _SPLIT_OF]
-    negative = words[:1] in (["neg"], ["negative"])
-    rest = [
-        word for word in words[negative:] if word not in _SPLIT_OF and not _FOLD.fullmatch(word)
-    ]
+    turned, rest = _turned(plain, words)
+    rest = [word for word in rest if word not in _SPLIT_OF and not _FOLD.fullmatch(word)]
     qualifiers = [QUALIFIERS[word] for word in rest if word in QUALIFIERS]
     if "".join(rest) in _MEASURE_OF:  # a mean squared error is no mean of errors
         qualifiers = []
@@ -319,12 +330,22 @@ def _figure(text: str) -> FigureName | None:
     if any(_FOLD.fullmatch(word) for word in words):
         qualifiers = [SPREAD]
     order = [qualifier for qualifier in (SPREAD, MEAN, BEST, LAST) if qualifier in qualifiers]
-    name = " ".join([*extra, measure.name]) if extra else measure.name
-    turned = {HIGHER: LOWER, LOWER: HIGHER}.get(str(measure.better)) if negative else measure.better
+    name = " ".join(filter(None, [turned, *extra, measure.name]))
+    better = {HIGHER: LOWER, LOWER: HIGHER}.get(str(measure.better)) if turned else measure.better
     return FigureName(
-        f"negative {name}" if negative else name, turned, measure.share,
+        name, better, measure.share,
         splits[0] if splits else None, order[0] if order else None, percent, not extra,
     )  # fmt: skip
+
+
+def _turned(text: str, words: list[str]) -> tuple[str, list[str]]:
+    """Return what turns a figure's direction, and the other words: `neg_log_loss`, `1 - acc`."""
+    if words[:1] in (["neg"], ["negative"]):
+        return "negative", words[1:]
+    start = _COMPLEMENT.match(text)
+    rest = words_of(text[start.end() :]) if start else []
+    bare = "".join(word for word in rest if word not in _SPLIT_OF) in _MEASURE_OF
+    return ("1 minus", rest) if bare else ("", words)  # `1-shot accuracy` is an accuracy
 
 
 def _joined(words: list[str]) -> list[str] | None:
@@ -370,6 +391,8 @@ def _cost(text: str) -> Name | None:
 
 def _is_setting(text: str) -> bool:
     words = words_of(text)
+    if words[-1:] == ["drop"] and any(word in _MEASURE_OF for word in words):
+        return False  # acc_drop
     settings = [word for word in words if word in SETTINGS]
     return bool(settings) and not (
         len(words) == 1 and words[0] in _NOT_ALONE and words[0] != "rate"

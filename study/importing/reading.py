@@ -6,7 +6,17 @@ What none of them tells is a question (`UnclearError`), never a guess.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from study.importing.cells import MISSING, accuracies, levels_of, number, numbers, state_of
+from study.importing.cells import (
+    MISSING,
+    accuracies,
+    check_shares,
+    is_date,
+    levels_of,
+    number,
+    numbers,
+    state_of,
+)
+from study.importing.choosing import choose_figure
 from study.importing.names import (
     BEST,
     HIGHER,
@@ -24,12 +34,6 @@ from trainer.errors import UserError, choose
 WHOLE = frozenset({"parameters", "best_epoch", "epochs_trained"})
 KEPT = "kept with each trial, not used"
 UNITS = ("percent", "fraction")
-_SPLITS = ("validation", None, "test")  # what is compared: the first that is there
-# Ours is the accuracy of the best validation epoch; of other images the best is a choice by them.
-_QUALIFIERS = {"validation": (BEST, None, MEAN, LAST)}
-_OTHER_QUALIFIERS = (None, LAST, MEAN, BEST)
-
-
 MOST_QUESTIONS = 8  # that one message asks
 
 
@@ -208,6 +212,8 @@ def _role(reading: Reading, column: str) -> str | None:
     cells = [cell for cell in reading.table.column(column) if cell is not None]
     if role == "objective":
         return "figure"
+    if role is None and cells and all(map(is_date, cells)):
+        return "note"
     if role == "state" and not any(map(state_of, cells)):
         return None  # it is called so, but says something else
     if role in ("figure", "cost", "epoch", "step") and cells and not any(map(_numeric, cells)):
@@ -298,47 +304,14 @@ def _unnamed_beside_named(reading: Reading, figures: dict[str, FigureName]) -> N
             )
 
 
-def _rank(name: FigureName) -> int:
-    """Order measures: accuracy, its kind, any other named figure, losses, unnamed objectives."""
-    if name.name == "accuracy":
-        return 0
-    if name.name == "error":
-        return 1
-    if name.name.endswith("loss"):
-        return 3
-    return 4 if name.better is None else 2
-
-
 def _choose(reading: Reading, figures: Mapping[str, FigureName]) -> str | None:
-    """Choose what is compared by the stated order, or ask."""
     objective = [column for column in figures if reading.table.roles.get(column) == "objective"]
     if objective:
         return objective[0]
-    usable = {c: figure for c, figure in figures.items() if figure.qualifier != SPREAD}
-    ranked = {c: figure for c, figure in usable.items() if figure.split in _SPLITS}
-    if not ranked:
-        training = [c for c, figure in usable.items() if figure.split == "training"]
-        reading.questions.append(
-            f"only figures of training images are there ({', '.join(training)}), which rank "
-            f"nothing; to compare one all the same, say --metric {training[0]!r}"
-            if training
-            else "no column is known as a figure to compare; say which one is: --metric COLUMN, "
-            "and --lower-is-better if less of it is better"
-        )
-        return None
-    rank = min(map(_rank, ranked.values()))
-    same = {c: figure for c, figure in ranked.items() if _rank(figure) == rank}
-    split = next(kind for kind in _SPLITS if any(name.split == kind for name in same.values()))
-    same = {c: figure for c, figure in same.items() if figure.split == split}
-    order = _QUALIFIERS.get(split or "", _OTHER_QUALIFIERS)
-    first = min(order.index(figure.qualifier) for figure in same.values())
-    best = [c for c, figure in same.items() if order.index(figure.qualifier) == first]
-    if len(best) > 1:
-        reading.questions.append(
-            f"{', '.join(best)} could each be what is compared; say which: --metric {best[0]}"
-        )
-        return None
-    return best[0]
+    chosen, question = choose_figure(figures, reading.table.columns)
+    if question:
+        reading.questions.append(question)
+    return chosen
 
 
 def _compared(
@@ -362,6 +335,8 @@ def _compared(
         values, unit = read.values, "%"
         notes += ["percentages, kept as fractions"] if read.percent else []
     else:
+        if name.share and options.unit is None:
+            check_shares(column, rows, percent=name.percent, lower=better == LOWER)
         signs = {parsed[1] for row in rows if (parsed := number(column, row)) is not None}
         if len(signs) > 1:
             raise UserError(f"{column}: some cells have a % sign and some have none")
@@ -375,6 +350,11 @@ def _compared(
     if name.split is None and not reading.table.split.get(column):
         notes.append("of which images, the file does not say")
     notes.append(f"{better or 'higher'} is better")
+    if name.qualifier == MEAN and column not in reading.table.split:
+        reading.notes.append(
+            f"{column} is a mean by its name: where a row is a mean of several runs, it counts as "
+            "one run here"
+        )
     reading.uses[column] = (
         f"{words} ({'; '.join([*([f'in {unit}'] if unit and not accuracy else []), *notes])})"
     )

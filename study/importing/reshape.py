@@ -11,7 +11,11 @@ from study.plans.names import squeeze
 from trainer.errors import UserError
 
 _METRIC = frozenset({"metric", "metricname", "measure", "metrics", "figure"})
-_SUMMARY = frozenset({"mean", "average", "avg", "std", "total", "overall", "median", "sum"})
+_SUMMARY = frozenset(
+    {"mean", "average", "avg", "std", "stdev", "sd", "variance", "sem", "total", "overall",
+     "median", "sum", "min", "max", "best", "worst", "mittelwert", "durchschnitt", "moyenne",
+     "media", "promedio"}
+)  # fmt: skip
 _VALUE = frozenset({"value", "score", "result", "metricvalue", "figurevalue"})
 
 
@@ -22,18 +26,23 @@ def reshape(table: Table) -> Table:
 
 
 def _refuse_summary_rows(table: Table) -> None:
-    """Refuse a row such as `mean,,0.91` below the runs.
+    """Refuse a row such as `mean,,0.91` below the runs; but `max` is a kind of pooling, too.
 
     Raises:
-        UserError: a row is called so, and lacks a cell that all other rows have.
+        UserError: a row is called so, and lacks the seed that all others have, or all settings.
     """
-    texts = [row for row in table.rows if any(_is_summary(cell) for cell in row.cells.values())]
-    for row in texts:
-        others = [other for other in table.rows if other not in texts]
-        lacking = [name for name in table.columns if row.cells.get(name) is None]
-        if others and any(
-            all(other.cells.get(name) is not None for other in others) for name in lacking
-        ):
+    roles = {name: table.roles.get(name) or understand(name).role for name in table.columns}
+    called = [row for row in table.rows if any(map(_is_summary, row.cells.values()))]
+    others = [row for row in table.rows if not any(map(_is_summary, row.cells.values()))]
+    for row in called if others else ():
+        lacking = {
+            name for name in table.columns
+            if row.cells.get(name) is None
+            and all(other.cells.get(name) is not None for other in others)
+        }  # fmt: skip
+        chosen = {name for name, role in roles.items() if role not in ("figure", "cost", "note")}
+        bare = all(name in lacking or _is_summary(row.cells.get(name)) for name in chosen)
+        if lacking and (bare or any(roles[name] in ("seed", "run") for name in lacking)):
             word = next(cell for cell in row.cells.values() if _is_summary(cell))
             raise UserError(
                 f"{row.where}: {word!r}: is a summary of other rows, not a run; take it out"

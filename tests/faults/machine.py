@@ -84,7 +84,7 @@ class Running:
         """Wait for the end; return the exit code."""
         code = self.process.wait(seconds)
         for reader in self.readers:
-            reader.join(10)
+            reader.join(SECONDS)
         return code
 
     @property
@@ -107,6 +107,10 @@ def running(module: str, words: list[str], folder: Path, **env: str) -> Iterator
         yield own
         with contextlib.suppress(psutil.NoSuchProcess):
             children = psutil.Process(own.process.pid).children(recursive=True)
+    except BaseException as error:
+        said = "".join([*own.out, *own.err])
+        error.add_note(f"exit code {own.process.poll()} (None: it runs); it said:\n{said}")
+        raise
     finally:
         own.process.kill()
         own.ends()
@@ -116,11 +120,23 @@ def running(module: str, words: list[str], folder: Path, **env: str) -> Iterator
 
 
 def simulated(folder: Path, seconds: float = 0.0) -> dict[str, str]:
-    """Return what simulated workers are told: seconds per epoch, and where to acknowledge."""
+    """Return what simulated workers are told: seconds per epoch, where to acknowledge, to hold."""
     return {
         "SIMULATED_SECONDS": str(seconds),
         "SIMULATED_ACKNOWLEDGED": str(folder / "acknowledged"),
+        "SIMULATED_HOLD": str(folder / "hold"),
     }
+
+
+def hold(folder: Path, results: int) -> None:
+    """Have every simulated run wait once it has given so many results: it is not over by then."""
+    (folder / "hold.new").write_text(str(results))
+    (folder / "hold.new").replace(folder / "hold")
+
+
+def let_go(folder: Path) -> None:
+    """Have simulated runs wait no longer."""
+    (folder / "hold").unlink()
 
 
 def finished(file: Path, plan: Plan) -> None:
@@ -217,6 +233,19 @@ def write_plan(folder: Path, **changes: Any) -> Path:
         '[factors]\npooling = ["max", "avg"]\n'
     )
     return file
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that nobody has buried yet has."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_the_end(processes: list[psutil.Process]) -> None:
+    """Wait until all have ended; orphans are buried by whoever takes them over, or never."""
+    until(lambda: not any(map(is_alive, processes)), "the end of every process")
 
 
 def kill(process: psutil.Process, number: int = signal.SIGKILL) -> bool:

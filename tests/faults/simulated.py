@@ -4,7 +4,9 @@
 
 is `fmnist-study run PLAN ...` on such workers. `SIMULATED_SECONDS` is what an epoch takes,
 `SIMULATED_SLOTS` how many workers there are; each result that has been accepted is appended to
-`SIMULATED_ACKNOWLEDGED` as a line of JSON.
+`SIMULATED_ACKNOWLEDGED` as a line of JSON. While there is a file `SIMULATED_HOLD`, workers give as
+many results as it says and wait, so that a test has time to act on any machine. Backups may take
+`SIMULATED_BACKUP_SHARE` of the time.
 """
 
 import hashlib
@@ -44,8 +46,16 @@ def result_of(config: TrainConfig, epochs: int) -> Result:
 class Simulated:
     """So many workers; each trains a job of one member, epoch by epoch, in turn with the others."""
 
-    def __init__(self, slots: int, seconds: float = 0.0, acknowledged: str | None = None) -> None:
+    def __init__(
+        self,
+        slots: int,
+        seconds: float = 0.0,
+        acknowledged: str | None = None,
+        hold: str | None = None,
+    ) -> None:
         self.slots, self.seconds, self.acknowledged = slots, seconds, acknowledged
+        self.hold = hold  # the file that says after how many results all wait
+        self.given = 0  # results
         self.most: int | None = None  # jobs to be trained; None: all
         self.closed = False
 
@@ -74,6 +84,9 @@ class Simulated:
                 return
             time.sleep(self.seconds)
             for job, epochs in list(running.values()):
+                while self._is_held():
+                    time.sleep(0.01)
+                    watcher.on_tick()
                 (config,) = job.configs
                 epoch = result_of(config, epochs + 1).history[-1]
                 stopped = bool(watcher.on_epoch(job, {0: epoch}))
@@ -81,8 +94,15 @@ class Simulated:
                 if stopped or epochs + 1 == config.epochs:
                     del running[id(job)]
                     watcher.on_results(job, [result_of(config, epochs + 1)])
+                    self.given += 1
                     self._acknowledge(config, epoch.val_accuracy)
                 watcher.on_tick()
+
+    def _is_held(self) -> bool:
+        try:
+            return self.hold is not None and self.given >= int(Path(self.hold).read_text())
+        except FileNotFoundError:
+            return False
 
     def _acknowledge(self, config: TrainConfig, value: float) -> None:
         if self.acknowledged:
@@ -99,11 +119,16 @@ def workers(*_: object) -> Iterator[tuple[Simulated, int]]:
     """Stand in for `session.workers_for`."""
     slots = int(os.environ.get("SIMULATED_SLOTS", "4"))
     seconds = float(os.environ.get("SIMULATED_SECONDS", "0"))
-    yield Simulated(slots, seconds, os.environ.get("SIMULATED_ACKNOWLEDGED")), 1
+    names = ("SIMULATED_ACKNOWLEDGED", "SIMULATED_HOLD")
+    yield Simulated(slots, seconds, *map(os.environ.get, names)), 1
 
 
 if __name__ == "__main__":
     from study.cli import main
+    from study.store import durability
 
     vars(session)["workers_for"] = workers
+    # Of a run's time: by default backups are rare where a disk is slow.
+    share = float(os.environ.get("SIMULATED_BACKUP_SHARE", durability.BACKUP_SHARE))
+    vars(durability)["BACKUP_SHARE"] = share
     main(sys.argv[1:])

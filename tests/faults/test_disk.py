@@ -19,6 +19,8 @@ from tests.faults.machine import (
     SIMULATED,
     acknowledged,
     assert_sound,
+    hold,
+    let_go,
     results,
     running,
     simulated,
@@ -102,9 +104,11 @@ def test_a_disk_that_is_full_to_the_last_byte_in_the_middle_of_a_write_loses_not
 ) -> None:
     disk = small_disk("64m")
     write_plan(disk.folder, seeds=50, epochs=2)
+    hold(tmp_path, 11)
     with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0.05)) as owner:
-        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 10, "some results")
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) == 11, "some results")
         ballast = disk.fill()
+        let_go(tmp_path)
         owner.says("paused: no room in ")
         before = len(acknowledged(tmp_path / "acknowledged"))
         assert before < 100
@@ -123,12 +127,14 @@ def test_a_paused_study_can_be_interrupted_and_goes_on_later(
     disk = small_disk("64m")
     write_plan(disk.folder, seeds=20, epochs=2)
     file = disk.folder / "studies.db"
+    hold(tmp_path, 5)
     with running(SIMULATED, [*RUN, *words], disk.folder, **simulated(tmp_path, 0.05)) as owner:
-        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 4, "some results")
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) == 5, "some results")
         ballast = disk.fill()
+        let_go(tmp_path)
         owner.says("paused: no room in ")
         owner.process.terminate()
-        assert owner.ends(10) == 143
+        assert owner.ends() == 143
     ballast.unlink()
     with running(SIMULATED, RUN, disk.folder, **simulated(tmp_path, 0)) as owner:
         assert owner.ends() == 0, owner.err
@@ -142,7 +148,7 @@ def test_a_checkpoint_that_finds_no_room_is_no_accident_of_its_trial(
     tmp_path: Path, small_disk: Callable[[str], SmallDisk]
 ) -> None:
     disk = small_disk("64m")
-    write_plan(disk.folder, seeds=4, epochs=30)
+    write_plan(disk.folder, seeds=4, epochs=200)
     file = disk.folder / "studies.db"
     words = ["run", "tiny.toml", "--workers", "2"]
     with running("study.cli", words, disk.folder) as owner:
@@ -229,10 +235,12 @@ def test_a_backup_that_finds_no_room_leaves_the_old_one_and_the_journal(
 def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=100, epochs=2)
     file = tmp_path / "studies.db"
+    hold(tmp_path, 5)
     with running(SIMULATED, RUN, tmp_path, **simulated(tmp_path, 0.02)) as owner:
-        until(lambda: len(acknowledged(tmp_path / "acknowledged")) > 4, "some results")
+        until(lambda: len(acknowledged(tmp_path / "acknowledged")) == 5, "some results")
         log = file.with_name("studies.db-wal").stat().st_size
         resource.prlimit(owner.process.pid, resource.RLIMIT_FSIZE, (log + 50_000, log + 50_000))
+        let_go(tmp_path)
         assert owner.ends() == 1, owner.out
     assert f"a file may have at most {log + 50_000} bytes here (ulimit -f)" in "".join(owner.out)
     kept = acknowledged(tmp_path / "acknowledged")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, in whatever state: an end within seconds, and nothing left running."""
+"""SIGINT and SIGTERM, in whatever state: an end that waits for nothing, and nothing is left."""
 
 import signal
 import sqlite3
@@ -16,31 +16,35 @@ from study.store import location, ownership, sealed_study, stored_trial
 from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter
 from tests.faults.machine import (
+    RUN,
     SIMULATED,
     Running,
     acknowledgements,
     assert_sound,
+    hold,
+    let_go,
     results,
     running,
+    simulated,
     states,
     until,
+    wait_for_the_end,
     write_plan,
 )
 from tests.support.plans import run, tiny
 
-TRAIN = ["run", "tiny.toml", "--workers", "2"]
+TRAIN = [*RUN, "--workers", "2"]
+ENDLESS = 100_000  # epochs: no end comes of itself while anybody waits for one
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 BOTH = pytest.mark.parametrize(("number", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])
 
 
 def end(own: Running, number: int, code: int, file: Path) -> None:
-    """Send a signal and see that all is over in under ten seconds, and well."""
+    """Send a signal and see that all is over, whatever was at work, and well."""
     family = psutil.Process(own.process.pid).children(recursive=True)
-    began = time.monotonic()
     own.process.send_signal(number)
-    assert own.ends(30) == code, own.err
-    assert time.monotonic() - began < 10
-    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert own.ends() == code, own.err
+    wait_for_the_end(family)
     assert "Traceback" not in "".join(own.err)
     if file.exists() and file.stat().st_size:
         assert_sound(file)
@@ -53,7 +57,7 @@ def end(own: Running, number: int, code: int, file: Path) -> None:
 def test_while_the_workers_start_and_measure(
     tmp_path: Path, number: int, code: int, wait: float
 ) -> None:
-    write_plan(tmp_path, seeds=100, epochs=100)
+    write_plan(tmp_path, seeds=100, epochs=ENDLESS)
     with running("study.cli", TRAIN, tmp_path) as own:
         until((tmp_path / "studies.db.owner.json").exists, "the lock")
         time.sleep(wait)
@@ -63,7 +67,7 @@ def test_while_the_workers_start_and_measure(
 @BOTH
 @pytest.mark.slow
 def test_while_they_train(tmp_path: Path, number: int, code: int) -> None:
-    write_plan(tmp_path, seeds=10, epochs=200)
+    write_plan(tmp_path, seeds=10, epochs=ENDLESS)
     file = tmp_path / "studies.db"
     with running("study.cli", TRAIN, tmp_path) as own:
         until(lambda: states(file)["RUNNING"] == 2, "trials that run")
@@ -74,7 +78,7 @@ def test_while_they_train(tmp_path: Path, number: int, code: int) -> None:
 @BOTH
 @pytest.mark.slow
 def test_while_a_worker_hangs(tmp_path: Path, number: int, code: int) -> None:
-    write_plan(tmp_path, seeds=10, epochs=200)
+    write_plan(tmp_path, seeds=10, epochs=ENDLESS)
     file = tmp_path / "studies.db"
     with running("study.cli", TRAIN, tmp_path) as own:
         until(lambda: states(file)["RUNNING"] == 2, "trials that run")
@@ -93,7 +97,8 @@ def test_while_results_are_committed_one_after_the_other(
     write_plan(tmp_path, seeds=1000, epochs=1)
     file = tmp_path / "studies.db"
     acks = tmp_path / "acknowledged"
-    with running(SIMULATED, TRAIN, tmp_path, SIMULATED_ACKNOWLEDGED=str(acks)) as own:
+    hold(tmp_path, 1900)
+    with running(SIMULATED, TRAIN, tmp_path, **simulated(tmp_path)) as own:
         until(lambda: states(file)["COMPLETE"] > 10 * (1 + repeat), "results")
         end(own, number, code, file)
     assert len(acknowledgements(acks)) <= len(results(file))
@@ -104,14 +109,14 @@ def test_while_results_are_committed_one_after_the_other(
 def test_while_another_process_holds_the_database(tmp_path: Path, number: int, code: int) -> None:
     write_plan(tmp_path, seeds=1000, epochs=1)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, TRAIN, tmp_path, SIMULATED_SECONDS="0.01") as own:
-        until(lambda: states(file)["COMPLETE"] > 10, "results")
+    hold(tmp_path, 12)
+    with running(SIMULATED, TRAIN, tmp_path, **simulated(tmp_path, 0.01)) as own:
+        until(lambda: states(file)["COMPLETE"] == 12, "results")
         with closing(sqlite3.connect(file, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
-            began = time.monotonic()
+            let_go(tmp_path)  # the next result waits for the database
             own.process.send_signal(number)
-            assert own.ends(30) == code, own.err
-            assert time.monotonic() - began < 10
+            assert own.ends() == code, own.err  # else it would give up, with another code
             other.rollback()
     # It could not be written that they do not run any more: the next start does it.
     with running(SIMULATED, [*TRAIN, "--timeout", "1s"], tmp_path) as own:
@@ -119,23 +124,18 @@ def test_while_another_process_holds_the_database(tmp_path: Path, number: int, c
     assert_sound(file)
 
 
-@pytest.mark.slow
-def test_a_second_ctrl_c_ends_at_once_and_the_next_start_reconciles(tmp_path: Path) -> None:
+def test_a_second_signal_ends_at_once_and_the_next_start_reconciles(tmp_path: Path) -> None:
     write_plan(tmp_path, seeds=20, epochs=1)
     file = tmp_path / "studies.db"
-    with running(SIMULATED, TRAIN, tmp_path, SIMULATED_SECONDS="0.05") as own:
-        until(lambda: states(file)["COMPLETE"] > 4, "results")
-        with closing(sqlite3.connect(file, timeout=30)) as other:
-            other.execute("BEGIN IMMEDIATE")  # so that the first one has something to wait for
-            time.sleep(0.5)
-            own.process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
-            began = time.monotonic()
-            own.process.send_signal(signal.SIGINT)
-            assert own.ends(10) == 130
-            assert time.monotonic() - began < 1
-            other.rollback()
-    with running(SIMULATED, TRAIN, tmp_path) as own:
+    hold(tmp_path, 5)
+    with running(SIMULATED, TRAIN, tmp_path, **simulated(tmp_path)) as own:
+        until(lambda: states(file)["COMPLETE"] == 5, "results")
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            own.process.send_signal(number)  # it finds two when it goes on
+        assert own.ends() == 143
+    assert states(file)["RUNNING"] > 0  # it was not asked whether that is in order
+    let_go(tmp_path)
+    with running(SIMULATED, TRAIN, tmp_path, **simulated(tmp_path)) as own:
         assert own.ends() == 0, own.err
     assert len(results(file)) == 40
     assert_sound(file)
@@ -143,7 +143,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_next_start_reconciles(tmp_path: Pa
 
 @pytest.mark.slow
 def test_the_whole_terminal_is_interrupted_and_no_worker_says_a_word(tmp_path: Path) -> None:
-    write_plan(tmp_path, seeds=10, epochs=200)
+    write_plan(tmp_path, seeds=10, epochs=ENDLESS)
     file = tmp_path / "studies.db"
     with running("study.cli", TRAIN, tmp_path) as own:
         until(lambda: states(file)["RUNNING"] == 2, "trials that run")

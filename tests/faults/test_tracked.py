@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.machine import RUN, SIMULATED, Running, until
+from tests.faults.machine import RUN, SIMULATED, Running, hold, let_go, simulated, until
 from tests.support.commands import call
 from tests.support.plans import TINY
 
@@ -98,17 +98,21 @@ def test_a_study_that_went_on_comes_back_beside_its_older_self(
 @pytest.mark.slow
 @pytest.mark.parametrize("restore", RESTORES)
 def test_git_takes_nothing_from_a_run_that_was_killed(
-    restore: tuple[str, ...], clone: Path
+    restore: tuple[str, ...], clone: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Its log and journal stay beside the older file."""
     file = clone / "studies.db"
-    running = Running(SIMULATED, [*RUN, "--study-name", "mine", "--seeds", "60"], clone)
-    until(lambda: len(values(file, "mine")) > 5, "some trials have ended")
+    words = [*RUN, "--study-name", "mine", "--seeds", "60"]
+    told = simulated(tmp_path_factory.mktemp("told"))  # not in the clone, which Git cleans up
+    hold(Path(told["SIMULATED_HOLD"]).parent, 6)
+    running = Running(SIMULATED, words, clone, **told)
+    until(lambda: len(values(file, "mine")) == 6, "some trials have ended")
     running.process.kill()
     running.process.wait()
     done = values(file, "mine")
     git(clone, *restore)
-    again = Running(SIMULATED, [*RUN, "--study-name", "mine", "--seeds", "60"], clone)
+    let_go(Path(told["SIMULATED_HOLD"]).parent)
+    again = Running(SIMULATED, words, clone, **told)
     assert again.process.wait() == 0
     assert values(file, "mine")[: len(done)] == done
     assert len(values(file, "mine")) == 120

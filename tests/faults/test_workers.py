@@ -25,6 +25,7 @@ from tests.faults.machine import (
     running,
     states,
     until,
+    wait_for_the_end,
     write_plan,
 )
 from tests.support import workers
@@ -55,11 +56,12 @@ def test_a_storm_of_kills_leaves_exactly_the_planned_cells(
     write_plan(tmp_path, seeds=seeds, epochs=2)
     file = tmp_path / "studies.db"
     killed = 0
-    for _ in range(3):  # a cell that was hit three times is left to the next start
+    # A cell that was hit three times is left to the next start, whose workers may live at last.
+    for storm in (True, True, True, False):
         words = ["run", "tiny.toml", "--workers", str(workers)]
         with running("study.cli", words, tmp_path) as own:
             until(lambda: own.workers, "workers")
-            while own.process.poll() is None:
+            while storm and own.process.poll() is None:
                 alive = own.workers
                 killed += bool(alive) and kill(chance.choice(alive))
                 time.sleep(seconds)
@@ -268,7 +270,7 @@ def test_a_finished_trial_leaves_no_resume_point(tmp_path: Path) -> None:
 def test_a_worker_that_hangs_is_replaced_and_its_late_result_comes_to_nothing(
     tmp_path: Path,
 ) -> None:
-    executor = LocalExecutor([SPEC], silence=12.0)
+    executor = workers.ImpatientExecutor([SPEC], silence=12.0)
     executor.start()
     paused = psutil.Process(executor.processes[0].process.pid)
     own = job(tmp_path, CONFIG)
@@ -304,7 +306,7 @@ def test_a_worker_that_is_paused_for_a_moment_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True], ids=["at work", "stopped"])
 def test_workers_do_not_outlive_a_killed_owner(tmp_path: Path, stopped: bool) -> None:
-    write_plan(tmp_path, seeds=1, epochs=2000)
+    write_plan(tmp_path, seeds=1, epochs=100_000)
     file = tmp_path / "studies.db"
     with running("study.cli", ["run", "tiny.toml", "--workers", "2"], tmp_path) as own:
         until(lambda: states(file)["RUNNING"] == 2, "trials that run")
@@ -315,9 +317,8 @@ def test_workers_do_not_outlive_a_killed_owner(tmp_path: Path, stopped: bool) ->
                 worker.suspend()
         own.process.kill()
         own.process.wait()
-        gone, alive = psutil.wait_procs(family, timeout=5)
-        assert alive == []
-        assert len(gone) >= 2
+        assert len(family) >= 2
+        wait_for_the_end(family)
 
 
 @pytest.mark.slow
@@ -368,7 +369,7 @@ def test_a_worker_that_lives_but_does_not_get_on_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_serve", workers.serve_with_a_hanging_device)
-    executor = LocalExecutor([SPEC], silence=60.0, stall=8.0)  # it says that it lives every 5 s
+    executor = workers.ImpatientExecutor([SPEC], stall=8.0)  # it says that it lives every 5 s
     watch, processes = run_in_workers(tmp_path, monkeypatch, executor)
     assert [failure.kind for failure in watch.failures] == ["infrastructure"]
     assert "stood still for 8 s" in watch.failures[0].reason

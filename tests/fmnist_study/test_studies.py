@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 import fmnist_study
 from study.plans.plan import Plan
+from tests.faults.machine import SECONDS, until
 from tests.support.house import ROOT
 from tests.support.pictures import class_folders
 
@@ -191,15 +191,15 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_script_is_a_keyboard_interrupt_and_keeps_results(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT.format(plan=PLAN, epochs=3000))
-    process = subprocess.Popen(
-        [sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not _has_trials(tmp_path / "s.db") and time.monotonic() < deadline:
-        time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    (tmp_path / "script.py").write_text(SCRIPT.format(plan=PLAN, epochs=100_000))
+    command = [sys.executable, "script.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: _has_trials(tmp_path / "s.db"), "a trial that runs")
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
     assert "interrupted <Study 'mine': ablation, 1 trials>" in output
     assert process.returncode == 3
 

@@ -72,7 +72,7 @@ def open_page(
     ask: tuple[str, ...] = (),
     width: int = 1600,
     height: int = 1000,
-    timeout: float = 60.0,
+    timeout: float = 600.0,
     dark: bool = False,
 ) -> Page:
     """Open a local file or an address at 127.0.0.1, and wait until the expression `ready` holds.

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+SECONDS = 240  # that a start or an end may take on a busy machine
+
 
 def _programs() -> Path:
     """Return the folder of initdb and pg_ctl; Debian does not put them on the path."""
@@ -54,16 +56,16 @@ class Server:
         # Not to a pipe: the server would hold it open.
         with (self.folder / "output").open("w") as output:
             subprocess.run(
-                command, check=True, timeout=60, cwd=self.folder, stdout=output, stderr=output,
+                command, check=True, timeout=SECONDS, cwd=self.folder, stdout=output, stderr=output,
                 **_user(),
             )  # fmt: skip
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        self.do("pg_ctl", "-w", "-o", options, "start")
+        self.do("pg_ctl", "-w", "-t", str(SECONDS), "-o", options, "start")
 
     def stop(self) -> None:
-        self.do("pg_ctl", "-w", "-m", "immediate", "stop")
+        self.do("pg_ctl", "-w", "-t", str(SECONDS), "-m", "immediate", "stop")
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"

@@ -19,7 +19,8 @@ from scipy import stats
 from analysis.statistics.block_design import BlockDesign, Comparison, pair_error, paired
 from analysis.statistics.comparisons import judge_factorial
 from analysis.statistics.dunnett import critical, two_sided_quantile
-from analysis.statistics.factorial import Anova, Observation, analyse
+from analysis.statistics.factorial import Anova, analyse
+from analysis.statistics.factorial_model import Observation
 from analysis.statistics.paired import holm
 from analysis.statistics.power import ALPHA
 from analysis.statistics.sequential import follow

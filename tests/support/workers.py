@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from study.run.executors import WorkerSpec, local, worker
+from study.run.executors import Failure, WorkerSpec, local, worker
+from study.run.executors.local import LocalExecutor
 
 FOLDER = "FMNIST_TEST_FOLDER"
 serve = local._serve
@@ -64,6 +65,17 @@ def serve_without_memory(spec: Any, pipe: Any) -> None:
 
     worker.Worker.train = full  # type: ignore[method-assign]
     serve(spec, pipe)
+
+
+class ImpatientExecutor(LocalExecutor):
+    """One that takes a worker for dead after a few seconds, and is as patient as any after that.
+
+    So a worker that only waits for the processor is not taken for dead too.
+    """
+
+    def _replace(self, process: Any, failure: Failure) -> None:
+        super()._replace(process, failure)
+        self.silence, self.stall = local.SILENCE_SECONDS, local.STALL_SECONDS
 
 
 def saving(spec: WorkerSpec) -> WorkerSpec:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,32 +20,39 @@ from trainer.train import train
 
 CPU = torch.device("cpu")
 FIGURES = {"p50_ms", "p95_ms", "images_per_second"}
+Passes = Callable[[float, list[float]], Callable[[], None]]
 
 
-def pass_of(seconds: float, counted: list[float]) -> Callable[[], None]:
-    def one_pass() -> None:
-        counted.append(seconds)
-        time.sleep(seconds)
+@pytest.fixture
+def pass_of(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """Makes passes that take so many seconds by the clock that times them; each is counted."""
+    now = [0.0]
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
-    return one_pass
+    def made(seconds: float, counted: list[float]) -> Callable[[], None]:
+        def one_pass() -> None:
+            counted.append(seconds)
+            now[0] += seconds
+
+        return one_pass
+
+    return made
 
 
-def test_a_fast_network_is_timed_30_times_after_a_warm_up() -> None:
+def test_a_fast_network_is_timed_30_times_after_a_warm_up(pass_of: Passes) -> None:
     counted: list[float] = []
-    assert len(latency.passes(pass_of(0.0, counted))) == 30
+    assert len(latency.passes(pass_of(0.001, counted))) == 30
     assert len(counted) == 30 + latency.WARM_UP
 
 
-def test_a_slow_network_is_timed_5_times_after_a_single_pass() -> None:
+def test_a_slow_network_is_timed_5_times_after_a_single_pass(pass_of: Passes) -> None:
     counted: list[float] = []
-    seconds = latency.passes(pass_of(0.11, counted))
-    assert len(seconds) == 5
+    assert latency.passes(pass_of(0.25, counted)) == [0.25] * 5
     assert len(counted) == 6
-    assert min(seconds) >= 0.11
 
 
-def test_between_them_the_time_is_the_limit() -> None:
-    assert 5 <= len(latency.passes(pass_of(0.007, []))) <= 15
+def test_between_them_the_time_is_the_limit(pass_of: Passes) -> None:
+    assert len(latency.passes(pass_of(1 / 128, []))) == 13  # the first sum of at least 0.1 s
 
 
 def test_median_95th_percentile_and_throughput_of_known_passes() -> None:
@@ -139,20 +147,23 @@ def test_the_seconds_of_a_trial_hold_its_epochs_and_its_test_but_not_the_timing(
     digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure, test = latency.inference, Networks.test
+    passed = [0.0]  # seconds beside those that have really passed
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + passed[0])
+    monkeypatch.setattr("trainer.train.time", clock)
 
     def slow_timing(*given: object) -> object:
-        time.sleep(2.0)
+        passed[0] += 20_000
         return measure(*given)  # type: ignore[arg-type] # as they came
 
     def slow_test(networks: Networks) -> object:
-        time.sleep(0.5)
+        passed[0] += 5000
         return test(networks)
 
     monkeypatch.setattr(latency, "inference", slow_timing)
     monkeypatch.setattr(Networks, "test", slow_test)
     (result,) = train([small(epochs=1)], digits)
     beside = result.seconds - sum(epoch.seconds for epoch in result.history)
-    assert 0.5 <= beside < 2.0
+    assert 5000 <= beside < 20_000
 
 
 @pytest.mark.gpu

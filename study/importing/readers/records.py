@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from study.importing.names import understand
-from study.importing.readers import text
+from study.importing.readers import frames, text
 from study.importing.readers.source import Source, make_table
 from study.importing.table import CellValue, Table, TableRow
 from trainer.errors import UserError
 
+LOG, RUN = "log_history", "run of the log"  # of one training by transformers
 MANY = 50  # items of a list that is still a level; a longer one is data
 
 
@@ -30,6 +31,8 @@ def read(source: Source) -> Table:
     records = _documents(content, source)
     rows = [row for where, record in records for row in _rows(where, record)]
     table = make_table(source, "JSON", rows)
+    if all(RUN in row.cells for row in rows):
+        table = replace(table, kind="Transformers' log", roles={RUN: "run"}, one_run_per_id=True)
     lists = {name: "holds a long list" for row in rows for name, cell in row.cells.items()
              if cell is LONG}  # fmt: skip
     if not lists:
@@ -98,9 +101,21 @@ def _documents(content: str, source: Source) -> Iterable[tuple[str, Any]]:
         raise UserError("is JSON, but neither a list of objects nor an object that holds one")
     if isinstance(document.get("datapoints"), list):  # HiPlot
         return _numbered(map(_datapoint, document["datapoints"]))
+    return _within(document, source)
+
+
+def _within(document: dict[str, Any], source: Source) -> Iterable[tuple[str, Any]]:
+    """Return the records that an object holds."""
+    table = frames.records_of(document)
+    if table is not None:
+        return _numbered(table)
     lists = {name: value for name, value in document.items() if _holds_objects(value)}
     if lists:
-        return _numbered(lists[source.choose("lists of objects", lists)])
+        chosen = source.choose("lists of objects", lists)
+        named = {RUN: 1} if chosen == LOG else {}
+        return _numbered(record | named for record in lists[chosen])
+    if len(document) == 1 and all(map(_has_objects, document.values())):
+        (document,) = document.values()  # {"runs": {"a": {...}, "b": {...}}}
     if document and all(map(_has_figure, document.values())):
         return [(f"run {name!r}", {"name": name, **record}) for name, record in document.items()]
     if _has_figure(document):
@@ -115,6 +130,10 @@ def _has_figure(value: Any) -> bool:
     return isinstance(value, dict) and any(
         understand(_singular(name)).figure is not None for name, _ in _flat(value)
     )
+
+
+def _has_objects(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(map(_has_figure, value.values()))
 
 
 def _holds_objects(value: Any) -> bool:

@@ -84,7 +84,9 @@ def _sheet(source: Source) -> "pd.DataFrame":
         ).items()
     }
     filled = [name for name, sheet in frames.items() if len(sheet) and len(sheet.columns) > 1]
-    frame = frames[source.choose("sheets", filled)].dropna(how="all").dropna(axis=1, how="all")
+    frame = frames[source.choose("sheets", filled)].dropna(how="all")
+    blank = [n for n in frame.columns if str(n).startswith("Unnamed: ") and frame[n].isna().all()]
+    frame = frame.drop(columns=blank)
     unnamed = [n for n in frame.columns if str(n).startswith("Unnamed: ")]
     if unnamed == [frame.columns[0]]:
         return frame.rename(columns={unnamed[0]: "index"})  # pandas' own row numbers

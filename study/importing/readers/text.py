@@ -56,6 +56,10 @@ def read(source: Source) -> Table:
     """
     text, notes = decode(source.data)
     text, delimiter, skipped = _opening(text, source.path.suffix.lower())
+    if is_aligned(text, delimiter):
+        text = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", text)
+        text, delimiter = re.sub(r"[ \t]+", "\t", text), "\t"
+        notes.append("columns are separated by spaces")
     try:
         records = list(_records(text, delimiter, skipped))
     except csv.Error:  # such as `"a"   ,1`, which aligns its columns
@@ -81,6 +85,19 @@ def read(source: Source) -> Table:
         for where, cells in rows
     )
     return replace(make_table(source, "a text table", made), notes=notes)
+
+
+def is_aligned(text: str, delimiter: str) -> bool:
+    """Whether spaces separate columns: as many words in each line, of which no mark makes two."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    words = {len(line.split()) for line in lines}
+    return (
+        len(lines) > 1
+        and len(words) == 1
+        and words != {1}
+        and '"' not in text
+        and all(len(line.strip().split(delimiter)) == 1 for line in lines)
+    )
 
 
 def _opening(text: str, suffix: str) -> tuple[str, str, int]:

@@ -24,13 +24,12 @@ from analysis.statistics.factorial import (
     HIGHER,
     PAIRWISE,
     REPLICATES,
-    SEEDS,
     UNTESTED,
     Anova,
-    Observation,
     Term,
     analyse,
 )
+from analysis.statistics.factorial_model import SEEDS, WITHIN_SEEDS, Observation
 from analysis.tables import variance
 from analysis.tables.factorial import FactorialTable
 from tests.support.studies import plan, read, trial
@@ -203,7 +202,7 @@ def test_24_cells_are_analysed_as_by_statsmodels(missing: int) -> None:
     assert found.mean == pytest.approx(model.params["Intercept"], abs=1e-8)
 
 
-def test_replicates_give_the_error_and_a_term_is_judged_by_how_seeds_differ_in_it() -> None:
+def test_a_term_is_judged_between_seeds_or_within_them_whichever_proves_less() -> None:
     runs = cells(seeds=3)
     found = analysed(LEVELS, runs)
     full = anova_lm(
@@ -220,12 +219,21 @@ def test_replicates_give_the_error_and_a_term_is_judged_by_how_seeds_differ_in_i
         "y ~ (C(batchnorm) + C(dropout) + C(pooling) + C(batch_size)) ** 2 * C(block)",
     )
     between = anova_lm(strata, typ=2)
+    seeds = between[["block" in name and ":" in name for name in between.index]]
+    assert (full.loc["Residual", "df"], seeds["df"].sum()) == (46, 28)
+    within = full.loc["Residual", "sum_sq"] - seeds["sum_sq"].sum()
     for term in found.terms:
         row, error = of(between, term), of(between, term, "block")
-        f = (row["sum_sq"] / row["df"]) / (error["sum_sq"] / error["df"])
-        assert term.f == pytest.approx(f, rel=1e-8)
-        assert (term.error_source, term.error_degrees) == (SEEDS, 2 * term.degrees)
-        assert term.p_value == pytest.approx(stats.f.sf(f, row["df"], error["df"]), rel=1e-8)
+        by_seeds = (row["sum_sq"] / row["df"]) / (error["sum_sq"] / error["df"])
+        by_runs = (row["sum_sq"] / row["df"]) / (within / 18)
+        p_seeds = stats.f.sf(by_seeds, row["df"], error["df"])
+        p_runs = stats.f.sf(by_runs, row["df"], 18)
+        assert term.f == pytest.approx(by_seeds if p_seeds > p_runs else by_runs, rel=1e-8)
+        assert (term.error_source, term.error_degrees) == (
+            (SEEDS, 2 * term.degrees) if p_seeds > p_runs else (WITHIN_SEEDS, 18)
+        )
+        assert term.p_value == pytest.approx(max(p_seeds, p_runs), rel=1e-8)
+    assert {term.error_source for term in found.terms} == {SEEDS, WITHIN_SEEDS}
     assert found.block is not None
     assert found.block.sum_squares == pytest.approx(full.loc["C(block)", "sum_sq"], rel=1e-8)
     assert found.error.sum_squares == pytest.approx(full.loc["Residual", "sum_sq"], rel=1e-8)
@@ -235,6 +243,29 @@ def test_replicates_give_the_error_and_a_term_is_judged_by_how_seeds_differ_in_i
     assert found.higher.sum_squares == pytest.approx(higher["sum_sq"].sum(), rel=1e-8)
     assert found.higher.degrees == higher["df"].sum() == 9
     assert (found.error_source, found.blocks) == (REPLICATES, 3)
+
+
+def test_seeds_that_agree_on_less_than_the_scatter_of_runs_prove_no_interaction() -> None:
+    rng = np.random.default_rng(0)
+    names = ["a", "b", "c"]
+    runs = []
+    for seed in range(3):
+        noise = rng.normal(0, 0.002, (2, 2, 2))
+        # What a and b do together is the same for every seed, by chance, and next to nothing.
+        both = np.array([[1.0, -1.0], [-1.0, 1.0]])[:, :, None]
+        noise -= both * (noise * both).mean() + both * (0.0002 + 1e-6 * seed)
+        runs += [
+            Observation(dict(zip(names, place, strict=True)), seed, 0.9 + float(noise[place]))
+            for place in np.ndindex(2, 2, 2)
+        ]
+    found = analysed({name: [0, 1] for name in names}, runs)
+    pair = next(term for term in found.terms if term.factors == ("a", "b"))
+    assert pair.error_source == WITHIN_SEEDS
+    assert pair.p_holm is not None
+    assert pair.p_holm > 0.9
+    # Where every term is judged so, the page says so, too.
+    (note, *_) = variance.notes(replace(found, terms=[pair]))
+    assert "against what is left within seeds" in note
 
 
 def test_a_seed_that_few_cells_have_is_a_block_too() -> None:

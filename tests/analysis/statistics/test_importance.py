@@ -113,7 +113,7 @@ def test_the_parameter_that_explains_most_is_first_and_apart_from_the_others(
     # Variance by the learning rate: 0.03 * u**2 for u from -1.48 to 1.52; beside it, 0.002.
     assert first.fanova is not None
     assert first.fanova.share > 0.9
-    assert taken < 20  # about 6 s on an idle core with all resamples
+    assert taken < 60  # about 6 s on an idle core with all resamples
 
 
 def test_the_result_depends_on_the_seed_only(

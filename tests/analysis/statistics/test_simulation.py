@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.effect_sizes import paired_improvement, unpaired_improvement
-from analysis.statistics.factorial import Anova, Observation, analyse
+from analysis.statistics.factorial import Anova, analyse
+from analysis.statistics.factorial_model import Observation
 from analysis.statistics.paired import holm, paired_difference
 from analysis.statistics.power import detectable, needed, power
 from analysis.statistics.proportions import Z

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from analysis import dashboard
 from analysis.designs import results
 from study.cli.dashboard import Snapshots
 from study.store.location import locate
+from tests.faults.machine import SECONDS, until
 from tests.support.plans import fingerprint, run, tiny
 from tests.support.studies import read, trial
 
@@ -47,27 +47,22 @@ def serving(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             assert address.endswith("/dashboard/studies/1")
             yield address.replace("/dashboard/studies/1", "/api/studies/1?after=0"), process
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            process.communicate(timeout=SECONDS)
         finally:
             process.kill()
 
 
 def ask(api: str) -> dict[str, Any]:
-    with urllib.request.urlopen(api, timeout=30) as answer:
+    with urllib.request.urlopen(api, timeout=SECONDS) as answer:
         shown: dict[str, Any] = json.load(answer)
     return shown
 
 
 def test_the_dashboard_follows_a_study_that_goes_on_and_ends_with_ctrl_c(database: Path) -> None:
     with serving(database.parent) as (api, process):
-        shown = ask(api)
-        assert len(shown["trials"]) == 4
+        assert len(ask(api)["trials"]) == 4
         run(tiny(epochs=2, seeds=3), database)
-        until = time.monotonic() + 60
-        while len(shown["trials"]) < 6 and time.monotonic() < until:
-            time.sleep(0.2)
-            shown = ask(api)
-        assert len(shown["trials"]) == 6
+        until(lambda: len(ask(api)["trials"]) == 6, "all trials in a snapshot")
         before = fingerprint(database)
     assert process.returncode == 0
     assert fingerprint(database) == before

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from analysis import hiplot_page
@@ -16,6 +17,7 @@ from analysis.report_page import build
 from analysis.report_page import render as render_page
 from study.cli.findings import contradicted_claims
 from study.importing import read_table
+from tests.support.commands import call
 from tests.support.imports import imported, stored, study_of, table_of
 from trainer.errors import UserError
 
@@ -55,6 +57,60 @@ def test_its_json_has_the_figure_and_no_accuracy(tmp_path: Path) -> None:
     assert verdicts == {"tanh": "worse", 0.3: "worse"}
     # The chance that a run of tanh is better than its pair is none.
     assert record["effects"][0]["improvement"] == 0.0
+
+
+def test_best_names_it_and_takes_the_lowest_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(imported(tmp_path, LOSSES), tmp_path)
+    storage = ("--storage", str(tmp_path / "studies.db"))
+    assert call("best", *storage) == 0
+    assert "validation loss 0.3023 ± 0.001528, n = 3\n" in capsys.readouterr().out
+    assert call("best", *storage, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["value_mean"] == pytest.approx(0.30233, abs=1e-4)
+    assert record["val_accuracy_mean"] is None
+    assert record["figure"]["lower_is_better"]
+    assert record["seed"] == 0  # 0.301; the others are higher
+
+
+def test_best_of_another_tools_study_is_told_by_its_objective(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = tmp_path / "optuna.db"
+    study = optuna.create_study(
+        storage=f"sqlite:///{storage}", study_name="theirs", direction="minimize"
+    )
+    for level, value in ((0.1, 7.25), (0.2, 9.0)):
+        trial = study.ask({"lr": optuna.distributions.FloatDistribution(level, level)})
+        study.tell(trial, value)
+    assert call("best", "theirs", "--storage", str(storage)) == 0
+    assert capsys.readouterr().out == (
+        "theirs: trial 0, best by objective\nobjective 7.25, n = 1\nits parameters: lr = 0.1\n"
+    )
+
+
+def test_a_loss_far_below_the_others_has_not_collapsed(tmp_path: Path) -> None:
+    text = "optimizer,seed,val_loss\n" + "".join(
+        f"{name},{seed},{0.9 if (name, seed) == ('sgd', 1) else 2.4 + seed / 100}\n"
+        for name in ("adam", "sgd")
+        for seed in range(5)
+    )
+    study, rows = stored(imported(tmp_path, text), tmp_path)
+    assert "ollapsed" not in render(results(study, rows).table, "text")
+
+
+def test_nobody_claims_that_test_data_of_others_chose_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "lr,seed,val_acc,test_acc\n" + "".join(
+        f"{lr},{seed},{0.9 + seed / 100},0.9\n" for lr in (0.1, 0.2) for seed in range(3)
+    )
+    study, rows = stored(imported(tmp_path, text), tmp_path)
+    told = render(results(study, rows).table, "text")
+    assert "Test accuracy in % (as imported: whether it chose anything is not known)" in told
+    assert call("best", "--storage", str(tmp_path / "studies.db")) == 0
+    assert "looked at once" not in capsys.readouterr().out
 
 
 def test_page_and_hiplot_name_it(tmp_path: Path) -> None:

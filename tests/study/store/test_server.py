@@ -27,9 +27,12 @@ from study.store.stored_trial import NewTrial
 from study.store.writer import StudyWriter
 from tests.faults.machine import (
     RUN,
+    SECONDS,
     SIMULATED,
     acknowledged,
     finished,
+    hold,
+    let_go,
     running,
     simulated,
     until,
@@ -166,7 +169,7 @@ def test_a_new_owner_waits_for_the_commit_that_the_last_one_has_begun(
             thread.join(1)
             order.append("committed")
             connection.rollback()
-        thread.join(30)
+        thread.join(SECONDS)
     assert order == ["committed", "owned"]
 
 
@@ -268,7 +271,7 @@ def integrity(url: str) -> tuple[str, str | None, str | None]:
 def test_a_run_goes_on_when_the_server_restarts_and_connections_are_cut(
     server: Server, url: str, tmp_path: Path
 ) -> None:
-    write_plan(tmp_path, seeds=40, epochs=2)
+    write_plan(tmp_path, seeds=100, epochs=2)
     words = [*RUN, "--storage", url]
     everybody = (
         "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity "
@@ -283,8 +286,8 @@ def test_a_run_goes_on_when_the_server_restarts_and_connections_are_cut(
         server.stop()
         server.start()
         assert owner.ends() == 0, owner.err
-    assert server.query(COUNT, "s") == 80
-    assert server.query("SELECT COUNT(*) FROM trials", "s") == 80
+    assert server.query(COUNT, "s") == 200
+    assert server.query("SELECT COUNT(*) FROM trials", "s") == 200
     assert integrity(url) == ("tiny", None, None)
     assert not list(tmp_path.glob("*.journal"))
 
@@ -295,9 +298,11 @@ def test_a_server_that_does_not_come_back_ends_the_run_and_the_next_goes_on(
 ) -> None:
     write_plan(tmp_path, seeds=20, epochs=1)
     words = [*RUN, "--storage", url]
+    hold(tmp_path, 6)
     with running(SIMULATED, words, tmp_path, **simulated(tmp_path, 0.05)) as owner:
         until(lambda: has_results(server), "some results")
         server.stop()
+        let_go(tmp_path)  # what ends from here on cannot be written
         owner.process.send_signal(signal.SIGINT)  # whoever waits for it does not wait any longer
         assert owner.ends() in (1, 130), owner.err
     server.start()
@@ -315,13 +320,15 @@ def test_an_owner_that_was_killed_is_followed_by_the_next_which_loses_nothing(
 ) -> None:
     write_plan(tmp_path, seeds=20, epochs=1)
     words = [*RUN, "--storage", url]
-    with running(SIMULATED, words, tmp_path, **simulated(tmp_path, 1)) as owner:
+    hold(tmp_path, 6)
+    with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as owner:
         until(lambda: has_results(server), "some results")
         with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as second:
             assert second.ends() == 2
             assert "is in use by another process" in second.err[-1]
         owner.process.kill()
         owner.ends()
+    let_go(tmp_path)
     done = server.query(COUNT, "s")
     with running(SIMULATED, words, tmp_path, **simulated(tmp_path)) as owner:
         assert owner.ends() == 0, owner.err

@@ -6,7 +6,7 @@ import re
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from study.store import location, ownership, trial_rows
 from study.store import writer as module
 from study.store.failures import StorageFailed
 from study.store.signals import handled
-from study.store.stored_trial import NewTrial
+from study.store.stored_trial import NewTrial, StoredTrial
 from study.store.writer import StudyWriter, categorical
 from trainer.errors import UserError
 
@@ -137,6 +137,21 @@ def test_rows_are_those_that_optuna_writes(writer: StudyWriter, file: Path) -> N
             assert sorted(rows[0]) == sorted(ours) != [], table
     finally:
         connection.close()
+
+
+def test_a_number_that_another_program_takes_meanwhile_is_taken_once(
+    writer: StudyWriter, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = StudyWriter._fresh
+
+    def late(self: StudyWriter, trials: Sequence[NewTrial], first: int) -> list[StoredTrial]:
+        theirs(file).ask()  # between the look at the numbers and the trial that gets the next
+        return fresh(self, trials, first)
+
+    monkeypatch.setattr(StudyWriter, "_fresh", late)
+    with pytest.raises(StorageFailed, match="another program added trials to the study"):
+        writer.start([NewTrial({}, {}, {})])
+    assert [trial.number for trial in writer.trials()] == [0]
 
 
 def test_epochs_are_written_in_batches(

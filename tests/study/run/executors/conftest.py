@@ -13,6 +13,7 @@ import torch
 from study.run.executors import Executor, Request, WorkerSpec, local
 from study.run.executors.inline import InlineExecutor
 from study.run.executors.local import LocalExecutor
+from tests.faults.machine import until
 from tests.support import workers
 from tests.support.cluster import TestCluster, agents, cluster, workers_of  # noqa: F401
 
@@ -47,11 +48,19 @@ class Kind:
             executor = self._made(context, fault, agent)
             try:
                 executor.start()
+                if self.cluster is not None:
+                    self._wait_for_nodes(executor)
                 yield executor
             finally:
                 executor.close()
                 self._forget_environment()
                 torch.set_num_threads(threads)
+
+    def _wait_for_nodes(self, executor: Any) -> None:
+        """Wait for every node: on a busy machine they do not answer at the same time."""
+        assert self.cluster is not None
+        nodes = 1 + len(self.cluster.others)
+        until(lambda: not [*executor.events(0.1)] and executor.slots == nodes, "every node")
 
     def _forget_environment(self) -> None:
         """Have the next workers forked from a server that starts with the environment of then."""
@@ -67,7 +76,9 @@ class Kind:
         if self.name == "inline":
             return InlineExecutor([SPEC])
         spec = workers.saving(SPEC) if agent == "SavingAgent" else SPEC
-        return LocalExecutor([spec] * 2, stall=6.0 if fault == "hang" else local.STALL_SECONDS)
+        if fault == "hang":
+            return workers.ImpatientExecutor([spec] * 2, stall=6.0)
+        return LocalExecutor([spec] * 2)
 
     def _on_cluster(self, agent: str) -> Executor:
         from study.run.executors.ray import RayExecutor

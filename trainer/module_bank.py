@@ -38,8 +38,7 @@ def build(
     for config in configs:
         with _seeded(derive(config.seed, "init"), torch.device("cpu")):
             try:
-                with user_code.printing_to_stderr():
-                    module = function(config, **given)
+                module = function(config, **given)
             except (Exception, SystemExit) as error:
                 reason = user_code.said(error)
                 raise UserError(f"architecture = {reference!r}: {reason}") from error
@@ -163,8 +162,7 @@ class ModuleBank(nn.Module):
         if keys is None:  # of a network that is not in training, nobody drops anything
             keys = torch.zeros(self.members, 2, dtype=torch.int32, device=x.device)
         try:
-            with user_code.printing_to_stderr():
-                return self._logits(x, stream, keys)
+            return self._logits(x, stream, keys)
         except SystemExit as error:  # it would end the worker, and be tried again
             reason = user_code.said(error)
             raise UserError(f"architecture = {self.reference!r}: {reason}") from error

@@ -1,11 +1,9 @@
 """Functions of the user's, named `package.module:function`: found, imported, hashed. No torch here.
 
 They are looked for in the current folder and in those that were named (`look_in`), then where
-Python looks. What goes wrong in them is the user's to mend, so it is said in a line; what they
-print goes to stderr, since stdout is a command's answer.
+Python looks. What goes wrong in them is the user's to mend, so it is said in a line.
 """
 
-import contextlib
 import hashlib
 import importlib
 import shlex
@@ -13,7 +11,7 @@ import shutil
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +41,15 @@ def load(what: str, reference: str) -> Callable[..., Any]:
     places = list(dict.fromkeys([str(Path.cwd()), *_folders]))
     sys.path[:0] = places  # first, so that a module of theirs is not another's of that name
     try:
-        with printing_to_stderr():
-            value: Any = importlib.import_module(module_name)
+        value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            where = ", ".join(places)
-            raise UserError(f"{key}: there is no module {error.name!r} in {where}") from error
+            folders = ", ".join(places)
+            hint = f"; the module of {module_name} is {module_name.removesuffix('.py')}"
+            raise UserError(
+                f"{key}: there is no module {error.name!r} in {folders}"
+                f"{hint if module_name.endswith('.py') else ''}"
+            ) from error
         raise UserError(f"{key}: {said(error)}") from error
     except (Exception, SystemExit) as error:
         raise UserError(f"{key}: {said(error)}") from error
@@ -65,13 +66,6 @@ def load(what: str, reference: str) -> Callable[..., Any]:
         raise UserError(f"{key}: {path!r} is {type(value).__name__}, no function")
     function: Callable[..., Any] = value
     return function
-
-
-@contextlib.contextmanager
-def printing_to_stderr() -> Iterator[None]:
-    """Let code of the user's print to stderr."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 def said(error: BaseException) -> str:
@@ -95,7 +89,8 @@ def _is_theirs(file: str) -> bool:
     ours = [str(Path(__file__).parents[1] / package) for package in ("trainer", "study")]
     libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
     inside = any(Path(file).is_relative_to(folder) for folder in (*ours, *libraries))
-    return not (inside or file.startswith("<") or "site-packages" in Path(file).parts)
+    installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+    return not (inside or installed or file.startswith("<"))
 
 
 def fingerprint(reference: str) -> str:

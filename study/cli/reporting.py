@@ -8,7 +8,6 @@ import typer
 from study.cli.common import (
     app,
     plan_for,
-    print_json,
     published_study,
     read,
     say,
@@ -18,6 +17,7 @@ from study.cli.common import (
     write_hiplot,
     write_report,
 )
+from study.cli.json_output import print_json
 from study.cli.options import (
     AllOption,
     DatasetOption,

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import platform
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,8 +33,7 @@ def take(
 ) -> Iterator[OwnedStorage]:
     """Open the database for writing, as its only owner.
 
-    A database that was damaged or taken away is restored from its backup first. One that is made
-    here is taken away again where what the user asked for is then refused before a study is in it.
+    A database that was damaged or taken away is restored from its backup first.
 
     Args:
         url: where it is; see `location.locate`, which resolves links.
@@ -60,29 +58,13 @@ def take(
             shown = location.display(url)
             raise UserError(f"storage {shown}: cannot be restored: {error}") from error
         location.check_writable(url)
-        made = not path.exists()
         storage = open_storage(url)
         storage.guard(claim)
         try:
             _wait_for_writers(url, storage)
             yield storage
-        except UserError:
-            storage.close()
-            if made:
-                _remove_if_empty(path)
-            raise
         finally:
             storage.close()
-
-
-def _remove_if_empty(path: Path) -> None:
-    """Remove a database that holds no study; nobody can write one while it is looked at."""
-    database = sqlite3.connect(path, isolation_level=None)
-    with contextlib.closing(database), contextlib.suppress(sqlite3.Error, OSError):
-        database.execute("BEGIN EXCLUSIVE")
-        (studies,) = database.execute("SELECT count(*) FROM studies").fetchone()
-        for file in () if studies else (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-            file.unlink(missing_ok=True)
 
 
 def _wait_for_writers(url: sqlalchemy.URL, storage: OwnedStorage) -> None:

@@ -61,8 +61,7 @@ class ForeignTraining:
 def _call(reference: str, told: Mapping[str, Any], course: "_Course") -> Any:
     function = user_code.load("trainer", reference)
     try:
-        with user_code.printing_to_stderr():
-            return function(told, course.report)
+        return function(told, course.report)
     except _Stop:
         return None
     except Exception as error:

@@ -14,12 +14,16 @@ _stdout: list[TextIO] = []  # the real one, while everything else goes to stderr
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print a value as JSON."""
-    file = _stdout[-1] if _stdout else sys.stdout
-    print(json.dumps(value, indent=indent, allow_nan=False), file=file, flush=True)
+    print_answer(json.dumps(value, indent=indent, allow_nan=False))
+
+
+def print_answer(text: str) -> None:
+    """Print what a command was asked for, in JSON or not."""
+    print(text, file=_stdout[-1] if _stdout else sys.stdout, flush=True)
 
 
 def keep_stdout(context: typer.Context, wanted: bool) -> bool:
-    """Until the command ends, let nothing but `print_json` write to stdout."""
+    """Until the command ends, let nothing but answers go to stdout."""
     if wanted and sys.stdout is not None:  # None: it was closed from the start
         context.with_resource(_json_alone())
     return wanted

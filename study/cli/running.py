@@ -14,7 +14,6 @@ from study.cli.common import (
     app,
     page_folder,
     plan_for,
-    print_json,
     print_words,
     read,
     say,
@@ -25,6 +24,7 @@ from study.cli.common import (
     write_hiplot,
     write_report,
 )
+from study.cli.json_output import print_json
 from study.cli.options import (
     BankOption,
     DataDirOption,

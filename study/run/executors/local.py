@@ -371,6 +371,9 @@ def _serve(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> None:
     """Be a worker process: answer requests until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     die_with_parent()
+    if sys.__stdout__ and sys.__stderr__:  # else it was closed from the start
+        # What the user's code prints is no answer of the command.
+        os.dup2(sys.__stderr__.fileno(), sys.__stdout__.fileno())
     voice = _Voice(pipe)
     from study.run.executors.worker import Worker, failure_of  # loads torch, in the child only
 

@@ -44,6 +44,17 @@ def check_whole(key: str, value: Any, most: int) -> None:
         raise UserError(f"{key} = {value!r}: must be a whole number from 1 to {most}")
 
 
+def check_negligible(points: Any) -> None:
+    """Check a difference of accuracy that would not matter; None: there is none.
+
+    Raises:
+        UserError: it is no number of points, up to 100.
+    """
+    number = isinstance(points, (int, float)) and not isinstance(points, bool)
+    if points is not None and not (number and 0 < points <= 100):
+        raise UserError(f"negligible = {points!r}: must be a number of points, up to 100")
+
+
 def check_levels(name: str, levels: Any) -> None:
     """Check a factor's list: some levels, none twice; 1 and true are two.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.plans import plan_file
-from study.plans.checks import check_levels, check_name, check_table, check_whole
+from study.plans.checks import check_levels, check_name, check_negligible, check_table, check_whole
 from study.plans.reported import Figures, parse_figures
 from study.plans.space import Search, parse_search
 from study.plans.variants import (
@@ -139,14 +139,9 @@ class Plan:
             if self.max_seeds < max(FIRST_SEEDS, self.seeds):
                 least = max(FIRST_SEEDS, self.seeds)
                 raise UserError(f"max_seeds = {self.max_seeds}: must be at least {least}")
-        margin = self.negligible
-        if margin is None:
-            return
-        if self.design == "search":
-            raise UserError(f"negligible = {margin!r}: a search compares no levels")
-        number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
-        if not number or not 0 < margin <= 100:
-            raise UserError(f"negligible = {margin!r}: must be a number of points, up to 100")
+        if self.negligible is not None and self.design == "search":
+            raise UserError(f"negligible = {self.negligible!r}: a search compares no levels")
+        check_negligible(self.negligible)
 
     def _check_fields_are_read(self) -> None:
         """Refuse what would train the same network under two names."""

@@ -117,6 +117,7 @@ def test_it_runs_in_a_thread_and_leaves_signals_as_they_were(tmp_path: Path) -> 
         ({**PLAN, "design": "factorial"}, {"path": True}, "path"),
         (PLAN | {"seeds": "adaptive", "negligible": 0.5}, {"reuse": True}, "--reuse"),
         (PLAN, {"device": 0}, "device = 0: must be a string"),
+        (PLAN, {"device": None}, "device = None: must be a string"),
         (PLAN, {"study_name": 3}, "study_name = 3: must be a string"),
         (PLAN, {"workers": "2"}, "workers = '2': must be a whole number"),
         (PLAN, {"bank": True}, "bank = True: must be a whole number"),

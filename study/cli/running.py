@@ -57,7 +57,8 @@ from study.cli.options import (
 )
 from study.cli.run_end import call_at_end, check_tensorboard, followed
 from study.plans import catalog
-from study.plans.plan import ADAPTIVE, Plan, check_name
+from study.plans.plan import Plan, check_name
+from study.plans.plan_file import ADAPTIVE
 from study.plans.remarks import remarks
 from study.store import location
 from trainer import files

@@ -30,6 +30,8 @@ def check_table(key: str, table: Mapping[str, Any], valid: Sequence[str]) -> Non
         UserError: it is not so; the message names the key.
     """
     for name in table:
+        if not valid:
+            raise UserError(f"{key}.{name}: a training of yours is varied by its [trainer_options]")
         if name not in valid:
             raise UserError(choose(key, name, valid))
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fmnist_common.text import duration, level_text
 from study.plans.plan import Plan
+from study.plans.plan_file import FIRST_SEEDS
 from study.plans.space import Search
 
 if TYPE_CHECKING:
@@ -261,8 +262,9 @@ def _size(plan: Plan) -> str:
     if plan.search:
         more = f", the best on up to {plan.seeds} seeds" if plan.seeds > 1 else ""
         return f"{plan.search.trials} trials{more}"
-    first = "first " if plan.max_seeds else ""
-    return f"{plan.variant_count} variants x {first}{plan.seeds} seeds = {len(plan.cells)} trials"
+    seeds, first = (FIRST_SEEDS, "first ") if plan.max_seeds else (plan.seeds, "")
+    trials = plan.variant_count * seeds
+    return f"{plan.variant_count} variants x {first}{seeds} seeds = {trials} trials"
 
 
 def _show_search(search: Search) -> None:

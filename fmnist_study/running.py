@@ -65,16 +65,13 @@ def run(
     Raises:
         UserError: something given is wrong, or the study cannot go on.
     """
-    arguments.word("device", device)
+    machine = _machine(device, workers, bank, executor, data_dir)
     _check_given(arguments.word, study_name=study_name)
-    _check_given(arguments.whole, workers=workers, bank=bank)
     _check_given(arguments.seconds, timeout=timeout)
-    where, data = arguments.path("storage", storage), arguments.path("data_dir", data_dir)
+    where = arguments.path("storage", storage)
     chosen = _plan(plan, where, dataset, sizes)
     session.check_ways(chosen, path=path, reusing=reuse)
     url = location.locate(where)
-    folder = None if data is None else Path(data)
-    machine = Machine(device, workers, bank, executor, folder)
     name = study_name
 
     def announce(study: str, _: object) -> None:
@@ -97,6 +94,19 @@ def run(
             rule=follow,
         )
     return reading.load(name, storage=storage)
+
+
+def _machine(
+    device: str,
+    workers: int | None,
+    bank: int | None,
+    executor: str,
+    data_dir: str | os.PathLike[str] | None,
+) -> Machine:
+    arguments.word("device", device)
+    _check_given(arguments.whole, workers=workers, bank=bank)
+    folder = arguments.path("data_dir", data_dir)
+    return Machine(device, workers, bank, executor, None if folder is None else Path(folder))
 
 
 def _check_given(check: Callable[[str, Any], None], **given: Any) -> None:

@@ -65,9 +65,9 @@ def run(
     Raises:
         UserError: something given is wrong, or the study cannot go on.
     """
+    machine = _machine(device, workers, bank, executor, data_dir)
     _check_given(arguments.word, study_name=study_name)
     _check_given(arguments.seconds, timeout=timeout)
-    machine = _machine(device, workers, bank, executor, data_dir)
     where = arguments.path("storage", storage)
     chosen = _plan(plan, where, dataset, sizes)
     session.check_ways(chosen, path=path, reusing=reuse)
@@ -97,9 +97,12 @@ def run(
 
 
 def _machine(
-    device: str, workers: int | None, bank: int | None, executor: str, data_dir: Any
+    device: str,
+    workers: int | None,
+    bank: int | None,
+    executor: str,
+    data_dir: str | os.PathLike[str] | None,
 ) -> Machine:
-    """Take what says where it runs."""
     arguments.word("device", device)
     _check_given(arguments.whole, workers=workers, bank=bank)
     folder = arguments.path("data_dir", data_dir)
@@ -107,7 +110,7 @@ def _machine(
 
 
 def _check_given(check: Callable[[str, Any], None], **given: Any) -> None:
-    """Check those arguments that may be left out, and are not."""
+    """Check those arguments that are not left out."""
     for name, value in given.items():
         if value is not None:
             check(name, value)

@@ -26,8 +26,9 @@ FILE = ROOT / "studies.db"
 PREFIX = "reference/"
 # In which order they are told; others follow.
 ORDER = (
-    "ablation", "pooling", "structure", "lenet", "batchnorm-lr", "recipes", "references", "search",
-    "record-search", "record-ablation", "record", "record-300k", "record-500k",
+    "ablation", "ablation-10000-images", "pooling", "structure", "lenet", "batchnorm-lr",
+    "recipes", "references", "search", "record-search", "record-ablation",
+    "record", "record-30-epochs", "record-300k", "record-500k",
 )  # fmt: skip
 
 

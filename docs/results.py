@@ -40,7 +40,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> its state
 PART = re.compile(r"(<!-- results: ([^>]*?) -->)(.*?)(<!-- end of results -->)", re.DOTALL)
 OF_STUDIES = ("terminal", "hiplot", "report", "results")  # kinds of pictures
-RECORDS = ("record", "record-300k", "record-500k")  # plans of one network each
+RECORDS = ("record", "record-30-epochs", "record-300k", "record-500k")  # one network each
 COMPARED = ("agrees", "within range", "higher", "lower")
 DECIDED = ("holds", "contradicted", "not decided")
 Part = Callable[..., str]
@@ -200,6 +200,7 @@ def networks(published: Published) -> str:
     rows = {
         "network": [f"{name}: {own.study.plan.get('description', '')}" for name, own in trained],
         "parameters": [FIGURES["parameters"](own) for _, own in trained],
+        "epochs": [str(own.study.plan["epochs"]) for _, own in trained],
         "validation": [FIGURES["validation"](own) for _, own in trained],
         "test": [FIGURES["test"](own) for _, own in trained],
         "seeds": [FIGURES["seeds"](own) for _, own in trained],

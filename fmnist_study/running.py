@@ -1,13 +1,14 @@
 """Running a plan from Python: a script, a notebook, any thread."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fmnist_study.studies as reading
 from analysis.statistics.sequential import follow
+from fmnist_study import arguments
 from fmnist_study.studies import Study
 from study.cli.common import plan_for, stderr
 from study.plans import catalog, plan_file
@@ -64,12 +65,13 @@ def run(
     Raises:
         UserError: something given is wrong, or the study cannot go on.
     """
-    where = None if storage is None else os.fspath(storage)
+    machine = _machine(device, workers, bank, executor, data_dir)
+    _check_given(arguments.word, study_name=study_name)
+    _check_given(arguments.seconds, timeout=timeout)
+    where = arguments.path("storage", storage)
     chosen = _plan(plan, where, dataset, sizes)
     session.check_ways(chosen, path=path, reusing=reuse)
     url = location.locate(where)
-    folder = None if data_dir is None else Path(data_dir)
-    machine = Machine(device, workers, bank, executor, folder)
     name = study_name
 
     def announce(study: str, _: object) -> None:
@@ -92,6 +94,26 @@ def run(
             rule=follow,
         )
     return reading.load(name, storage=storage)
+
+
+def _machine(
+    device: str,
+    workers: int | None,
+    bank: int | None,
+    executor: str,
+    data_dir: str | os.PathLike[str] | None,
+) -> Machine:
+    arguments.word("device", device)
+    _check_given(arguments.whole, workers=workers, bank=bank)
+    folder = arguments.path("data_dir", data_dir)
+    return Machine(device, workers, bank, executor, None if folder is None else Path(folder))
+
+
+def _check_given(check: Callable[[str, Any], None], **given: Any) -> None:
+    """Check those arguments that are not left out."""
+    for name, value in given.items():
+        if value is not None:
+            check(name, value)
 
 
 @contextmanager

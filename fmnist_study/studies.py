@@ -12,6 +12,7 @@ from analysis import compare as comparing
 from analysis import hiplot_page, trials
 from analysis.designs import results
 from analysis.tables.effects import EffectTable
+from fmnist_study import arguments
 from fmnist_study.tables import Effects, HiPlot, Table
 from study.cli import common
 from study.store import location
@@ -36,7 +37,9 @@ def load(name: str | None = None, *, storage: str | os.PathLike[str] | None = No
     Raises:
         UserError: there is no such database or study, or it is damaged.
     """
-    url = location.locate(None if storage is None else os.fspath(storage))
+    if name is not None:
+        arguments.word("name", name)
+    url = location.locate(arguments.path("storage", storage))
     return Study(*common.read(url, name), url)
 
 
@@ -129,7 +132,13 @@ class Study:
         return Effects(results(self._study, self._records, strict=strict).table)
 
     def compare(self, other: "Study") -> Table:
-        """Compare with another study, variant by variant."""
+        """Compare with another study, variant by variant.
+
+        Raises:
+            UserError: it is no study.
+        """
+        if not isinstance(other, Study):
+            raise UserError(f"other = {other!r}: must be a Study; load(NAME) returns one")
         mine = self._study, self._records
         return Table(comparing.compare(*mine, other._study, other._records))
 
@@ -139,7 +148,8 @@ class Study:
         Raises:
             UserError: the folder cannot be written.
         """
-        out = None if folder is None else Path(folder)
+        given = arguments.path("folder", folder)
+        out = None if given is None else Path(given)
         return common.write_report(results(self._study, self._records), self._url, out)[0]
 
     def hiplot(self) -> HiPlot:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import documents
 from fmnist_study import html
+from trainer.errors import UserError, choose
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +33,13 @@ class Table:
         return self.document.as_dict()
 
     def render(self, format: str = "text") -> str:
-        """Write it: text, markdown, csv, latex or json."""
+        """Write it: text, markdown, csv, latex or json.
+
+        Raises:
+            UserError: it is another format.
+        """
+        if format not in documents.FORMATS:
+            raise UserError(choose("format", format, documents.FORMATS))
         return documents.render(self.document, format)
 
     def __str__(self) -> str:

@@ -232,6 +232,65 @@ def test_a_search_prunes_trainings_of_the_user_s(tmp_path: Path) -> None:
     assert command(tmp_path, "report", "mine", "--html", "--hiplot").returncode == 0
 
 
+NETWORK = """
+import os
+from torch import nn
+
+print("imported")
+
+class Net(nn.Module):
+    def __init__(self, config, side, classes):
+        super().__init__()
+        os.system("echo called")
+        self.linear = nn.Linear(side * side, classes)
+
+    def forward(self, images):
+        print("computed")
+        logits = self.linear(images.flatten(1))
+        return {body}
+"""
+NETWORK_PLAN = """
+name = "mine"
+dataset = "digits"
+architecture = "mine:Net"
+seeds = 2
+epochs = 1
+[factors]
+learning_rate = [1e-3, 1e-2]
+"""
+
+
+@pytest.mark.slow
+def test_a_network_that_prints_and_cannot_be_fused_leaves_json_alone_and_is_said_to_train_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.toml").write_text(NETWORK_PLAN)
+    (tmp_path / "mine.py").write_text(NETWORK.format(body="logits if logits.sum() else images"))
+    for words in (RUN, ["show", "mine.toml"], ["ensemble", "mine"]):
+        done = command(tmp_path, *words, "--json")
+        assert done.returncode == 0, done.stderr
+        assert isinstance(json.loads(done.stdout), dict)
+        assert {"imported", "called", "computed"} <= set(done.stderr.splitlines())
+    (tmp_path / "studies.db").unlink()
+    spoken = command(tmp_path, *RUN, "--dry-run")
+    said = [line for line in spoken.stdout.splitlines() if line.startswith("banks of one: ")]
+    assert len(said) == 1, (spoken.stdout, spoken.stderr)
+    assert "data-dependent control flow" in said[0]
+    assert said[0].endswith("(mine.py, line 16)")
+
+
+@pytest.mark.slow
+def test_a_mistake_in_forward_is_said_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(NETWORK_PLAN)
+    (tmp_path / "mine.py").write_text(NETWORK.format(body="logits.view(7, 9)"))
+    done = command(tmp_path, *RUN)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("fmnist-study: error: ")]
+    assert len(errors) == 1
+    assert "RuntimeError: shape '[7, 9]' is invalid" in errors[0]
+    assert errors[0].endswith("(mine.py, line 16)")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "words"),

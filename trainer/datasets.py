@@ -8,6 +8,7 @@ by `trainer.sources`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -165,4 +166,12 @@ def dataset_fault(name: object) -> str | None:
         fine = len(str(name)) <= LONGEST_NAME and str(name).isprintable()
         return None if fine else f"must be at most {LONGEST_NAME} printable characters"
     forms = [f"{kind}:{rest}" for kind, rest in SOURCES.items()]
-    return f"choose from {', '.join([*DATASETS, *forms])}"
+    return f"choose from {', '.join([*DATASETS, *forms])}{_meant(name)}"
+
+
+def _meant(name: object) -> str:
+    """Say how a path that stands alone is named as a data set."""
+    if not isinstance(name, str) or not name.isprintable():
+        return ""
+    kind = "npz" if name.endswith(".npz") else "folder" if Path(name).is_dir() else ""
+    return f"; {kind}:{name} reads what is there" if kind else ""

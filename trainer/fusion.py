@@ -48,7 +48,14 @@ def obstacle(configs: Sequence[TrainConfig], data: ImageData, device: torch.devi
         theirs = torch.stack([together.train_step(i, batch)[0] for i, batch in enumerate(batches)])
         return _difference(together, alone, theirs, torch.stack(losses, dim=1))
     except Exception as error:  # of any kind: then they are trained one by one
-        return user_code.said(error)
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """Say why torch cannot map a module: without its advice to report that to PyTorch."""
+    words, place = f"{type(error).__name__}: {error}".splitlines()[0], user_code.where(error)
+    words = words.partition(". ")[0].removesuffix(".")
+    return f"{words} ({place})" if place else words
 
 
 def _training(banks: Sequence[Bank]) -> Sequence[Bank]:

@@ -39,7 +39,7 @@ def build(
         with _seeded(derive(config.seed, "init"), torch.device("cpu")):
             try:
                 module = function(config, **given)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 reason = user_code.said(error)
                 raise UserError(f"architecture = {reference!r}: {reason}") from error
         if not isinstance(module, nn.Module):
@@ -155,12 +155,19 @@ class ModuleBank(nn.Module):
         """Compute the logits.
 
         Raises:
-            UserError: a module returns something else than logits [B, classes].
+            UserError: a module returns something else than logits [B, classes], or exits.
         """
         stream = self.prepared(x.device)
         keys = self.keys
         if keys is None:  # of a network that is not in training, nobody drops anything
             keys = torch.zeros(self.members, 2, dtype=torch.int32, device=x.device)
+        try:
+            return self._logits(x, stream, keys)
+        except SystemExit as error:  # it would end the worker, and be tried again
+            reason = user_code.said(error)
+            raise UserError(f"architecture = {self.reference!r}: {reason}") from error
+
+    def _logits(self, x: Tensor, stream: Stream, keys: Tensor) -> Tensor:
         if self.members > 1:
             return self._together(x, stream, keys)
         step = int(self.step) if self.training and self.step is not None else -1

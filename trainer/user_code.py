@@ -9,6 +9,7 @@ import importlib
 import shlex
 import shutil
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -43,8 +44,12 @@ def load(what: str, reference: str) -> Callable[..., Any]:
         value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            where = ", ".join(places)
-            raise UserError(f"{key}: there is no module {error.name!r} in {where}") from error
+            folders = ", ".join(places)
+            hint = f"; the module of {module_name} is {module_name.removesuffix('.py')}"
+            raise UserError(
+                f"{key}: there is no module {error.name!r} in {folders}"
+                f"{hint if module_name.endswith('.py') else ''}"
+            ) from error
         raise UserError(f"{key}: {said(error)}") from error
     except (Exception, SystemExit) as error:
         raise UserError(f"{key}: {said(error)}") from error
@@ -64,10 +69,28 @@ def load(what: str, reference: str) -> Callable[..., Any]:
 
 
 def said(error: BaseException) -> str:
-    """Say in a line what was raised, and where in the user's code."""
-    first_line = (str(error).splitlines() or [""])[0]
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {first_line} ({Path(last.filename).name}, line {last.lineno})"
+    """Say in a line what was raised, and where in the user's code, if it was raised in there."""
+    words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".removesuffix(": ")
+    place = where(error)
+    return f"{words} ({place})" if place else words
+
+
+def where(error: BaseException) -> str:
+    """Return the line of the user's code in which something was raised; "" of other code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if _is_theirs(frame.filename)]
+    if not theirs or isinstance(error, SyntaxError):  # which says itself where it is
+        return ""
+    return f"{Path(theirs[-1].filename).name}, line {theirs[-1].lineno}"
+
+
+def _is_theirs(file: str) -> bool:
+    """Whether code is neither ours, nor Python's, nor that of an installed library."""
+    ours = [str(Path(__file__).parents[1] / package) for package in ("trainer", "study")]
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    inside = any(Path(file).is_relative_to(folder) for folder in (*ours, *libraries))
+    installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+    return not (inside or installed or file.startswith("<"))
 
 
 def fingerprint(reference: str) -> str:

@@ -7,7 +7,7 @@ from analysis.progress import Progress
 from analysis.quantity import Quantity
 from analysis.statistics.effects import Row
 from analysis.text import printable
-from analysis.trials import Trial
+from analysis.trials import Trial, finished
 from analysis.wording import are, count, listed, some
 
 MATTERS = "What matters most"
@@ -57,15 +57,24 @@ def missing(now: Progress, trials: Sequence[Trial]) -> list[str]:
         sentences.append(
             f"{count(now.missing, 'trial')} of {now.planned:,} {are(now.missing)} missing."
         )
+    results = {(trial.label, trial.seed) for trial in finished(trials)}
     failed = [trial for trial in trials if trial.state == "FAIL"]
-    if failed:
-        reasons = list(dict.fromkeys(t.failure_reason for t in failed if t.failure_reason))
-        why = f": {some([printable(reason) for reason in reasons], 'reason')}" if reasons else ""
-        sentences.append(f"{count(len(failed), 'trial')} failed{why}.")
+    lost = [trial for trial in failed if (trial.label, trial.seed) not in results]
+    if lost:
+        sentences.append(f"{count(len(lost), 'trial')} failed{_reasons(lost)}.")
     running = now.counts.get("running", 0)
     if running:
         sentences.append(f"{count(running, 'trial')} {are(running)} still running.")
+    again = [trial for trial in failed if (trial.label, trial.seed) in results]
+    if again:
+        told = f"{count(len(again), 'trial')} failed and succeeded when trained again"
+        sentences += [*(["Nothing."] if not sentences else []), f"{told}{_reasons(again)}."]
     return sentences
+
+
+def _reasons(failed: Sequence[Trial]) -> str:
+    reasons = dict.fromkeys(printable(t.failure_reason) for t in failed if t.failure_reason)
+    return f": {some(list(reasons), 'reason')}" if reasons else ""
 
 
 def reached_by(row: Row, quantity: Quantity) -> str:

@@ -26,15 +26,18 @@ class Brief:
 
 
 def of_effects(table: EffectFigures) -> Brief | None:
-    """Lay out what each level does to validation and test accuracy, its size and its seconds."""
-    if not table.effects:
+    """Lay out what each level does to validation and test accuracy, its size and its seconds.
+
+    Where nothing is varied that is what the baseline reaches, if it was trained.
+    """
+    if not table.effects and not table.baseline.n:
         return None
     effects, notes = _shown(table.effects)
     rows: list[Row] = [table.baseline, *effects]
     quantity = table.quantity
-    compared = "validation" if quantity == ACCURACY else "difference"
+    compared = "validation" if quantity == ACCURACY else "difference" if effects else quantity.noun
     columns = {
-        f"{compared} [95 %]": [
+        f"{compared} [95 %]" if effects else compared: [
             quantity.number(table.baseline.val_accuracy_mean),
             *(_difference(table, effect) for effect in effects),
         ],
@@ -47,9 +50,10 @@ def of_effects(table: EffectFigures) -> Brief | None:
         ),
         **costs(rows),
     }
-    points = " in points" if quantity.unit == "%" else ""
+    points, percents = (" in points", ", in %") if quantity.unit == "%" else ("", "")
+    differences = f"Differences from {table.base}{points}; proven: + better, - worse"
     return Brief(
-        title=f"Differences from {table.base}{points}; proven: + better, - worse",
+        title=differences if effects else f"What the baseline reaches{percents}",
         labels=[
             ("baseline", ""),
             *((printable(e.factor), printable(level_text(e.level))) for e in effects),

@@ -1,6 +1,5 @@
 """What the commands share: the app, how a plan or a stored study is found, printing."""
 
-import json
 import shlex
 import sys
 import textwrap
@@ -315,8 +314,3 @@ def show_results(
 def say(text: str, *, parseable: bool) -> None:
     """Print a remark: to stderr where stdout must stay parseable."""
     print(text, file=sys.stderr if parseable else sys.stdout)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    print(json.dumps(value, indent=2, allow_nan=False))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.common import app, print_json
+from study.cli.common import app
+from study.cli.json_output import print_json
 from study.cli.options import JsonOption, StorageOption
 from study.store import location
 

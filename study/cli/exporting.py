@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from study.cli.common import app, print_json, read, studies_if_any
+from study.cli.common import app, read, studies_if_any
+from study.cli.json_output import print_json
 from study.cli.options import JsonOption, StorageOption, StudyName
 from study.store import location
 from trainer.errors import UserError, choose

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from study.cli.common import app, print_json
+from study.cli.common import app
+from study.cli.json_output import print_json
 from study.cli.options import JsonOption, ModelOption, StorageOption
 from study.store import location
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from study.cli.common import app, print_json
+from study.cli.common import app
+from study.cli.json_output import print_json
 from study.cli.options import DataDirOption, DatasetOption, JsonOption, StorageOption
 from study.store import location
 from trainer.errors import UserError

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist_common.text import level_text
-from study.cli.common import app, print_json, read, say, told_where
+from study.cli.common import app, read, say, told_where
+from study.cli.json_output import print_json
 from study.cli.options import (
     DataDirOption,
     DeviceOption,

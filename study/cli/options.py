@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from study.cli.json_output import keep_stdout
+
 
 def _catalogue(begun: str) -> list[str]:
     """Complete the name of a plan."""
@@ -34,7 +36,7 @@ StorageOption = Annotated[
         help="The database; default $FMNIST_STUDY_STORAGE, else ./studies.db.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", "-j", callback=keep_stdout, help="Print JSON.")]
 DatasetOption = Annotated[
     str | None,
     typer.Option(

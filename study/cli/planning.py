@@ -9,12 +9,12 @@ from study.cli.common import (
     app,
     imported_study,
     plan_for,
-    print_json,
     published_studies,
     published_study,
     studies_if_any,
     trials_of,
 )
+from study.cli.json_output import print_json
 from study.cli.options import (
     DataDirOption,
     DatasetOption,

@@ -8,7 +8,6 @@ import typer
 from study.cli.common import (
     app,
     plan_for,
-    print_json,
     published_study,
     read,
     say,
@@ -18,6 +17,7 @@ from study.cli.common import (
     write_hiplot,
     write_report,
 )
+from study.cli.json_output import print_answer, print_json
 from study.cli.options import (
     AllOption,
     DatasetOption,
@@ -98,7 +98,7 @@ def report(
     if output_format == "text":
         show_results(study_results, url, everything=everything)
     else:
-        print(render(study_results.table, output_format))
+        print_answer(render(study_results.table, output_format))
     parseable, pages = output_format != "text", []
     if hiplot:
         pages.append(write_hiplot(chosen, trials, out))
@@ -129,7 +129,7 @@ def compare(
     from analysis.compare import compare as beside
     from analysis.documents import render
 
-    print(render(beside(*read(url, first), *read(url, second)), output_format))
+    print_answer(render(beside(*read(url, first), *read(url, second)), output_format))
 
 
 @app.command()

@@ -14,7 +14,6 @@ from study.cli.common import (
     app,
     page_folder,
     plan_for,
-    print_json,
     print_words,
     read,
     say,
@@ -25,6 +24,7 @@ from study.cli.common import (
     write_hiplot,
     write_report,
 )
+from study.cli.json_output import print_json
 from study.cli.options import (
     BankOption,
     DataDirOption,
@@ -57,7 +57,8 @@ from study.cli.options import (
 )
 from study.cli.run_end import call_at_end, check_tensorboard, followed
 from study.plans import catalog
-from study.plans.plan import ADAPTIVE, Plan, check_name
+from study.plans.plan import Plan, check_name
+from study.plans.plan_file import ADAPTIVE
 from study.plans.remarks import remarks
 from study.store import location
 from trainer import files

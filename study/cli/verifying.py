@@ -12,13 +12,13 @@ import typer
 from study.cli.common import (
     app,
     choose_study,
-    print_json,
     published_study,
     say,
     stored_studies,
     told_where,
     trials_of,
 )
+from study.cli.json_output import print_json
 from study.cli.options import (
     DataDirOption,
     JsonOption,

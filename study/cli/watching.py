@@ -1,13 +1,13 @@
 """The command that watches: `status`."""
 
-import json
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.common import app, print_json, read, stored_studies
+from study.cli.common import app, read, stored_studies
+from study.cli.json_output import print_json
 from study.cli.options import JsonOption, StorageOption, StudyName
 from study.store import location
 
@@ -37,7 +37,7 @@ def status(
         print_json(as_dict(now)) if as_json else print(render(now))
     elif as_json:  # a document a line, so that a program can follow
         for now in _looks(url, study):
-            print(json.dumps(as_dict(now), allow_nan=False), flush=True)
+            print_json(as_dict(now), indent=None)
     else:
         _follow(url, study)
 

@@ -28,19 +28,17 @@ class Lead:
 
     mean: float
     pairs: int
-    low: float | None = None  # of the 95 % interval; None for fewer than two pairs, or no spread
+    low: float | None = None  # of the interval; None for fewer than two pairs, or no spread
     high: float | None = None
-    p_value: float = 1.0  # two-sided, of no difference
 
-    def is_proven(self, comparisons: int = 1) -> bool:
-        """Whether it is more than chance, as one of so many comparisons (Bonferroni).
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is more than chance.
 
         Two pairs prove nothing: whether they agree by chance, a single degree of freedom cannot
         tell.
         """
-        return (
-            self.mean > 0 and self.pairs >= ENOUGH and self.p_value * comparisons <= 1 - CONFIDENCE
-        )
+        return self.pairs >= ENOUGH and self.low is not None and self.low > 0
 
     def __str__(self) -> str:
         text = f"{100 * self.mean:.2f} points"
@@ -49,8 +47,14 @@ class Lead:
         return f"{text} [{100 * self.low:.2f}, {100 * self.high:.2f}]"
 
 
-def lead(level: Accuracies, other: Accuracies) -> Lead:
-    """Estimate level minus other, with the paired t interval (Student 1908) if there are pairs."""
+def lead(level: Accuracies, other: Accuracies, comparisons: int = 1) -> Lead:
+    """Estimate level minus other, with the paired t interval (Student 1908) if there are pairs.
+
+    Args:
+        level: accuracies of one level.
+        other: those of the other one.
+        comparisons: of how many it is one; their intervals hold together in 95 % (Bonferroni).
+    """
     shared = level.keys() & other.keys()
     if len(shared) < 2:
         return Lead(mean(level.values()) - mean(other.values()), len(shared))
@@ -61,6 +65,5 @@ def lead(level: Accuracies, other: Accuracies) -> Lead:
     error = math.sqrt(math.fsum((delta - middle) ** 2 for delta in deltas) / (n - 1) / n)
     if error < ROUNDING:
         return Lead(middle, n)
-    half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    p_value = 2 * float(special.stdtr(n - 1, -abs(middle) / error))
-    return Lead(middle, n, middle - half, middle + half, p_value)
+    half = float(special.stdtrit(n - 1, 1 - (1 - CONFIDENCE) / (2 * comparisons))) * error
+    return Lead(middle, n, middle - half, middle + half)

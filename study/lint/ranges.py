@@ -79,13 +79,12 @@ def _edge_of_ours(
     if at_end is None:
         return
     best, neighbour = at_end
-    ahead = lead(accuracies[best], accuracies[neighbour])
-    proven = ahead.is_proven(looked_at)
-    sure = "" if proven else " Chance may explain its lead."
+    ahead = lead(accuracies[best], accuracies[neighbour], looked_at)
+    sure = "" if ahead.is_proven else " Chance may explain its lead."
     repeated = context.source is not None  # whose levels these are
     yield Finding(
         "edge-of-range",
-        "warning" if proven and not repeated else "note",
+        "warning" if ahead.is_proven and not repeated else "note",
         f"factors.{factor}" if factor in context.factors else f"variants of {factor}",
         _edge_message(factor, best, ends, f"{neighbour:g} by {ahead}.{sure}"),
     )

@@ -30,6 +30,8 @@ def check_table(key: str, table: Mapping[str, Any], valid: Sequence[str]) -> Non
         UserError: it is not so; the message names the key.
     """
     for name in table:
+        if not valid:
+            raise UserError(f"{key}.{name}: a training of yours is varied by its [trainer_options]")
         if name not in valid:
             raise UserError(choose(key, name, valid))
 
@@ -42,6 +44,17 @@ def check_whole(key: str, value: Any, most: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise UserError(f"{key} = {value!r}: must be a whole number from 1 to {most}")
+
+
+def check_negligible(points: Any) -> None:
+    """Check a difference of accuracy that would not matter; None: there is none.
+
+    Raises:
+        UserError: it is no number of points, up to 100.
+    """
+    number = isinstance(points, (int, float)) and not isinstance(points, bool)
+    if points is not None and not (number and 0 < points <= 100):
+        raise UserError(f"negligible = {points!r}: must be a number of points, up to 100")
 
 
 def check_levels(name: str, levels: Any) -> None:

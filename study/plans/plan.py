@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.plans import plan_file
-from study.plans.checks import check_levels, check_name, check_table, check_whole
+from study.plans.checks import check_levels, check_name, check_negligible, check_table, check_whole
 from study.plans.reported import Figures, parse_figures
 from study.plans.space import Search, parse_search
 from study.plans.variants import (
@@ -48,9 +48,7 @@ __all__ = [
 
 DESIGNS = ("ablation", "factorial", "search")
 MAX_CELLS = 100_000
-ADAPTIVE = "adaptive"  # `seeds`: as many as it takes
-FIRST_SEEDS = 3  # that every variant of such a study gets
-MAX_SEEDS = 20  # of such a study, if it does not say
+MAX_SEEDS = 20  # of a study with as many seeds as it takes, if it does not say
 
 _FIXED = ("validation_fraction", "trainer", "command")
 _BASELINE_NAMES = tuple(name for name in (*VARIANT_FIELDS, *_FIXED) if name != "epochs")
@@ -133,20 +131,15 @@ class Plan:
             check_whole("max_seeds", self.max_seeds, 1000)
             if self.design != "ablation":
                 raise UserError(
-                    f"seeds = {ADAPTIVE!r}: is for design = 'ablation', which compares levels with "
-                    f"a baseline; not {self.design!r}"
+                    f"seeds = {plan_file.ADAPTIVE!r}: is for design = 'ablation', which compares "
+                    f"levels with a baseline; not {self.design!r}"
                 )
-            if self.max_seeds < max(FIRST_SEEDS, self.seeds):
-                least = max(FIRST_SEEDS, self.seeds)
+            if self.max_seeds < max(plan_file.FIRST_SEEDS, self.seeds):
+                least = max(plan_file.FIRST_SEEDS, self.seeds)
                 raise UserError(f"max_seeds = {self.max_seeds}: must be at least {least}")
-        margin = self.negligible
-        if margin is None:
-            return
-        if self.design == "search":
-            raise UserError(f"negligible = {margin!r}: a search compares no levels")
-        number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
-        if not number or not 0 < margin <= 100:
-            raise UserError(f"negligible = {margin!r}: must be a number of points, up to 100")
+        if self.negligible is not None and self.design == "search":
+            raise UserError(f"negligible = {self.negligible!r}: a search compares no levels")
+        check_negligible(self.negligible)
 
     def _check_fields_are_read(self) -> None:
         """Refuse what would train the same network under two names."""
@@ -311,8 +304,13 @@ class Plan:
                 raise UserError(f"{key} = {values[key]!r}: must be a string")
         apart = ("search", "variants", *_FIGURES)
         plain = {key: value for key, value in values.items() if key not in apart}
-        if plain.get("seeds") == ADAPTIVE:
-            plain |= {"seeds": FIRST_SEEDS, "max_seeds": plain.get("max_seeds", MAX_SEEDS)}
+        if "max_seeds" in plain:
+            plain.setdefault("seeds", plan_file.ADAPTIVE)
+        if plain.get("seeds") == plan_file.ADAPTIVE:
+            plain |= {
+                "seeds": plan_file.FIRST_SEEDS,
+                "max_seeds": plain.get("max_seeds", MAX_SEEDS),
+            }
         budget = {key: plain.get(key, getattr(cls, key)) for key in ("dataset", "subset", "epochs")}
         base = _base_config(baseline=plain.get("baseline", {}), **budget)
         parsed: dict[str, Any] = {"listed": parse_rows(values.get("variants", ()), base)}

@@ -18,6 +18,8 @@ from trainer.errors import UserError, choose
 from trainer.sources.places import beside
 
 BUDGET = ("seeds", "epochs", "subset")
+ADAPTIVE = "adaptive"  # `seeds`: as many as it takes
+FIRST_SEEDS = 3  # that every variant of such a study gets
 SURENESS = ("max_seeds", "negligible")  # when a study has seen enough; left out, it has fixed seeds
 TABLES = ("baseline", "factors", "search")
 # Whose network or training it is, and its settings: written at the top, kept in the baseline.
@@ -150,6 +152,9 @@ def for_dataset(values: Mapping[str, Any], dataset: str | None, default: str) ->
     if "epochs" in overlay:
         plan = with_epochs(plan, overlay["epochs"])
     merged = {**plan, **overlay}
+    seeds = merged.get("seeds", ADAPTIVE)
+    if "max_seeds" in merged and seeds not in (ADAPTIVE, FIRST_SEEDS):
+        raise UserError(f"seeds = {seeds!r}: with max_seeds it must be {ADAPTIVE!r}")
     for key in TABLES:
         if key in plan and key in overlay:
             merged[key] = _overlaid(plan[key], overlay[key])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fmnist_common.text import level_text
 from study.plans.plan import Plan
 from study.plans.unread import unread_factors
 
@@ -10,7 +11,17 @@ FEW_FOR_WILCOXON = 4  # seeds; of 3 pairs, the last one's are judged by, no p is
 
 def remarks(plan: Plan) -> list[str]:
     """Return a line for each."""
-    return [*(unread.message for unread in unread_factors(plan)), *_of_search(plan)]
+    unread = (unread.message for unread in unread_factors(plan))
+    return [*unread, *_of_single_levels(plan), *_of_search(plan)]
+
+
+def _of_single_levels(plan: Plan) -> Iterator[str]:
+    listed = {row.factor for row in plan.listed}
+    for name, levels in plan.factors.items():
+        compared = levels if plan.design == "factorial" else plan.levels(name)
+        if len(compared) == 1 and name not in listed:
+            level = level_text(compared[0])
+            yield f"factors.{name}: has no level but {level}, so that nothing is compared"
 
 
 def _of_search(plan: Plan) -> Iterator[str]:

@@ -69,9 +69,8 @@ class Estimate:
 
     @property
     def obstacle(self) -> str | None:
-        """Why networks of the user's are trained in banks of one although there could be more."""
-        reasons = (cost.obstacle for _, cost in self.costs if cost.obstacle)
-        return next(reasons, None) if self.bank > 1 else None
+        """Why networks of the user's cannot be trained in banks of more than one."""
+        return next((cost.obstacle for _, cost in self.costs if cost.obstacle), None)
 
 
 def bank_size(plan: Plan, machine: Machine, trials: int) -> int:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fmnist_common.text import duration, level_text
 from study.plans.plan import Plan
+from study.plans.plan_file import FIRST_SEEDS
 from study.plans.space import Search
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
             f"{done}{costs.trials} to run on {costs.training_images} training images each: "
             f"{bound} {duration(costs.seconds)} on {where}, measured over a few steps"
         )
-    if costs.obstacle:
-        yield f"banks of one, not of {costs.bank}: {costs.obstacle}"
+    yield from _banks(plan, costs)
     trials = f"--trials (now {plan.search.trials}), " if plan.search else ""
     seeds = f"--seeds (now {plan.seeds})"
     if plan.max_seeds:
@@ -141,6 +141,15 @@ def announcement(plan: Plan, name: str, costs: "Estimate | None") -> Iterator[st
         f"--subset (now {plan.subset or 'all'}), --timeout 30m; --dry-run only plans; "
         "Ctrl-C keeps what is done"
     )
+
+
+def _banks(plan: Plan, costs: "Estimate") -> Iterator[str]:
+    """Say of networks of the user's whether they are trained together, and if not, why."""
+    if costs.obstacle:
+        instead = f", not of {costs.bank}" if costs.bank > 1 else ""
+        yield f"banks of one{instead}: {costs.obstacle}"
+    elif costs.bank > 1 and plan.base_config.has_foreign_network:
+        yield f"banks of {costs.bank}: in the first steps each member is what it is alone"
 
 
 def show_plan(
@@ -253,8 +262,9 @@ def _size(plan: Plan) -> str:
     if plan.search:
         more = f", the best on up to {plan.seeds} seeds" if plan.seeds > 1 else ""
         return f"{plan.search.trials} trials{more}"
-    first = "first " if plan.max_seeds else ""
-    return f"{plan.variant_count} variants x {first}{plan.seeds} seeds = {len(plan.cells)} trials"
+    seeds, first = (FIRST_SEEDS, "first ") if plan.max_seeds else (plan.seeds, "")
+    trials = plan.variant_count * seeds
+    return f"{plan.variant_count} variants x {first}{seeds} seeds = {trials} trials"
 
 
 def _show_search(search: Search) -> None:

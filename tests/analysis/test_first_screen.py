@@ -18,6 +18,7 @@ from tests.support.studies import (
     plan,
     published_names,
     read,
+    trial,
 )
 
 LEVELS = [f"level-{index:02}-of-a-long-name" for index in range(60)]
@@ -53,6 +54,18 @@ def test_its_words_are_those_of_the_summary() -> None:
     everything = " ".join(" ".join(line.text for line in whole_summary(summary)).split())
     for answer in summary.answers:
         assert f"{answer.question}: {' '.join(answer.sentences)}" in everything
+
+
+def test_a_study_that_varies_nothing_shows_what_its_baseline_reaches_and_costs(
+    tmp_path: Path,
+) -> None:
+    of = plan({}, {"pooling": "max"})
+    trained = [trial(of, {}, seed, 0.9, test_accuracy=0.89) for seed in range(3)]
+    *_, title, heading, row = shown(results(*read(tmp_path, trained, of)))
+    assert title == "What the baseline reaches, in %"
+    cells = dict(zip(heading.split(), row.split()[1:], strict=True))
+    assert (cells["validation"], cells["test"]) == ("90.00", "89.00")
+    assert {"params", "seconds"} <= cells.keys()
 
 
 def test_a_row_has_both_differences_size_and_seconds_and_its_verdict_as_a_sign(

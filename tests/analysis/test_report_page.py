@@ -347,6 +347,25 @@ def test_a_proven_gain_is_told_with_its_interval_and_its_cost(tmp_path: Path) ->
     assert page["What is missing"] == "1 trial failed: NaN. 1 trial is still running."
 
 
+def test_what_was_trained_again_is_not_missing(tmp_path: Path) -> None:
+    def failed(seed: int, reason: str) -> FrozenTrial:
+        state = TrialState.FAIL
+        return trial(FIVE, {"batchnorm": False}, seed, None, state=state, failure_reason=reason)
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    whole = [row for row in mixed() if row.state == TrialState.COMPLETE]
+    page = said(report(tmp_path / "a", [failed(3, "terminated"), *whole], FIVE))
+    assert page["What is missing"] == (
+        "Nothing. 1 trial failed and succeeded when trained again: terminated."
+    )
+    page = said(report(tmp_path / "b", [failed(3, "terminated"), *mixed()], FIVE))
+    assert page["What is missing"] == (
+        "1 trial failed: NaN. 1 trial is still running. "
+        "1 trial failed and succeeded when trained again: terminated."
+    )
+
+
 LATENCIES = [0.31, 0.32, 0.33, 0.5, 0.51]  # ms; now and then the machine did something else
 
 

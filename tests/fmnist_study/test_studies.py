@@ -25,6 +25,8 @@ PLAN: dict[str, Any] = {
     "factors": {"pooling": ["max", "avg"]},
 }
 
+_NUMBER: Any = 3
+
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -114,6 +116,15 @@ def test_it_runs_in_a_thread_and_leaves_signals_as_they_were(tmp_path: Path) -> 
         (PLAN, {"dataset": "folder:nowhere"}, "folder:nowhere: is no folder"),
         ({**PLAN, "design": "factorial"}, {"path": True}, "path"),
         (PLAN | {"seeds": "adaptive", "negligible": 0.5}, {"reuse": True}, "--reuse"),
+        (PLAN, {"device": 0}, "device = 0: must be a string"),
+        (PLAN, {"device": None}, "device = None: must be a string"),
+        (PLAN, {"study_name": 3}, "study_name = 3: must be a string"),
+        (PLAN, {"workers": "2"}, "workers = '2': must be a whole number"),
+        (PLAN, {"bank": True}, "bank = True: must be a whole number"),
+        (PLAN, {"data_dir": 3}, "data_dir = 3: must be a path"),
+        (PLAN, {"timeout": "30m"}, "timeout = '30m': must be a number of seconds"),
+        (PLAN, {"timeout": -1}, "timeout = -1: must be"),
+        (PLAN, {"timeout": float("nan")}, "timeout = nan: must be"),
     ],
 )
 def test_what_is_wrong_is_a_user_error(
@@ -121,6 +132,22 @@ def test_what_is_wrong_is_a_user_error(
 ) -> None:
     with pytest.raises(fmnist_study.UserError, match=words):
         fmnist_study.run(plan, storage=tmp_path / "s.db", **options)
+    assert not (tmp_path / "s.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda _: fmnist_study.load(storage=_NUMBER), "storage = 3: must be a path"),
+        (lambda _: fmnist_study.load(_NUMBER), "name = 3: must be a string"),
+        (lambda study: study.compare("mine"), "other = 'mine': must be a Study"),
+        (lambda study: study.report(3), "folder = 3: must be a path"),
+        (lambda study: study.table().render("htlm"), "format = 'htlm': choose from text, markdown"),
+    ],
+)
+def test_what_is_read_wrongly_is_a_user_error(database: Path, call: Any, words: str) -> None:
+    with pytest.raises(fmnist_study.UserError, match=words):
+        call(fmnist_study.load("mine", storage=database))
 
 
 @pytest.mark.slow

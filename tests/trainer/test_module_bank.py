@@ -64,7 +64,7 @@ def test_a_bank_of_four_modules_has_the_losses_of_its_single_runs(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("Branching", "data-dependent control flow"),
+        ("Branching", "data-dependent control flow (modules.py, line "),
         ("Counting", "calls keeps state in Python"),
         ("Noisy", "random operation"),
     ],
@@ -135,6 +135,9 @@ def test_the_same_seed_starts_equal_and_another_one_does_not(digits: ImageData) 
         (f"{modules.__name__}:Missing", "has no 'Missing'; it has"),
         (f"{modules.__name__}:not_a_module", "returned str, must be a nn.Module"),
         (f"{modules.__name__}:raising", "ValueError: no such (modules.py, line "),
+        (f"{modules.__name__}:leaving", "SystemExit: 3 (modules.py, line "),
+        (f"{modules.__name__}:Leaving", "SystemExit: no more (modules.py, line "),
+        ("nowhere.py:net", "; the module of nowhere.py is nowhere"),
         (f"{modules.__name__}:of_seven_classes", "must be logits (64, 10)"),
     ],
 )

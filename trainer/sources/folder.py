@@ -38,8 +38,10 @@ def read_folder(folder: Path) -> Images:
         return Images(classes, train, None, test, (drawn_note("given"),))
     others = [entry.name for entry in entries if entry.name not in PARTS]
     if others:
-        raise UserError(f"{name}: has {others[0]!r} beside {', '.join(roots)}; choose from train, "
-                        "val, test")  # fmt: skip
+        raise UserError(
+            f"{name}: has {others[0]!r} beside {', '.join(roots)}; choose from train, val, test, "
+            "which are parts of the data: no class may have such a name"
+        )
     if "train" not in roots:
         raise UserError(f"{name}: has {', '.join(roots)}, but no train")
     classes = tuple(entry.name for entry in root.folders(roots["train"]))
@@ -121,6 +123,11 @@ class _Root:
         """
         entries = self.entries(folder)
         for entry in entries:
+            if entry.is_dir():
+                raise UserError(
+                    f"{self.name}: {entry} is a folder in class {folder.name!r}; images lie in "
+                    "CLASS/ or train/CLASS/, val/CLASS/, test/CLASS/"
+                )
             if entry.suffix.lower() not in SUFFIXES or not entry.is_file():
                 raise UserError(
                     f"{self.name}: {entry} is no image file; they end in {', '.join(SUFFIXES)}"

@@ -171,15 +171,15 @@ def labelled(
         classes: their names, for labels that count from 0; None: the labels are the names.
 
     Raises:
-        UserError: labels are no whole numbers, or have no name.
+        UserError: labels are neither whole numbers nor words, or have no name.
     """
     flat = []
     for part, labels in parts:
         single = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        if single.ndim != 1 or single.dtype.kind not in "iu":
+        if single.ndim != 1 or single.dtype.kind not in ("iu" if classes else "iuU"):
             raise UserError(
                 f"{name}: {part} are {labels.dtype} {list(labels.shape)}; must be whole numbers, "
-                "one for each image"
+                f"{'' if classes else 'or words, '}one for each image"
             )
         flat.append(single)
     values = np.unique(np.concatenate(flat))

@@ -37,16 +37,16 @@ def read_npz(file: Path) -> Images:
         raise UserError(f"{name}: is no file")
     try:
         with zipfile.ZipFile(file) as archive:
-            arrays = _arrays(name, archive)
+            arrays, called = _arrays(name, archive)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError,
             NotImplementedError, SyntaxError) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name}: cannot be read as an .npz file: {reason}") from error
-    return _images(name, arrays)
+    return _images(name, arrays, called)
 
 
-def _arrays(name: str, archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an archive that mean something here, by `train_images` etc."""
+def _arrays(name: str, archive: zipfile.ZipFile) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return what means something here, by `train_images` etc.: its arrays, its names there."""
     members = {Path(entry).stem: entry for entry in archive.namelist() if entry.endswith(".npy")}
     chosen: dict[str, str] = {}
     for part, spellings in NAMES.items():
@@ -63,12 +63,12 @@ def _arrays(name: str, archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
     if "classes" in members:
         chosen["classes"] = "classes"
     headers = {key: _header(name, archive, members[array]) for key, array in chosen.items()}
-    _check_headers(name, headers)
+    _check_headers(name, headers, chosen)
     arrays = {}
     for key, array in chosen.items():
         with archive.open(members[array]) as stream:
             arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
-    return arrays
+    return arrays, chosen
 
 
 def _header(name: str, archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], Any]:
@@ -89,34 +89,37 @@ def _read_header(stream: IO[bytes], version: tuple[int, int]) -> tuple[tuple[int
     return shape, dtype
 
 
-def _check_headers(name: str, headers: Mapping[str, tuple[tuple[int, ...], Any]]) -> None:
+def _check_headers(
+    name: str, headers: Mapping[str, tuple[tuple[int, ...], Any]], called: Mapping[str, str]
+) -> None:
     """Refuse what is of another kind or too large, before it is unpacked."""
     for key, (shape, dtype) in headers.items():
         if not key.endswith("_images"):
             if int(np.prod(shape)) * dtype.itemsize > MOST_NAMED:
-                raise UserError(f"{name}: {key} are {dtype} {list(shape)}, which is too large")
+                raise UserError(f"{name}: {called[key]} are {dtype} {list(shape)}, too large")
             continue
         grey = len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)
         if dtype != np.uint8 or not (grey or (len(shape) == 4 and shape[3] == 3)):
             raise UserError(
-                f"{name}: {key} are {dtype} {list(shape)}; must be uint8 [N, H, W] or [N, H, W, 3]"
+                f"{name}: {called[key]} are {dtype} {list(shape)}; must be uint8 [N, H, W] or "
+                "[N, H, W, 3]"
             )
         labels = headers[key.replace("images", "labels")][0]
         if not shape[0] or labels[:1] != shape[:1]:
-            raise UserError(f"{name}: {key} are {shape[0]}, their labels {list(labels)}")
+            raise UserError(f"{name}: {called[key]} are {shape[0]}, their labels {list(labels)}")
     every = [shape for key, (shape, _) in headers.items() if key.endswith("_images")]
     size = sum(shape[0] for shape in every)
     check_size(name, size, (*every[0][3:], 1)[:1] + every[0][1:3])
 
 
-def _images(name: str, arrays: Mapping[str, NDArray[Any]]) -> Images:
+def _images(name: str, arrays: Mapping[str, NDArray[Any]], called: Mapping[str, str]) -> Images:
     named = arrays.get("classes")
     if named is not None and (named.dtype.kind != "U" or named.ndim != 1):
         raise UserError(f"{name}: classes are {named.dtype} {list(named.shape)}; must be words [N]")
     given = [part for part in NAMES if f"{part}_images" in arrays]
     classes, labels = labelled(
         name,
-        [(f"{part}_labels", arrays[f"{part}_labels"]) for part in given],
+        [(called[key], arrays[key]) for key in (f"{part}_labels" for part in given)],
         None if named is None else named.tolist(),
     )
     parts = {

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.sources.places import path_of
+
 if TYPE_CHECKING:
     from trainer.sources.images import Images
 
@@ -22,11 +24,11 @@ def read(name: str, data_dir: Path, *, download: bool) -> "Images":
     if kind == "folder":
         from trainer.sources.folder import read_folder
 
-        return read_folder(Path(place)).checked(name)
+        return read_folder(path_of(place)).checked(name)
     if kind == "npz":
         from trainer.sources.npz import read_npz
 
-        return read_npz(Path(place)).checked(name)
+        return read_npz(path_of(place)).checked(name)
     from trainer.sources.torchvision_sets import read_torchvision
 
     return read_torchvision(place, data_dir, download=download).checked(name)

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -339,6 +339,7 @@ def _unheard_by_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # the first start of one would let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -371,6 +372,9 @@ def _serve(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> None:
     """Be a worker process: answer requests until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     die_with_parent()
+    if sys.__stdout__ and sys.__stderr__:  # else it was closed from the start
+        # What the user's code prints is no answer of the command.
+        os.dup2(sys.__stderr__.fileno(), sys.__stdout__.fileno())
     voice = _Voice(pipe)
     from study.run.executors.worker import Worker, failure_of  # loads torch, in the child only
 

@@ -158,7 +158,7 @@ def failure_of(error: Exception) -> Failure:
     reason = f"{type(error).__name__}: {first_line}"
     if kind == "error":
         last = traceback.extract_tb(error.__traceback__)[-1]
-        reason += f" (in {last.name}, line {last.lineno})"
+        reason += f" ({user_code.where(error) or f'in {last.name}, line {last.lineno}'})"
     return Failure(kind, reason)
 
 

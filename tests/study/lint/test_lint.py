@@ -304,12 +304,28 @@ def test_the_lead_is_scipy_s_paired_t() -> None:
 
     a, b = [0.91, 0.93, 0.92, 0.95], [0.90, 0.90, 0.93, 0.91]
     expected = stats.ttest_rel(a, b)
-    low, high = expected.confidence_interval(0.95)
-    found_ = lead(dict(enumerate(a)), dict(enumerate(b)))
-    assert found_.p_value == pytest.approx(expected.pvalue)
-    assert [found_.low, found_.high] == pytest.approx([low, high])
+    for comparisons in (1, 6):
+        ahead = lead(dict(enumerate(a)), dict(enumerate(b)), comparisons)
+        together = expected.confidence_interval(1 - 0.05 / comparisons)
+        assert [ahead.low, ahead.high] == pytest.approx(list(together))
     assert standard_error(0.93, 10_000) == pytest.approx(0.00255, abs=1e-5)
     assert lead({0: 0.9}, {1: 0.8}).low is None
+
+
+@pytest.mark.parametrize("comparisons", [1, 6])
+def test_a_lead_is_called_proven_where_the_interval_beside_it_is_above_nothing(
+    comparisons: int,
+) -> None:
+    noise = [0.001, -0.002, 0.0, 0.002, -0.001]
+    ahead = [
+        lead({s: 0.9 + gain / 1000 + e for s, e in enumerate(noise)}, dict.fromkeys(range(5), 0.9),
+             comparisons) for gain in range(6)
+    ]  # fmt: skip
+    assert [each.is_proven for each in ahead] == [(each.low or 0) > 0 for each in ahead]
+    proven = [100 * each.mean for each in ahead if each.is_proven]
+    assert min(proven) == pytest.approx(0.2 if comparisons == 1 else 0.4)
+    assert not lead({0: 0.95, 1: 0.951}, {0: 0.9, 1: 0.901}).is_proven
+    assert not lead({0: 0.95, 1: 0.96}, {0: 0.9, 1: 0.9}).is_proven
 
 
 def test_another_tool_s_study_is_examined_without_a_plan() -> None:

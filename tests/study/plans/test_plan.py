@@ -228,6 +228,7 @@ MALFORMED = {
     'name = "x"\nsubset = 3': "subset = 3: must be at least 10",
     'name = "x"\nbaseline = 3': "baseline = 3: must be a table",
     'name = "x"\n[baseline]\ncolour = 1': "baseline = 'colour': choose from",
+    'name = "x"\ncommand = ["a"]\n[factors]\nb = [1]': "factors.b: a training of yours is varied",
     'name = "x"\n[baseline]\nepochs = 1': "baseline = 'epochs': choose from",
     'name = "x"\n[baseline]\nwidth = 0': "baseline.width = 0: must be at least 1",
     'name = "x"\n[baseline]\ndropout = nan': "baseline.dropout = nan: must be",
@@ -405,10 +406,19 @@ def test_seeds_may_be_as_many_as_it_takes() -> None:
     assert again.hash == adaptive.override(seeds=5).hash  # seeds are not of its identity
     assert adaptive.override(seeds=5).max_seeds is None
     assert adaptive.override(seeds="adaptive", max_seeds=8).max_seeds == 8
+    most = Plan.from_dict({"name": "p", "max_seeds": 8, "factors": {"width": [16, 32]}})
+    assert (most.seeds, most.max_seeds) == (3, 8)
     fixed = Plan.from_dict({"name": "p", "factors": {"width": [16, 32]}})
     assert "max_seeds" not in fixed.to_dict()
     assert "negligible" not in fixed.to_dict()
     assert fixed.override(seeds="adaptive").max_seeds == 20
+
+
+def test_a_plan_file_gives_no_number_of_seeds_beside_the_most(tmp_path: Path) -> None:
+    file = tmp_path / "sure.toml"
+    file.write_text('name = "p"\nseeds = 5\nmax_seeds = 8\n[factors]\nwidth = [16, 32]\n')
+    with pytest.raises(UserError, match="seeds = 5: with max_seeds it must be 'adaptive'"):
+        load_plan(str(file))
 
 
 def test_a_stored_study_keeps_how_sure_it_was_to_be() -> None:

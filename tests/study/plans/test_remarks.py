@@ -47,3 +47,12 @@ def test_wilcoxon_acts_from_5_seeds_on() -> None:
 def test_a_space_with_fewer_points_than_trials() -> None:
     (remark,) = remarks(search(space={"pooling": ["max", "avg"]}))
     assert remark == "search.space: has 2 points in all; each is tried once"
+
+
+def test_a_factor_without_a_level_to_compare_is_named() -> None:
+    values = {"name": "p", "baseline": {"width": 8}, "factors": {"width": [8], "depth": [1, 2]}}
+    expected = "factors.width: has no level but 8, so that nothing is compared"
+    assert remarks(Plan.from_dict(values)) == [expected]
+    assert remarks(Plan.from_dict({**values, "factors": {"width": [16]}})) == []
+    factorial = {**values, "design": "factorial", "factors": {"width": [16], "depth": [1, 2]}}
+    assert "no level but 16" in remarks(Plan.from_dict(factorial))[0]

@@ -15,6 +15,7 @@ from trainer.config import TrainConfig
 from trainer.data import load, split
 from trainer.errors import UserError
 from trainer.sources import images
+from trainer.sources.places import beside
 
 
 def refusal(folder: Path) -> str:
@@ -142,7 +143,10 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     (_outside, "link.png leads out of the folder"),
     (lambda folder: (folder / "c000" / "nowhere.png").symlink_to("x"), "leads out of the folder"),
     (lambda folder: (folder / "c000" / "notes.txt").write_text(""), "notes.txt is no image file"),
-    (lambda folder: (folder / "c000" / "deeper").mkdir(), "deeper is no image file"),
+    (
+        lambda folder: (folder / "c000" / "deeper").mkdir(),
+        "deeper is a folder in class",
+    ),
     (lambda folder: picture(folder).rename(folder / "a.png"), "a.png lies in no class folder"),
     (lambda folder: shutil.rmtree(folder / "c001"), "has 1 class; must have 2 to 1000"),
     (_no_classes, "has no class folders"),
@@ -175,6 +179,23 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path, lost: str, words: st
         shutil.rmtree(tmp_path / "val")
     shutil.rmtree(tmp_path / lost)
     assert words in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_a_path_that_stands_alone_is_told_how_it_is_named(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / ("pictures.npz" if kind == "npz" else "pictures")
+    class_folders(tmp_path / "pictures")
+    with pytest.raises(UserError, match=f"choose from .*; {kind}:{place} reads what is there"):
+        load(str(place))
+
+
+def test_the_home_is_written_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    class_folders(tmp_path / "pictures")
+    assert load("folder:~/pictures").classes == ("c000", "c001")
+    assert beside("folder:~/pictures", Path("plans")) == f"folder:{tmp_path}/pictures"
+    assert beside("npz:pictures.npz", Path("plans")) == "npz:plans/pictures.npz"
+    assert beside("folder:~nobody-of-that-name/x", Path("plans")).startswith("folder:plans/~")
 
 
 def test_images_of_one_value_and_oblong_or_tiny_ones_are_refused(tmp_path: Path) -> None:

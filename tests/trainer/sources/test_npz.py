@@ -50,6 +50,17 @@ def test_the_names_of_keras_and_plain_ones_are_read_too(tmp_path: Path) -> None:
     assert torch.bincount(data.test_labels).tolist() == [1, 1, 1]
 
 
+def test_labels_are_words_or_numbers(tmp_path: Path) -> None:
+    words = np.array(["wolf", "ape", "cat"])[LABELS]
+    data = load(saved(tmp_path, images=IMAGES, labels=words))
+    assert data.classes == ("ape", "cat", "wolf")
+    numbers = load(saved(tmp_path, images=IMAGES, labels=LABELS))
+    assert len(data.train_labels) == len(numbers.train_labels)
+    rows = dict(zip(map(bytes, IMAGES.reshape(18, -1)), words, strict=True))
+    for pixels, label in zip(data.train_images.flatten(1), data.train_labels, strict=True):
+        assert data.classes[label] == rows[bytes(pixels.numpy())]
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
@@ -58,14 +69,23 @@ def test_the_names_of_keras_and_plain_ones_are_read_too(tmp_path: Path) -> None:
         (medmnist(train_images=IMAGES / 255), "train_images are float64 [18, 8, 8]; must be uint8"),
         (medmnist(train_images=np.zeros((18, 8, 8, 8), np.uint8)), "must be uint8 [N, H, W]"),
         (medmnist(train_labels=LABELS[:-1]), "train_images are 18, their labels [17]"),
-        (medmnist(train_labels=np.eye(18, 14, dtype=int)), "must be whole numbers, one for each"),
-        (medmnist(train_labels=LABELS / 1), "must be whole numbers, one for each"),
+        (medmnist(train_labels=np.eye(18, 14, dtype=int)), "whole numbers, or words, one for each"),
+        (medmnist(train_labels=LABELS / 1), "whole numbers, or words, one for each"),
         (medmnist(train_labels=LABELS.astype(object)), "holds Python objects, which are not read"),
         (medmnist(test_labels=LABELS * 0), "class '1' has no test images; at least 1 are needed"),
         (medmnist(test_images=IMAGES), "test images are 8x8 pixels, 1 channel, training images"),
         (medmnist(test_labels=LABELS + 1), "class '3' has no training images"),
         ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "b"])}, "labels go from 0"),
         ({"images": IMAGES, "labels": LABELS, "classes": np.array([1, 2, 3])}, "must be words [N]"),
+        (
+            {"x_train": IMAGES, "y_train": LABELS / 1},
+            "y_train are float64 [18]; must be whole numbers, or words",
+        ),
+        (
+            {"images": IMAGES, "labels": LABELS.astype(str), "classes": np.array(list("abc"))},
+            "must be whole numbers, one for each",
+        ),
+        ({"images": IMAGES, "labels": np.array(list("ab\n"))[LABELS]}, "printable characters"),
         ({"images": IMAGES[:1], "labels": LABELS[:1]}, "has 1 image; at least 3 are needed"),
     ],
 )

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -24,6 +26,14 @@ from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.results import Epoch, Result
 
+_SERVER = """
+from multiprocessing import forkserver
+from pathlib import Path
+from study.run.executors.local import _unheard_by_children
+with _unheard_by_children():
+    forkserver.ensure_running()
+print(Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text())
+"""
 SPEC = WorkerSpec("cpu", 1, "digits", None)
 CONFIG = tiny().base_config.replace(epochs=2)
 
@@ -310,3 +320,11 @@ def test_a_gpu_that_is_not_there_is_refused_and_never_replaced() -> None:
     with pytest.raises(UserError, match=r"device = 'cuda:99': this machine has only cpu"):
         device_names("cuda:99")
     assert device_names("cpu") == ["cpu"]
+
+
+def test_the_server_of_workers_never_hears_ctrl_c_not_even_while_it_loads() -> None:
+    status = subprocess.run(
+        [sys.executable, "-c", _SERVER], capture_output=True, text=True, check=True
+    ).stdout
+    (blocked,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    assert int(blocked, 16) & 1 << signal.SIGINT - 1

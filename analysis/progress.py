@@ -264,8 +264,12 @@ def facts(study: Study, progress: Progress) -> list[str]:
     if subset or images:
         of = f" of {images:,}" if subset and images else ""
         words.append(f"{subset or images:,}{of} training images")
+    most = plan.get("max_seeds")  # of a study that gives each level what it takes
     budget = [(plan[name], name) for name in ("epochs", "seeds") if plan.get(name)]
-    words += [f"{count} {name if count != 1 else name[:-1]}" for count, name in budget]
+    words += [
+        f"up to {most} seeds" if most and name == "seeds" else _counted(count, name)
+        for count, name in budget
+    ]
     lines = (
         ", ".join(words),
         _origin(study),
@@ -275,6 +279,10 @@ def facts(study: Study, progress: Progress) -> list[str]:
         _damage_line(progress),
     )
     return [line for line in lines if line]
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name if count != 1 else name[:-1]}"
 
 
 def _origin(study: Study) -> str:

@@ -64,6 +64,7 @@ def test_a_decided_level_keeps_its_verdict(tmp_path: Path) -> None:
     text = render(found.table, "text")
     assert "Looks: how many levels were judged" in text
     assert "width 4: worse" in text
+    assert "epochs, up to 10 seeds" in text
     assert "The study was looked at after 3" in " ".join(
         sentence for answer in found.summary().answers for sentence in answer.sentences
     )

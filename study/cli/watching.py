@@ -33,8 +33,13 @@ def status(
 
     url = location.locate(storage_option)
     if not watch:
+        live = is_running(url, study)
         now = progress(*read(url, study))
-        print_json(as_dict(now)) if as_json else print(render(now))
+        if as_json:
+            print_json(as_dict(now))
+        else:
+            print(render(now))
+            _say_if_left(now, live)
     elif as_json:  # a document a line, so that a program can follow
         for now in _looks(url, study):
             print_json(as_dict(now), indent=None)
@@ -51,7 +56,12 @@ def _follow(url: "sqlalchemy.URL", name: str | None) -> None:
     with Live(Text(""), refresh_per_second=2) as live:
         for now in _looks(url, name):
             live.update(Text(render(now)), refresh=True)
-    if now.missing:
+    _say_if_left(now, live=False)
+
+
+def _say_if_left(now: "Progress", live: bool) -> None:
+    """Say that nobody trains what is missing; a run that was killed has left trials running."""
+    if now.missing and not live:
         print(f"nobody runs it now; to go on: fmnist-study run {now.study}")
 
 

@@ -441,6 +441,7 @@ def test_status(done: Command) -> None:
     said = done("status")
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("tiny\ntrials of 4 planned: 4 finished\nbest so far: ")
+    assert "nobody" not in said.out
     assert done("status", "tiny.toml", "--json").json["counts"] == {"finished": 4}
     assert done("status", "--watch").code == 0  # ends by itself where nothing is left
     watched = done("status", "--watch", "--json")
@@ -466,6 +467,7 @@ def test_watching_ends_where_nobody_runs_the_study_any_more(done: Command, tmp_p
     said = done("status", "--watch")
     assert said.code == 0
     assert "nobody runs it now; to go on: fmnist-study run tiny" in said.out
+    assert done("status").out.endswith("nobody runs it now; to go on: fmnist-study run tiny\n")
     assert done("status", "--watch", "--json").json["missing"] == 1
 
 

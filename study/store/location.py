@@ -50,6 +50,9 @@ def locate(where: str | None) -> sqlalchemy.URL:
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise UserError("storage: give SQLite a file; a database in memory is lost at the end")
+        if url.query:
+            options = ", ".join(url.query)
+            raise UserError(f"storage {masked(where)}: options of SQLite are not read: {options}")
         return _file_url(str(url.database))
     return url
 

@@ -129,6 +129,7 @@ BAD = {
     "run tiny.toml --storage .": "storage .: is not a file",
     "run tiny.toml --storage no/x.db": "storage no/x.db: the folder",
     "run tiny.toml --storage nope://u:secret@h/db": "storage nope://***@h/db: not a database URL",
+    "run tiny.toml --storage sqlite:///x.db?mode=ro": "options of SQLite are not read: mode",
     "run ablation --data-dir data": "train-labels-idx1-ubyte.gz is not the official fashion-mnist",
     "data --verify --data-dir nowhere": "fashion-mnist: train-images-idx3-ubyte.gz is missing in",
     "data --dataset cifar": "dataset = 'cifar': choose from fashion-mnist",

@@ -318,7 +318,7 @@ def _started(spec: WorkerSpec, pipe: "Connection[Any, Any]") -> Any:
     for attempt in range(MAX_FAILED_STARTS):
         process = _context.Process(target=_serve, args=(spec, pipe), daemon=True)
         try:
-            with _unheard_by_children(), path_for_children(), without_main():
+            with path_for_children(), without_main(), _unheard_by_children():
                 (forkserver.ensure_running if _FORKED else process.start)()
             if _FORKED:
                 with without_main():

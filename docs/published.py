@@ -28,7 +28,7 @@ PREFIX = "reference/"
 ORDER = (
     "ablation", "ablation-10000-images", "pooling", "structure", "lenet", "batchnorm-lr",
     "recipes", "references", "search", "record-search", "record-ablation",
-    "record", "record-30-epochs", "record-300k", "record-500k",
+    "record", "record-without-flip", "record-80-epochs", "record-300k", "record-500k",
 )  # fmt: skip
 
 

@@ -22,11 +22,14 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from published import FIGURES, PREFIX, Published, effects_of, states
 
+from analysis import mirrored
 from analysis.claims import VERDICTS, JudgedClaim
+from analysis.compare import compare
 from analysis.designs.base import Results
 from analysis.documents import render
 from analysis.first_screen import first_screen
 from analysis.provenance import facts
+from analysis.quantity import ACCURACY
 from analysis.reported import ReportedRow
 from analysis.table_formats import escape_markdown
 from analysis.tables.claims import bound
@@ -40,7 +43,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PICTURES = ROOT / "docs" / "pictures.json"  # picture -> study -> its state
 PART = re.compile(r"(<!-- results: ([^>]*?) -->)(.*?)(<!-- end of results -->)", re.DOTALL)
 OF_STUDIES = ("terminal", "hiplot", "report", "results")  # kinds of pictures
-RECORDS = ("record", "record-30-epochs", "record-300k", "record-500k")  # one network each
+# Plans of one network each.
+RECORDS = ("record", "record-without-flip", "record-80-epochs", "record-300k", "record-500k")
 COMPARED = ("agrees", "within range", "higher", "lower")
 DECIDED = ("holds", "contradicted", "not decided")
 Part = Callable[..., str]
@@ -197,16 +201,27 @@ def networks(published: Published) -> str:
     trained = [(name, own) for name, own in found if own is not None and finished(own.trials)]
     if not trained:
         return "No such network has been trained yet."
+    measured = [effects_of(own).baseline for _, own in trained]
     rows = {
         "network": [f"{name}: {own.study.plan.get('description', '')}" for name, own in trained],
         "parameters": [FIGURES["parameters"](own) for _, own in trained],
         "epochs": [str(own.study.plan["epochs"]) for _, own in trained],
-        "validation": [FIGURES["validation"](own) for _, own in trained],
-        "test": [FIGURES["test"](own) for _, own in trained],
+        "validation": mirrored.marked([FIGURES["validation"](own) for _, own in trained], measured),
+        "test": mirrored.marked([FIGURES["test"](own) for _, own in trained], measured),
         "seeds": [FIGURES["seeds"](own) for _, own in trained],
         "seconds a seed": [FIGURES["seconds"](own) for _, own in trained],
     }
-    return table(rows)
+    return "\n\n".join([table(rows), *mirrored.notes(measured)])
+
+
+def difference(published: Published, first: str, second: str) -> str:
+    """How much better the second study's baseline is than the first's."""
+    a, b = published.of(first), published.of(second)
+    if a is None or b is None:
+        return "(not trained yet)"
+    row = compare(a.study, a.trials, b.study, b.trials).common[0]
+    low, high = ACCURACY.signed(row.delta_low), ACCURACY.signed(row.delta_high)
+    return f"{ACCURACY.signed(row.delta)} points [{low}, {high}], n = {row.compared}"
 
 
 def goal(published: Published, name: str, percents: str) -> str:
@@ -298,6 +313,7 @@ PARTS: Mapping[str, Part] = {
     "studies": every_study,
     "networks": networks,
     "goal": goal,
+    "difference": difference,
     "screen": screen,
     "provenance": provenance,
     "effects": effects,
@@ -353,7 +369,8 @@ def _record(published: Published) -> str:
     row = found.table.baseline
     return (
         f"The best network that validation data alone found has {row.parameters:,} parameters and "
-        f"{FIGURES['test'](found)} test accuracy, the mean of {row.n} seeds "
+        f"{FIGURES['test'](found)} test accuracy, the mean of {row.n} seeds"
+        f"{', each ' + mirrored.WORDS if row.test_time_flip else ''} "
         "([how it was found](docs/results.md#how-the-record-was-found))."
     )
 

@@ -83,13 +83,13 @@ def is_running(url: "sqlalchemy.URL", name: str | None) -> bool:
 
     Where the owner cannot be known, on a server or another host, whether it has running trials.
     """
-    from study.store import ownership
+    from study.store.owner_note import has_owner
 
     study, trials = read(url, name)
     if location.is_new(url):  # a study that travels with the package
         return False
     has_running = any(trial.state == "RUNNING" for trial in trials)
-    owned = ownership.has_owner(url)
+    owned = has_owner(url)
     if owned is None:
         return has_running
     newest = stored_studies(url)[-1].name

@@ -23,6 +23,7 @@ from study.store import location, restore, server_lock
 from study.store.connection import OwnedStorage, open_storage, refused
 from study.store.database_file import inode
 from study.store.failures import StorageFailed
+from study.store.owner_note import note_of
 from trainer.atomic import write_atomically
 from trainer.errors import UserError
 
@@ -74,32 +75,6 @@ def _wait_for_writers(url: sqlalchemy.URL, storage: OwnedStorage) -> None:
         raise UserError(f"storage {location.display(url)}: {failure}") from failure
 
 
-def has_owner(url: sqlalchemy.URL) -> bool | None:
-    """Whether a process owns a database; None: it cannot be told, as on a server or another host.
-
-    Nothing is locked for that: an owner that starts just now must not be turned away.
-    """
-    path = location.sqlite_path(url)
-    if path is None or os.name != "posix":
-        return None
-    try:
-        about = json.loads(_note_of(path).read_text(encoding="utf-8"))
-        if about["host"] != platform.node():
-            return None
-        os.kill(int(about["pid"]), 0)  # sends nothing
-    except (FileNotFoundError, ProcessLookupError):
-        return False  # it ended in good order, or was killed
-    except PermissionError:
-        return True  # somebody else's
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return None
-    return True
-
-
-def _note_of(path: Path) -> Path:
-    return path.with_name(path.name + ".owner.json")
-
-
 class FileClaim:
     """A lock file that this process has locked.
 
@@ -137,7 +112,7 @@ def _lock(url: sqlalchemy.URL, path: Path, command: str) -> Iterator[FileClaim]:
     """Hold a database's lock file, which the system frees when its holder dies."""
     lock = FileLock(f"{path}.lock")
     file = Path(lock.lock_file)
-    note = _note_of(path)
+    note = note_of(path)
     if file.is_symlink():
         raise UserError(f"storage {location.display(url)}: {file} is a symbolic link; remove it")
     try:

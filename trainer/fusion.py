@@ -53,9 +53,8 @@ def obstacle(configs: Sequence[TrainConfig], data: ImageData, device: torch.devi
 
 def _reason(error: Exception) -> str:
     """Say why torch cannot map a module: without its advice to report that to PyTorch."""
-    words, place = f"{type(error).__name__}: {error}".splitlines()[0], user_code.where(error)
-    words = words.partition(". ")[0].removesuffix(".")
-    return f"{words} ({place})" if place else words
+    words = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0].removesuffix(".")
+    return user_code.placed(words, error)
 
 
 def _training(banks: Sequence[Bank]) -> Sequence[Bank]:

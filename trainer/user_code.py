@@ -71,6 +71,11 @@ def load(what: str, reference: str) -> Callable[..., Any]:
 def said(error: BaseException) -> str:
     """Say in a line what was raised, and where in the user's code, if it was raised in there."""
     words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".removesuffix(": ")
+    return placed(words, error)
+
+
+def placed(words: str, error: BaseException) -> str:
+    """Add to words where in the user's code something was raised, if it was raised in there."""
     place = where(error)
     return f"{words} ({place})" if place else words
 

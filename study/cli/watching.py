@@ -32,14 +32,14 @@ def status(
     from analysis.progress import as_dict, progress, render
 
     url = location.locate(storage_option)
-    if not watch:
-        live = is_running(url, study)
+    if not watch and as_json:
+        print_json(as_dict(progress(*read(url, study))))
+    elif not watch:
+        live = is_running(url, study)  # looked at first, as in `_looks`
         now = progress(*read(url, study))
-        if as_json:
-            print_json(as_dict(now))
-        else:
-            print(render(now))
-            _say_if_left(now, live)
+        print(render(now))
+        if not live:
+            _say_what_is_left(now)
     elif as_json:  # a document a line, so that a program can follow
         for now in _looks(url, study):
             print_json(as_dict(now), indent=None)
@@ -56,12 +56,12 @@ def _follow(url: "sqlalchemy.URL", name: str | None) -> None:
     with Live(Text(""), refresh_per_second=2) as live:
         for now in _looks(url, name):
             live.update(Text(render(now)), refresh=True)
-    _say_if_left(now, live=False)
+    _say_what_is_left(now)
 
 
-def _say_if_left(now: "Progress", live: bool) -> None:
+def _say_what_is_left(now: "Progress") -> None:
     """Say that nobody trains what is missing; a run that was killed has left trials running."""
-    if now.missing and not live:
+    if now.missing:
         print(f"nobody runs it now; to go on: fmnist-study run {now.study}")
 
 
